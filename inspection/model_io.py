@@ -1,0 +1,140 @@
+"""Geometry, once: camera frame -> model input, model outputs -> findings in px and mm.
+
+Training's data set and the edge call the same lines, so a model never sees a picture at the edge that was fitted
+differently from the ones it learned on. Photometry is not here: it is inside the ONNX graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspection.bundle import ClassLimits, InputSpec
+from inspection.errors import ModelError
+from inspection.types import Finding, Image, Prediction
+
+FINE = 4
+"""How many times finer than the heat map regions are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a frame lies in the input: scaled by `scale`, then shifted by `dx_px`, `dy_px` (input px)."""
+
+    scale: float
+    dx_px: int
+    dy_px: int
+    fitted_w_px: int
+    fitted_h_px: int
+
+
+def fit(frame_w_px: int, frame_h_px: int, spec: InputSpec) -> Fit:
+    """Largest whole-frame fit, aspect kept, centred. No crop: what the camera sees, the model sees."""
+    scale = min(spec.width_px / frame_w_px, spec.height_px / frame_h_px)
+    w = min(spec.width_px, round(frame_w_px * scale))
+    h = min(spec.height_px, round(frame_h_px * scale))
+    return Fit(scale, (spec.width_px - w) // 2, (spec.height_px - h) // 2, w, h)
+
+
+def to_input(image: Image, spec: InputSpec) -> tuple[Image, Fit]:
+    """(H, W, 3) frame -> (height_px, width_px, 3) uint8 input, borders replicated where the aspect differs."""
+    how = fit(image.shape[1], image.shape[0], spec)
+    # INTER_AREA keeps a hairline scratch's energy when shrinking; linear would step over it.
+    method = cv2.INTER_AREA if how.scale < 1 else cv2.INTER_LINEAR
+    small = image if how.scale == 1 else cv2.resize(image, (how.fitted_w_px, how.fitted_h_px), interpolation=method)
+    return _pad(small, how, spec, cv2.BORDER_REPLICATE), how
+
+
+def mask_to_input(mask: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """(H, W) class mask -> (height_px, width_px); a class is kept wherever it touches, so thin defects survive."""
+    how = fit(mask.shape[1], mask.shape[0], spec)
+    out = np.zeros((spec.height_px, spec.width_px), np.uint8)
+    for cls in np.unique(mask[mask > 0]):
+        share = cv2.resize(
+            (mask == cls).astype(np.float32), (how.fitted_w_px, how.fitted_h_px), interpolation=cv2.INTER_AREA
+        )
+        grown = _pad((share > 0.1).astype(np.uint8), how, spec, cv2.BORDER_CONSTANT)
+        out[grown > 0] = cls
+    return out
+
+
+def _pad(small: NDArray[np.uint8], how: Fit, spec: InputSpec, border: int) -> NDArray[np.uint8]:
+    right = spec.width_px - how.fitted_w_px - how.dx_px
+    bottom = spec.height_px - how.fitted_h_px - how.dy_px
+    if how.dx_px == how.dy_px == right == bottom == 0:
+        return small
+    return np.asarray(cv2.copyMakeBorder(small, how.dy_px, bottom, how.dx_px, right, border), dtype=np.uint8)
+
+
+def input_px_per_mm(frame_px_per_mm: float, how: Fit) -> float:
+    return frame_px_per_mm * how.scale
+
+
+def heat_to_frame(how: Fit, heat_stride: int) -> NDArray[np.float64]:
+    """2x3 affine from heat-map px to frame px, pixel centres to pixel centres."""
+    s = heat_stride / how.scale
+    centre = (heat_stride - 1) / 2
+    return np.array(
+        [[s, 0, (centre - how.dx_px + 0.5) / how.scale - 0.5], [0, s, (centre - how.dy_px + 0.5) / how.scale - 0.5]]
+    )
+
+
+def to_prediction(
+    scores: NDArray[np.float32],
+    heat: NDArray[np.uint8],
+    limits: tuple[ClassLimits, ...],
+    how: Fit,
+    heat_stride: int,
+    px_per_mm: float,
+) -> Prediction:
+    """Model outputs of one frame -> Prediction with findings.
+
+    `scores` (C,), `heat` (C, h, w) uint8, `px_per_mm` of the camera's frame.
+
+    Raises ModelError when a score is not a finite probability: a NaN compares false with every limit, and would
+    otherwise pass as good.
+    """
+    if scores.shape != (len(limits),) or heat.ndim != 3 or heat.shape[0] != len(limits):
+        raise ModelError(f"outputs are {scores.shape} and {heat.shape}, not one per class of {len(limits)}")
+    if not np.all(np.isfinite(scores)) or scores.min() < 0 or scores.max() > 1:
+        raise ModelError(f"scores are not probabilities: {scores.tolist()}")
+    affine = heat_to_frame(how, heat_stride)
+    found: list[Finding] = []
+    for index, limit in enumerate(limits):
+        # Segmenting costs time that a frame no class suspects need not pay.
+        if scores[index] >= limit.lo:
+            found += findings_in(heat[index], limit, affine, px_per_mm)
+    classes = tuple(limit.cls for limit in limits)
+    return Prediction(classes, dict(zip(classes, (float(s) for s in scores), strict=True)), heat, affine, tuple(found))
+
+
+def findings_in(
+    heat: NDArray[np.uint8], limit: ClassLimits, affine: NDArray[np.float64], px_per_mm: float
+) -> list[Finding]:
+    """Connected regions of one heat map (h, w) at or above the class's heat level, longest first."""
+    level = max(1, round(limit.heat_level * 255))
+    if heat.max() < level:
+        return []
+    # Between its pixels the map is interpolated: a 1.5 mm limit may be only a few heat-map px long, and whole-px
+    # lengths would jump across it.
+    fine = cv2.resize(heat, None, fx=FINE, fy=FINE, interpolation=cv2.INTER_LINEAR)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((fine >= level).astype(np.uint8), connectivity=8)
+    px = float(affine[0, 0]) / FINE  # frame px per fine px; fit() keeps the aspect, so one number serves both axes
+    left, top = affine[0, 2] - affine[0, 0] / 2, affine[1, 2] - affine[0, 0] / 2
+    found = []
+    for k in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[k])
+        region = labels[y : y + h, x : x + w] == k
+        peak = float(fine[y : y + h, x : x + w][region].max()) / 255
+        box = (left + x * px, top + y * px, w * px, h * px)
+        found.append(Finding(limit.cls, peak, box, _length_px(region) * px / px_per_mm, area * (px / px_per_mm) ** 2))
+    return sorted(found, key=lambda f: -f.length_mm)
+
+
+def _length_px(region: NDArray[np.bool_]) -> float:
+    """Longer side of the smallest rectangle around the region, in its own px, pixel extent included."""
+    (_, (w, h), _) = cv2.minAreaRect(cv2.findNonZero(region.astype(np.uint8)))
+    return float(max(w, h)) + 1.0
