@@ -1,0 +1,86 @@
+"""From radiance to the camera's bytes: light field, lens, exposure, sensor."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from inspection.render.spec import Field, Image, Optics
+
+SHOT_SHARE = 0.6  # of the noise variance at mid grey, how much goes with the signal
+
+
+def draw_optics(rng: np.random.Generator) -> Optics:
+    """A camera somebody set up in a hurry."""
+    return Optics(
+        blur_px=float(rng.choice([0.45, 0.7, 1.0]) * rng.uniform(0.8, 1.25)),
+        exposure=float(math.exp(rng.normal(0, 0.22))),
+        noise=float(rng.uniform(0.8, 4.0)),
+        vignette=float(rng.uniform(0.0, 0.35)),
+    )
+
+
+def light_field(rng: np.random.Generator, size: tuple[int, int]) -> Field:
+    """(H, W, 3) gentle gradient of the room's lamps, mean about 1, a little coloured."""
+    height, width = size
+    y, x = np.mgrid[-1 : 1 : complex(0, height), -1 : 1 : complex(0, width)].astype(np.float32)
+    turn, slope = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.3)
+    bowl = rng.uniform(-0.10, 0.10)
+    field = 1 + slope * (x * math.cos(turn) + y * math.sin(turn)) + bowl * (x * x + y * y - 0.66)
+    tint = 1 + rng.normal(0, 0.03, 3)
+    return np.asarray(field[..., None] * tint, np.float32)
+
+
+def vignette_field(vignette: float, size: tuple[int, int]) -> Field:
+    height, width = size
+    y, x = np.mgrid[-1 : 1 : complex(0, height), -1 : 1 : complex(0, width)].astype(np.float32)
+    return np.asarray(1 - vignette * (x * x + y * y) / 2, np.float32)
+
+
+def arc_field(rng: np.random.Generator, size: tuple[int, int]) -> Field:
+    """(H, W, 3) the welding arc's light, bluish white, from beyond one side of the frame."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / np.float32(width)
+    side = 1.0 if rng.random() < 0.5 else 0.0
+    sx = side + (side * 2 - 1) * rng.uniform(0.08, 0.3)
+    sy = rng.uniform(0.35, 0.65) * height / width
+    near = 1 / (0.12 + (x - sx) ** 2 + (y - sy) ** 2)
+    near /= near.mean()
+    blue = np.array([1.18, 1.0, rng.uniform(0.82, 0.92)], np.float32)
+    return np.asarray(near[..., None] * blue, np.float32)
+
+
+def spatter_flash(rng: np.random.Generator, size: tuple[int, int], px_per_mm: float, count: int) -> Image:
+    """(H, W) glowing droplets in flight, drawn out by the exposure. They last one frame and are no defect."""
+    height, width = size
+    streaks = np.zeros(size, np.uint8)
+    for _ in range(count):
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        turn, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.4, 5) * px_per_mm
+        ends = np.array([[x, y], [x + length * math.cos(turn), y + length * math.sin(turn)]]) * 8
+        a, b = ends.round().astype(int).tolist()
+        cv2.line(streaks, a, b, int(rng.integers(140, 255)), max(1, round(0.12 * px_per_mm)), cv2.LINE_AA, 3)
+    return np.asarray(cv2.blur(streaks, (3, 3)), np.uint8)
+
+
+def expose(rng: np.random.Generator, radiance: Field, optics: Optics) -> Image:
+    """Lens, exposure, shoulder, sensor noise, rounding to bytes."""
+    size = radiance.shape[:2]
+    image = radiance
+    if optics.blur_px > 0.2:
+        image = cv2.GaussianBlur(image, (0, 0), optics.blur_px, borderType=cv2.BORDER_REFLECT_101)
+    image = image * (vignette_field(optics.vignette, size) * np.float32(optics.exposure))[..., None]
+    image = shoulder(image)
+    grey = rng.standard_normal(size, dtype=np.float32)[..., None]
+    colour = rng.standard_normal((*size, 3), dtype=np.float32)
+    noise = (0.8 * grey + 0.6 * colour) * np.float32(optics.noise)
+    image = image * 255 + noise * np.sqrt(1 - SHOT_SHARE + SHOT_SHARE * 2 * np.clip(image, 0, 1))
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+
+
+def shoulder(image: Field) -> Field:
+    """Highlights roll off above 0.75 as a camera's curve does, rather than being cut."""
+    over = np.maximum(image - np.float32(0.75), 0)
+    return np.asarray(np.minimum(image, 0.75) + over / (1 + over * np.float32(2.6)), np.float32)

@@ -1,0 +1,221 @@
+"""Defects of a weld, and what a weld has beside it that is none: spatter, slag.
+
+A defect's truth mask is the shape it was drawn with. Its length is what an inspector would measure: the greatest extent
+of a pore group or of a hole's lip, the run along the toe of an undercut.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from inspection.render.spec import Field
+from inspection.render.surface import Stamp
+from inspection.render.texture import noise, smoothstep
+from inspection.render.weld import Bead
+
+Drawn = tuple[Stamp, Field]
+
+
+def _grid(stamp: Stamp) -> tuple[Field, Field]:
+    """Pixel centres of a stamp's window, in px of the surface."""
+    height, width = stamp.height.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return x + np.float32(stamp.x0), y + np.float32(stamp.y0)
+
+
+def window(x: tuple[float, float], y: tuple[float, float], margin: float) -> Stamp:
+    x0, y0 = math.floor(x[0] - margin), math.floor(y[0] - margin)
+    return Stamp.neutral(x0, y0, (math.ceil(y[1] + margin) - y0 + 1, math.ceil(x[1] + margin) - x0 + 1))
+
+
+def porosity(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float) -> Drawn:
+    """One gas pore up to about 1.5 mm; beyond that more often a row or a cluster, `length_mm` from end to end."""
+    ppm = bead.px_per_mm
+    length = length_mm * ppm
+    half = float(min(bead.above_px[bead.column(x_px)], bead.below_px[bead.column(x_px)]))
+    single = length_mm <= 1.5 or (length_mm <= 3 and rng.random() < 0.5)
+    spread = max(0.0, 0.72 * half - (length / 2 if single else 0.4 * ppm))
+    y_px = float(bead.centre_px[bead.column(x_px)]) + rng.uniform(-1, 1) * min(spread, 0.55 * half)
+    pores = [(x_px, y_px, length / 2)] if single else _group(rng, x_px, y_px, length, ppm, half)
+    stamp = window((x_px - length / 2, x_px + length / 2), (y_px - length / 2, y_px + length / 2), 1.6 * ppm)
+    stamp.mask = np.zeros(stamp.height.shape, bool)
+    for pore in pores:
+        _pore(rng, stamp, pore, ppm)
+    ends = pores[:2] if len(pores) > 1 else [(x_px - length / 2, y_px, 0.0), (x_px + length / 2, y_px, 0.0)]
+    return stamp, np.array([(p[0], p[1]) for p in ends], np.float32)
+
+
+def _group(
+    rng: np.random.Generator, x: float, y: float, length: float, ppm: float, half: float
+) -> list[tuple[float, float, float]]:
+    row = rng.random() < 0.5
+    # a long group must lie along the bead, or it would leave it
+    lean = math.asin(min(0.9, 0.9 * half / length)) if length > half else 1.2
+    turn = rng.uniform(-1, 1) * (0.12 if row else min(1.2, lean))
+    cos, sin = math.cos(turn), math.sin(turn)
+    biggest = min(0.55 * ppm, length / 4)
+    radii = [max(1.6, rng.uniform(0.45, 1.0) * biggest) for _ in range(int(rng.integers(3, 8)) + 2)]
+    places = [(-length / 2 + radii[0], 0.0), (length / 2 - radii[1], 0.0)]
+    for r in radii[2:]:
+        along = rng.uniform(-1, 1) * (length / 2 - 1.5 * biggest)
+        across = rng.uniform(-1, 1) * (
+            0.25 * biggest if row else 0.3 * length * math.sqrt(max(0.0, 1 - (2 * along / length) ** 2))
+        )
+        places.append((along, float(np.clip(across, -0.5 * half, 0.5 * half))))
+    return [(x + a * cos - b * sin, y + a * sin + b * cos, r) for (a, b), r in zip(places, radii, strict=True)]
+
+
+def _pore(rng: np.random.Generator, stamp: Stamp, pore: tuple[float, float, float], ppm: float) -> None:
+    px, py, radius = pore
+    x, y = _grid(stamp)
+    turn, squash = rng.uniform(0, math.pi), rng.uniform(0.8, 1.0)
+    dx, dy = x - px, y - py
+    a = dx * math.cos(turn) + dy * math.sin(turn)
+    b = (dy * math.cos(turn) - dx * math.sin(turn)) / squash
+    r = np.sqrt(a * a + b * b)
+    if radius < 6:  # too small to have a direction; the length must stay what was asked for
+        r = np.sqrt(dx * dx + dy * dy)
+    hole = smoothstep(-0.9, 0.7, radius - r)
+    lip_px = max(0.9, 0.14 * ppm, 0.16 * radius)
+    lip = cv2.exp(-(((r - radius - 0.6 * lip_px) / lip_px) ** 2)) * (1 - hole)
+    lit = rng.uniform(0, 2 * math.pi)
+    facing = (dx * math.cos(lit) + dy * math.sin(lit)) / np.maximum(r, 1e-3)
+    deep = rng.uniform(0.05, 0.16)
+    floor = deep + 0.25 * smoothstep(0.55, 1.0, r / radius) * np.clip(facing, 0, 1)
+    stamp.albedo *= (1 - hole * (1 - floor))[..., None]
+    stamp.albedo *= (1 + 0.25 * lip * facing)[..., None]
+    stamp.gloss *= 1 - 0.97 * hole
+    stamp.height += 0.5 * lip_px * lip - 0.25 * radius * hole
+    stamp.glint = stamp.glint * (1 - hole) + rng.uniform(0.25, 0.6) * lip * np.clip(facing, 0, 1) ** 2
+    if radius > 4 and rng.random() < 0.7:  # the light's own picture at the bottom of a wet-looking pore
+        gx, gy = px - 0.45 * radius * math.cos(lit), py - 0.45 * radius * math.sin(lit)
+        stamp.glint += rng.uniform(0.1, 0.4) * cv2.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (0.09 * radius**2 + 0.5))
+    assert stamp.mask is not None
+    stamp.mask |= r <= max(radius, 0.8)
+
+
+def undercut(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float) -> Drawn:
+    """A groove melted into the plate along one toe and not filled again, tapered at both ends."""
+    ppm = bead.px_per_mm
+    length, side = length_mm * ppm, int(rng.choice([-1, 1]))
+    wide = max(2.2, rng.uniform(0.45, 1.1) * ppm * min(1.0, 0.5 + length_mm / 6))
+    path_x = np.arange(x_px - length / 2, x_px + length / 2 + 1, 2.0, dtype=np.float32)
+    toe = bead.toe_px(path_x, side) + np.float32(side * 0.42 * wide)
+    stamp = window((x_px - length / 2, x_px + length / 2), (float(toe.min()), float(toe.max())), wide + 1.0 * ppm)
+    x, y = _grid(stamp)
+    middle = bead.toe_px(x[0], side) + np.float32(side * 0.42 * wide)
+    along = (x - x_px) / (length / 2)
+    swell = 1 + 0.22 * noise(rng, (1, x.shape[1]), (1, 1.1 * ppm))
+    half = 0.5 * wide * swell * np.clip(1 - along**4, 0, 1) ** 0.5
+    inside_end = np.abs(along) <= 1
+    half = np.where(inside_end, np.maximum(half, 0.9), 0.0)
+    d = side * (y - middle[None, :])  # positive outwards, away from the bead
+    core = smoothstep(-0.8, 0.9, half - np.abs(d)) * inside_end
+    dark = rng.uniform(0.08, 0.25)
+    shaded = dark + 0.35 * np.clip(d / np.maximum(half, 1), 0, 1) ** 2
+    stamp.albedo *= (1 - core * (1 - shaded))[..., None]
+    stamp.gloss *= 1 - 0.95 * core
+    stamp.height -= 0.45 * wide * core * np.clip(1 - (d / np.maximum(half, 1)) ** 2, 0, 1)
+    edge = cv2.exp(-(((d - half - 0.8) / max(0.9, 0.09 * ppm)) ** 2)) * inside_end * (half > 1.2)
+    broken = np.clip(0.5 + 0.7 * noise(rng, x.shape, (3, 0.8 * ppm)), 0, 1)
+    stamp.glint += (rng.uniform(0.2, 0.5) * edge * broken * (1 - core)).astype(np.float32)
+    stamp.mask = np.asarray((np.abs(d) <= half) & inside_end)
+    return stamp, np.stack([path_x, toe], 1)
+
+
+def burn_through(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float) -> Drawn:
+    """The pool fell through: a black hole, a sagging lip around it, burnt oxide beyond the lip."""
+    ppm = bead.px_per_mm
+    radius = length_mm * ppm / 2
+    y_px = float(bead.centre_px[bead.column(x_px)]) + rng.uniform(-0.25, 0.25) * float(bead.above_px.mean())
+    stamp = window((x_px - radius, x_px + radius), (y_px - radius, y_px + radius), 0.45 * radius + 0.6 * ppm)
+    x, y = _grid(stamp)
+    dx, dy = x - x_px, y - y_px
+    theta = np.arctan2(dy, dx)
+    # the first outline term is even, so that the widest extent is 2 * radius along x
+    squash = rng.uniform(0.72, 0.95)
+    outline = 1 / np.sqrt(np.cos(theta) ** 2 + (np.sin(theta) / squash) ** 2)
+    for k in (3, 5, 7, 11):
+        outline -= rng.uniform(0.0, 0.16) / k * (1 - np.cos(k * theta + rng.uniform(0, 6.3))) * np.sin(theta) ** 2
+    r = np.sqrt(dx * dx + dy * dy) / (radius * outline)
+    ragged = r + 0.04 * noise(rng, x.shape, (0.35 * ppm, 0.35 * ppm))
+    hole_at = rng.uniform(0.58, 0.74)
+    soft = 1.2 / radius
+    hole = smoothstep(-soft, soft, hole_at - ragged)
+    body = smoothstep(-soft, soft, 1 - r)
+    burnt = smoothstep(0.0, 0.42, 1.42 - r) * (1 - body)
+    oxide = np.array([rng.uniform(0.35, 0.75), rng.uniform(0.35, 0.5), rng.uniform(0.45, 0.7)], np.float32)
+    stamp.albedo *= 1 - burnt[..., None] * (1 - oxide) * 0.8
+    stamp.albedo *= 1 - body[..., None] * (1 - 0.55 * oxide)
+    stamp.albedo *= 1 - 0.94 * hole[..., None]
+    stamp.gloss *= (1 - 0.35 * body) * (1 - 0.99 * hole)
+    t = np.clip((r - hole_at) / (1 - hole_at), -1, 1.5)
+    stamp.height += 0.10 * radius * cv2.exp(-(((t - 0.45) / 0.4) ** 2)) - 0.3 * radius * hole * body
+    lit = rng.uniform(0, 2 * math.pi)
+    facing = np.clip(np.cos(theta - lit), 0, 1) ** 2
+    rim = cv2.exp(-(((ragged - hole_at - 0.05) / 0.05) ** 2)) * (1 - hole)
+    stamp.glint += rng.uniform(0.25, 0.6) * rim * (0.25 + facing)
+    stamp.mask = np.asarray(r <= 1)
+    ends = np.array([(x_px - radius, y_px), (x_px + radius, y_px)], np.float32)
+    return stamp, ends
+
+
+DRAW = {"porosity": porosity, "undercut": undercut, "burn_through": burn_through}
+
+
+def spatter_bead(rng: np.random.Generator, x_px: float, y_px: float, radius: float) -> Stamp:
+    """A droplet frozen onto the plate: a bright ball on a dark foot. Not a defect."""
+    stamp = window((x_px, x_px), (y_px, y_px), 2.2 * radius + 2)
+    x, y = _grid(stamp)
+    dx, dy = x - x_px, (y - y_px) * rng.uniform(0.85, 1.2)
+    r = np.sqrt(dx * dx + dy * dy) / radius
+    ball = smoothstep(-0.8 / radius, 0.8 / radius, 1 - r)
+    foot = cv2.exp(-(((r - 1.05) / 0.28) ** 2)) * (1 - ball)
+    dome = np.sqrt(np.clip(1 - r * r, 0, 1))
+    lit = rng.uniform(0, 2 * math.pi)
+    shade = rng.uniform(0.45, 1.1) * (0.5 + 0.6 * dome)
+    stamp.albedo *= (1 + ball * (shade - 1))[..., None]
+    stamp.albedo *= (1 - rng.uniform(0.35, 0.8) * foot)[..., None]
+    stamp.height += 0.5 * radius * dome
+    gx, gy = x_px + 0.38 * radius * math.cos(lit), y_px + 0.38 * radius * math.sin(lit)
+    stamp.glint += rng.uniform(0.3, 0.9) * ball * cv2.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (0.14 * radius**2 + 0.4))
+    return stamp
+
+
+def slag_island(rng: np.random.Generator, x_px: float, y_px: float, radius: float) -> Stamp:
+    """A flake of glassy brown silicate lying on the bead: dark and ragged, but flat and without a lip. Not a defect."""
+    stamp = window((x_px, x_px), (y_px, y_px), 2.4 * radius + 2)
+    x, y = _grid(stamp)
+    turn = rng.uniform(-0.5, 0.5)
+    dx, dy = x - x_px, y - y_px
+    a = (dx * math.cos(turn) + dy * math.sin(turn)) / 1.6
+    b = dy * math.cos(turn) - dx * math.sin(turn)
+    r = np.sqrt(a * a + b * b) / radius + 0.3 * noise(rng, x.shape, (max(1.5, 0.5 * radius), max(1.5, 0.6 * radius)))
+    flake = smoothstep(-0.1, 0.45, 1 - r) * rng.uniform(0.4, 0.85)
+    brown = np.array([0.30, 0.42, 0.58], np.float32) * rng.uniform(0.7, 1.3)
+    stamp.albedo *= 1 - flake[..., None] * (1 - brown)
+    stamp.gloss *= 1 + 0.3 * flake
+    return stamp
+
+
+def spatter_and_slag(rng: np.random.Generator, bead: Bead, size: tuple[int, int]) -> list[Stamp]:
+    """What a sound weld may carry. The count goes with the area, so that a strip is as dirty as a frame."""
+    height, width = size
+    ppm = bead.px_per_mm
+    area = width * height / ppm**2 / 3300
+    stamps = []
+    for _ in range(int(rng.poisson(rng.choice([1.0, 8.0, 30.0]) * area))):
+        x = rng.uniform(0, width)
+        away = rng.exponential(7 * ppm) + 0.5 * ppm
+        side = int(rng.choice([-1, 1]))
+        y = float(bead.toe_px(np.array([x], np.float32), side)[0]) + side * away
+        stamps.append(spatter_bead(rng, x, y, max(1.2, ppm * min(0.9, 0.1 + rng.exponential(0.16)))))
+    for _ in range(int(rng.poisson(rng.choice([0.0, 1.5, 6.0]) * width / ppm / 64))):
+        x = rng.uniform(0, width)
+        col = bead.column(x)
+        y = float(bead.centre_px[col] + rng.choice([-0.75, 0.0, 0.7]) * bead.above_px[col] + rng.normal(0, 0.2 * ppm))
+        stamps.append(slag_island(rng, x, y, rng.uniform(0.25, 0.9) * ppm))
+    return stamps
