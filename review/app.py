@@ -1,0 +1,56 @@
+"""The hub as a web application: `create_app(settings)`. Building it opens the database; its lifespan runs the rest."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.sessions import SessionMiddleware
+
+from review.deps import STATIC, NameNeeded, edge_token, name_needed, same_origin
+from review.hub import Hub
+from review.settings import Settings
+
+SESSION_S = 12 * 3600
+"""A shift and its handover."""
+
+PAGES = ("session", "label", "models")
+EDGE = ("edge", "edge_bundles")
+"""Modules of `review.routes`, each with a `router`. Pages get the same-origin check, edge routes the bearer token."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    hub = Hub.build(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        hub.news.start()
+        try:
+            yield
+        finally:
+            hub.news.close()
+            hub.store.close()
+
+    # No /docs: its Swagger files come from a CDN, and a factory has no internet.
+    app = FastAPI(title="Haltline review", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.hub = hub
+    app.add_middleware(
+        SessionMiddleware,
+        secret_key=settings.session_secret(),
+        session_cookie="haltline",
+        max_age=SESSION_S,
+        same_site="strict",
+        https_only=settings.https,
+    )
+    app.add_exception_handler(NameNeeded, name_needed)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for names, check in ((PAGES, same_origin), (EDGE, edge_token)):
+        for name in names:
+            if importlib.util.find_spec(f"review.routes.{name}") is not None:
+                module = importlib.import_module(f"review.routes.{name}")
+                app.include_router(module.router, dependencies=[Depends(check)])
+    return app

@@ -1,0 +1,99 @@
+"""What routes ask for: the hub, the person, the edge's token, a page of our own. Auth is a dependency everywhere,
+because an exception inside a stream that has started would still answer 200."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote, urlsplit
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+from sqlalchemy import select
+from starlette import status
+
+from review.hub import Hub
+from review.store import Person
+
+ROOT = Path(__file__).parent
+STATIC = ROOT / "static"
+templates = Jinja2Templates(directory=ROOT / "templates")
+
+
+def get_hub(request: Request) -> Hub:
+    hub = request.app.state.hub
+    assert isinstance(hub, Hub)
+    return hub
+
+
+HubDep = Annotated[Hub, Depends(get_hub)]
+
+
+def current_person(request: Request, hub: HubDep) -> Person | None:
+    """Whoever the cookie names, if that person still works here."""
+    name = request.session.get("person")
+    if not name:
+        return None
+    with hub.store.reading() as session:
+        return session.scalar(select(Person).where(Person.name == name, Person.left_ms.is_(None)))
+
+
+MaybePerson = Annotated[Person | None, Depends(current_person)]
+
+
+class NameNeeded(Exception):
+    """Somebody acts without a name; `name_needed` sends them to choose one and back."""
+
+
+def require_person(person: MaybePerson) -> Person:
+    if person is None:
+        raise NameNeeded
+    return person
+
+
+ActingPerson = Annotated[Person, Depends(require_person)]
+
+
+async def name_needed(request: Request, _exc: Exception) -> Response:
+    """A page goes to the badge page and comes back; a script is told in words."""
+    if request.headers.get("hx-request"):
+        here = urlsplit(request.headers.get("hx-current-url", "/")).path or "/"
+        return Response(status_code=401, headers={"HX-Redirect": f"/who?next={quote(here)}"})
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(f"/who?next={quote(request.url.path)}", status.HTTP_303_SEE_OTHER)
+    return Response("choose a name at /who first: what is done is recorded with who did it\n", 401)
+
+
+def same_origin(request: Request) -> None:
+    """Refuses a write that another site's page made the browser send: its Origin is not this host.
+
+    Together with the SameSite=Strict cookie this is the CSRF protection. Browsers send Origin with every POST; a
+    script without a browser sends none and has no cookie to abuse either.
+    """
+    if request.method in {"GET", "HEAD", "OPTIONS"}:
+        return
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, f"request from {origin} refused: open Haltline's own page and act there")
+
+
+def edge_token(request: Request, hub: HubDep) -> None:
+    """Checks the bearer token when the hub was given one."""
+    wanted = hub.settings.edge_token
+    if wanted is None:
+        return
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), wanted.get_secret_value().encode()):
+        raise HTTPException(
+            401, "wrong or missing bearer token: set hub.token in edge.yaml", headers={"WWW-Authenticate": "Bearer"}
+        )
+
+
+def page(request: Request, name: str, status_code: int = 200, **context: object) -> Response:
+    """A template with what the frame around every page needs."""
+    hub = get_hub(request)
+    context.setdefault("person", current_person(request, hub))
+    context["hub_settings"] = hub.settings
+    return templates.TemplateResponse(request, name, context, status_code=status_code)

@@ -1,0 +1,76 @@
+"""The hub's configuration: one typed object, made once by the command line and passed down."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from inspection.errors import ConfigError
+
+
+class MqttSettings(BaseModel):
+    """How the hub reaches the broker. `ca_file` switches TLS on; `client_id` names the hub's kept session there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=1883, ge=1, le=65535)
+    user: str | None = None
+    password: SecretStr | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    client_id: str = Field(default="haltline-hub", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    session_expiry_s: int = Field(default=7 * 24 * 3600, ge=0)
+    """How long the broker keeps halts and records for a hub that is away."""
+
+
+class Settings(BaseModel):
+    """Everything the hub can be told.
+
+    `database_url` is a SQLAlchemy address; without one, `data_dir/hub.db` (SQLite, WAL) is used. `secret` signs the
+    session cookie; without one it is made once and kept in `data_dir/secret`. `edge_token`: bearer token edges must
+    send. `plc_panel_url`: the simulated line controller's own panel, shown on the Line page of a demo.
+    `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    mqtt: MqttSettings = MqttSettings()
+    database_url: str | None = None
+    edge_token: SecretStr | None = None
+    secret: SecretStr | None = None
+    https: bool = False
+    plc_panel_url: str | None = Field(default=None, pattern=r"^https?://")
+    panel_px_per_mm: float = Field(default=3.78, gt=1, lt=40)
+    demo_people: bool = False
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'hub.db'}"
+
+    @property
+    def frames_dir(self) -> Path:
+        return self.data_dir / "frames"
+
+    @property
+    def bundles_dir(self) -> Path:
+        return self.data_dir / "bundles"
+
+    def session_secret(self) -> str:
+        """The cookie's key; made once and kept, so that a restart of the hub signs nobody out."""
+        if self.secret is not None:
+            return self.secret.get_secret_value()
+        path = self.data_dir / "secret"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch(mode=0o600)
+                path.write_text(secrets.token_urlsafe(32))
+            return path.read_text()
+        except OSError as e:
+            raise ConfigError("data_dir", f"{self.data_dir} cannot be written: {e}", "name a folder you own") from e

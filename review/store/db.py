@@ -1,0 +1,98 @@
+"""One way to read and one way to write the hub's database.
+
+SQLite before 3.51.3 can lose data when two connections write or checkpoint one WAL, so on SQLite a single
+connection writes (callers queue for it) and every reading connection is `query_only`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from inspection.errors import ConfigError, StorageError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_MS = 10_000
+
+
+class Store:
+    """The hub's database. Sessions keep their objects readable after commit, so that pages can show them."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+            if parsed.get_backend_name() == "sqlite":
+                self._writer, self._reader = _sqlite(url, read_only=False), _sqlite(url, read_only=True)
+            else:
+                self._writer = self._reader = create_engine(url, pool_pre_ping=True)
+        except (ArgumentError, NoSuchModuleError, ImportError) as e:
+            raise ConfigError("database_url", f"{url!r}: {e}", "sqlite:///file or postgresql+psycopg://…") from e
+
+    def migrate(self) -> None:
+        """Bring the schema to this version; StorageError when the database is newer or cannot be opened."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        try:
+            with self._writer.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except Exception as e:
+            raise StorageError(
+                f"{self._writer.url!r} cannot be brought to this version's schema: {e}\n"
+                "  fix: start the Haltline version that made it, or give an empty data folder"
+            ) from e
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that must not write."""
+        with Session(self._reader, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that commits when the block ends and rolls back when it raises. Never nest two."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def check(self) -> None:
+        """Raises StorageError when the database does not answer."""
+        try:
+            with self.reading() as session:
+                session.execute(text("SELECT 1"))
+        except SQLAlchemyError as e:
+            raise StorageError(f"the database does not answer: {e}") from e
+
+    def close(self) -> None:
+        # Readers first: whoever closes last checkpoints, and that must be the writer.
+        self._reader.dispose()
+        self._writer.dispose()
+
+
+def _sqlite(url: str, *, read_only: bool) -> Engine:
+    database = make_url(url).database
+    if not database or database == ":memory:":
+        raise ConfigError("database_url", f"{url!r} names no file", "sqlite:////path/to/hub.db")
+    Path(database).parent.mkdir(parents=True, exist_ok=True)
+    size = {"pool_size": 8, "max_overflow": 8} if read_only else {"pool_size": 1, "max_overflow": 0}
+    engine = create_engine(url, connect_args={"check_same_thread": False}, pool_timeout=BUSY_MS / 1000, **size)
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: Any) -> None:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            connection.execute("PRAGMA journal_mode=WAL")
+            # An acknowledged record is deleted at the edge, so a commit must survive a power cut.
+            connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
