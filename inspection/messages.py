@@ -6,6 +6,7 @@ A payload that does not decode is refused with `MessageError`, never half-read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -366,3 +367,12 @@ MESSAGES: tuple[type[Message], ...] = (
     ModelDesired,
     ModelReported,
 )
+
+
+def record_uid(base: str, boot: int, camera: str, frame_id: int) -> str:
+    """The uid of a frame's record: the same frame gives the same uid, so a repeated one is no second record."""
+    return hashlib.sha256(f"{base}:{boot}:{camera}:{frame_id}".encode()).hexdigest()[:32]
+
+
+def halt_uid(base: str, halt: int) -> str:
+    return hashlib.sha256(f"{base}:halt:{halt}".encode()).hexdigest()[:32]

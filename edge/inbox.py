@@ -1,0 +1,72 @@
+"""The one queue into the frame path. When frames come faster than they are judged the oldest *frame* goes.
+
+A resume, a trigger or a fault is never dropped, and a tick is not queued twice: one says as much as ten. Orders
+overtake frames, so that a resume does not wait behind pictures.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from edge.ports import Serve
+from inspection.decision import FaultFound, FaultOver, PartArrived, ResumeAsked, Tick
+from inspection.types import Frame
+
+Arrival = Frame | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | Serve
+
+
+class Inbox:
+    """Bounded in frames, thread-safe. Iterating ends when it is closed.
+
+    `max_frames` per camera: more would only add latency, since a frame that waits is a stop that comes late.
+    """
+
+    def __init__(self, max_frames: int = 2) -> None:
+        self._max = max_frames
+        self._orders: deque[Arrival] = deque()
+        self._frames: deque[Frame] = deque()
+        self._tick: Tick | None = None
+        self._closed = False
+        self._ready = threading.Condition()
+        self.dropped = 0
+
+    def put(self, arrival: Arrival) -> None:
+        with self._ready:
+            if isinstance(arrival, Tick):
+                self._tick = arrival
+            elif isinstance(arrival, Frame):
+                self._put_frame(arrival)
+            else:
+                self._orders.append(arrival)
+            self._ready.notify()
+
+    def _put_frame(self, frame: Frame) -> None:
+        waiting = [f for f in self._frames if f.camera == frame.camera]
+        if len(waiting) >= self._max:
+            self._frames.remove(waiting[0])
+            self.dropped += 1  # shows in the gap of frame_id, which the guard counts
+        self._frames.append(frame)
+
+    def close(self) -> None:
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+
+    def __iter__(self) -> Iterator[Arrival]:
+        while (arrival := self._take()) is not None:
+            yield arrival
+
+    def _take(self) -> Arrival | None:
+        with self._ready:
+            while not self._closed:
+                if self._orders:
+                    return self._orders.popleft()
+                if self._tick:
+                    tick, self._tick = self._tick, None
+                    return tick
+                if self._frames:
+                    return self._frames.popleft()
+                self._ready.wait()
+            return None

@@ -1,0 +1,65 @@
+"""The doors of the frame path: one small protocol per device. Each has a real adapter and a shipped fake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from inspection.decision import Action, Event
+from inspection.policy import Policy
+from inspection.types import Frame, Prediction, Stages
+
+
+class Camera(Protocol):
+    """A source of frames. Opened by its constructor or first `read`."""
+
+    name: str
+
+    def read(self) -> Frame | None:
+        """The next frame, blocking; None at the end of a finite source. CameraError when it cannot deliver."""
+
+    def close(self) -> None:
+        """Let go of the device. May be called twice, and from another thread to end a blocked `read`."""
+
+
+class Model(Protocol):
+    """A served bundle."""
+
+    bundle_id: str
+    label_book: str
+
+    def infer(self, frame: Frame) -> Prediction:
+        """Judge one frame. ModelError when it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Everything known when the guard has spoken: the event, its frame if it had one, and where the time went."""
+
+    event: Event
+    frame: Frame | None
+    prediction: Prediction | None
+    stages: Stages
+    model: str
+    policy: str
+    label_book: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """Arrival: from the next frame on, this model with this policy."""
+
+    model: Model
+    policy: Policy
+
+
+class LineControl(Protocol):
+    """The way to the line. `carry_out` never blocks and never raises: the permit's lease covers its failure."""
+
+    def carry_out(self, action: Action, moment: Moment) -> None: ...
+
+
+class Recorder(Protocol):
+    """Evidence to disk, after the line was told. `offer` never blocks; what it cannot take it counts."""
+
+    def offer(self, moment: Moment, actions: list[Action]) -> None: ...

@@ -1,0 +1,80 @@
+"""The frame path, the product on one screen: halts go out before anything touches disk.
+
+One thread owns the guard. Cameras, MQTT and the ticker only put into the inbox.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import assert_never
+
+import structlog
+
+from edge.inbox import Arrival, Inbox
+from edge.ports import LineControl, Model, Moment, Recorder, Serve
+from inspection.decision import (
+    CannotJudge,
+    Event,
+    FaultFound,
+    FaultOver,
+    Judged,
+    LineGuard,
+    PartArrived,
+    PolicyChanged,
+    ResumeAsked,
+    Tick,
+)
+from inspection.errors import ModelError
+from inspection.fitness import Fitness
+from inspection.types import Code, Frame, Prediction, Stages
+
+log = structlog.get_logger()
+
+
+def run(inbox: Inbox, model: Model, guard: LineGuard, line: LineControl, recorders: Iterable[Recorder]) -> None:
+    """Until the inbox is closed: judge what arrives, tell the line, then keep the evidence."""
+    recorders = tuple(recorders)
+    fitness: dict[str, Fitness] = {}
+    for arrival in inbox:
+        taken_ns = time.monotonic_ns()
+        if isinstance(arrival, Serve):
+            model = arrival.model
+        event, prediction = observe(arrival, model, fitness)
+        inferred_ns = time.monotonic_ns()
+        actions = guard.handle(event)
+        decided_ns = time.monotonic_ns()
+        frame = arrival if isinstance(arrival, Frame) else None
+        captured_ns = frame.captured_ns if frame else taken_ns
+        stages = Stages(captured_ns, taken_ns, inferred_ns, decided_ns)
+        moment = Moment(event, frame, prediction, stages, model.bundle_id, guard.policy.id, model.label_book)
+        for action in actions:
+            line.carry_out(action, moment)
+        for recorder in recorders:
+            recorder.offer(moment, actions)
+
+
+def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tuple[Event, Prediction | None]:
+    """What arrived, as an event for the guard; a frame is checked for fitness and judged by the model."""
+    match arrival:
+        case Frame():
+            return _judge(arrival, model, fitness.setdefault(arrival.camera, Fitness()))
+        case Serve(_, policy):
+            return PolicyChanged(time.monotonic_ns(), policy), None
+        case Tick() | ResumeAsked() | PartArrived() | FaultFound() | FaultOver():
+            return arrival, None
+        case _:
+            assert_never(arrival)
+
+
+def _judge(frame: Frame, model: Model, fitness: Fitness) -> tuple[Event, Prediction | None]:
+    if unfit := fitness.check(frame.image):
+        return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.CAMERA, unfit), None
+    try:
+        prediction = model.infer(frame)
+    except ModelError as e:
+        log.warning("inference failed", camera=frame.camera, frame_id=frame.frame_id, error=str(e))
+        return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.MODEL, str(e)), None
+    now_ns = time.monotonic_ns()
+    scores = dict(prediction.scores)
+    return Judged(frame.camera, frame.frame_id, now_ns, frame.captured_ns, scores, prediction.findings), prediction
