@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from inspection.render import optics as lens
-from inspection.render.scene import FLICKER, LIGHT, OPTICS, PLAN, SENSOR, build, clip_truth, plan_defects
+from inspection.render.scene import CONTRAST, FLICKER, LIGHT, OPTICS, PLAN, SENSOR, build, clip_truth, plan_defects
 from inspection.render.seam import Seam
 from inspection.render.spec import TASKS, DefectSpec, Field, Optics, Rendered, TaskSpec, TrueDefect, task_spec
 from inspection.render.texture import rng_for
@@ -81,7 +81,7 @@ def _lit(task: str, seed: int, radiance: Field, px_per_mm: float) -> Field:
     if task == "weld" and flicker.random() < 0.3:
         flash = lens.spatter_flash(flicker, size, px_per_mm, int(flicker.integers(1, 14))).astype(np.float32) / 255
         glow = cv2.GaussianBlur(flash, (0, 0), 0.5 * px_per_mm)
-        radiance = radiance + (flash + 0.8 * glow)[..., None] * np.array([0.5, 0.85, 1.1], np.float32)
+        radiance = radiance + 1.1 * flash + 0.9 * glow
     return np.asarray(radiance, np.float32)
 
 
@@ -125,5 +125,5 @@ def _stratum(spec: TaskSpec, k: int, rng: np.random.Generator) -> list[DefectSpe
     low, high = spec.length_mm[spec.classes[cls]]
     # golden-ratio steps fill the range evenly however many there are
     length = low * (high / low) ** ((0.5 + turn * GOLDEN) % 1.0)
-    first = DefectSpec(spec.classes[cls], length, contrast=float(rng.uniform(0.65, 1.3)))
+    first = DefectSpec(spec.classes[cls], length, contrast=float(rng.uniform(*CONTRAST)))
     return [first, *plan_defects(rng, spec, 1)] if k % 4 == 3 else [first]

@@ -8,16 +8,22 @@ import cv2
 import numpy as np
 
 from inspection.render.scratch import Sheet
+from inspection.render.spec import Field
 from inspection.render.surface import Stamp
 from inspection.render.texture import noise, smoothstep
 from inspection.render.weld_defects import window
 
 
-def _window_xy(x: float, y: float, reach: float) -> tuple[Stamp, np.ndarray, np.ndarray]:
+def _window_xy(x: float, y: float, reach: float) -> tuple[Stamp, Field, Field]:
     stamp = window((x, x), (y, y), reach)
+    return (stamp, *_offsets(stamp, x, y))
+
+
+def _offsets(stamp: Stamp, x: float, y: float) -> tuple[Field, Field]:
+    """How far each pixel of the window lies from (x, y), px."""
     height, width = stamp.height.shape
     gy, gx = np.mgrid[0:height, 0:width].astype(np.float32)
-    return stamp, gx + np.float32(stamp.x0 - x), gy + np.float32(stamp.y0 - y)
+    return gx + np.float32(stamp.x0 - x), gy + np.float32(stamp.y0 - y)
 
 
 def stain(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Stamp:
@@ -26,8 +32,8 @@ def stain(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Stamp:
     stamp, dx, dy = _window_xy(x, y, 1.9 * radius)
     r = np.sqrt(dx * dx + (dy * rng.uniform(0.7, 1.4)) ** 2) / radius
     r += 0.28 * noise(rng, r.shape, (0.6 * radius, 0.6 * radius))
-    patch = smoothstep(-0.15, 0.4, 1 - r) * rng.uniform(0.05, 0.28)
-    hue = 1 + rng.normal(0, 0.25, 3)
+    patch = smoothstep(-0.15, 0.4, 1 - r) * rng.uniform(0.04, 0.22)
+    hue = np.array([1.12, 1.0, 0.9]) + rng.normal(0, 0.06, 3)
     stamp.albedo *= np.clip(1 - patch[..., None] * hue, 0.3, 1.2).astype(np.float32)
     return stamp
 
@@ -39,7 +45,7 @@ def water_mark(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> St
     r = np.sqrt(dx * dx + (dy * rng.uniform(0.8, 1.25)) ** 2)
     r += 0.06 * radius * noise(rng, r.shape, (0.9 * radius, 0.9 * radius))
     thick = max(1.0, rng.uniform(0.04, 0.12) * sheet.px_per_mm)
-    ring = cv2.exp((-(((r - radius) / thick) ** 2)).astype(np.float32)) * rng.uniform(0.08, 0.25)
+    ring = cv2.exp((-(((r - radius) / thick) ** 2)).astype(np.float32)) * rng.uniform(0.05, 0.2)
     inner = smoothstep(-2.0, 2.0, radius - r) * rng.uniform(0.0, 0.08)
     stamp.albedo *= (1 + rng.choice([-0.8, 1.0]) * ring - inner)[..., None]
     return stamp
@@ -48,14 +54,18 @@ def water_mark(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> St
 def oil_smear(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Stamp:
     """A wiped film: long, soft, darker, with a breath of interference colour."""
     long, wide = rng.uniform(4, 14) * sheet.px_per_mm, rng.uniform(0.8, 3.0) * sheet.px_per_mm
-    stamp, dx, dy = _window_xy(x, y, 1.3 * long)
     turn = rng.uniform(0, math.pi)
+    along, across = 0.85 * long, 1.1 * wide + 0.06 * long
+    half_x = abs(math.cos(turn)) * along + abs(math.sin(turn)) * across
+    half_y = abs(math.sin(turn)) * along + abs(math.cos(turn)) * across
+    stamp = window((x - half_x, x + half_x), (y - half_y, y + half_y), 2)
+    dx, dy = _offsets(stamp, x, y)
     a = dx * math.cos(turn) + dy * math.sin(turn)
     b = dy * math.cos(turn) - dx * math.sin(turn) + 0.08 * a * a / long
     streaks = 1 + 0.35 * noise(rng, a.shape, (0.5 * wide, 0.5 * wide))
     film = cv2.exp((-((a / (0.55 * long)) ** 4) - (b / (0.5 * wide)) ** 2).astype(np.float32)) * streaks
     film = np.clip(film, 0, 1.3) * rng.uniform(0.06, 0.22)
-    shift = 0.25 * np.sin(film[..., None] * 25 + np.array([0.0, 2.1, 4.2]))
+    shift = 0.12 * np.sin(film[..., None] * 25 + np.array([0.0, 2.1, 4.2]))
     stamp.albedo *= np.clip(1 - film[..., None] * (1 + shift), 0.3, 1.2).astype(np.float32)
     return stamp
 
@@ -100,7 +110,7 @@ def lint(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Stamp:
     reach = float(np.abs(points).max()) + 8
     stamp, _, _ = _window_xy(x, y, reach)
     canvas = np.zeros(stamp.height.shape, np.uint8)
-    fixed = np.round((points + (x - stamp.x0, y - stamp.y0)) * 16).astype(np.int32)
+    fixed = np.round((points + np.array([x - stamp.x0, y - stamp.y0])) * 16).astype(np.int32)
     cv2.polylines(canvas, [fixed[:, None]], False, 255, max(1, round(0.04 * ppm)), cv2.LINE_AA, 4)
     fibre = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.7, 1.2)).astype(np.float32) / 255
     shadow = np.roll(cv2.GaussianBlur(fibre, (0, 0), 1.6), (2, 2), (0, 1))
@@ -114,9 +124,7 @@ def grain_line(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> St
     half = rng.uniform(4, 14) * ppm
     cos, sin = math.cos(sheet.grain_rad), math.sin(sheet.grain_rad)
     stamp = window((x - abs(cos) * half, x + abs(cos) * half), (y - abs(sin) * half, y + abs(sin) * half), 4)
-    height, width = stamp.height.shape
-    gy, gx = np.mgrid[0:height, 0:width].astype(np.float32)
-    dx, dy = gx + np.float32(stamp.x0 - x), gy + np.float32(stamp.y0 - y)
+    dx, dy = _offsets(stamp, x, y)
     a, b = dx * cos + dy * sin, dy * cos - dx * sin
     sigma = max(0.7, rng.uniform(0.02, 0.06) * ppm)
     line = cv2.exp((-0.5 * (b / sigma) ** 2).astype(np.float32)) * np.clip(1 - (a / half) ** 2, 0, 1)

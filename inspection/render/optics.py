@@ -16,7 +16,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
     """A camera somebody set up in a hurry."""
     return Optics(
         blur_px=float(rng.choice([0.45, 0.7, 1.0]) * rng.uniform(0.8, 1.25)),
-        exposure=float(math.exp(rng.normal(0, 0.22))),
+        exposure=float(math.exp(rng.normal(0, 0.2))),
         noise=float(rng.uniform(0.8, 4.0)),
         vignette=float(rng.uniform(0.0, 0.35)),
     )
@@ -29,7 +29,7 @@ def light_field(rng: np.random.Generator, size: tuple[int, int]) -> Field:
     turn, slope = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 0.3)
     bowl = rng.uniform(-0.10, 0.10)
     field = 1 + slope * (x * math.cos(turn) + y * math.sin(turn)) + bowl * (x * x + y * y - 0.66)
-    tint = 1 + rng.normal(0, 0.03, 3)
+    tint = 1 + rng.normal(0, 0.018, 3)
     return np.asarray(field[..., None] * tint, np.float32)
 
 
@@ -53,16 +53,30 @@ def arc_field(rng: np.random.Generator, size: tuple[int, int]) -> Field:
 
 
 def spatter_flash(rng: np.random.Generator, size: tuple[int, int], px_per_mm: float, count: int) -> Image:
-    """(H, W) glowing droplets in flight, drawn out by the exposure. They last one frame and are no defect."""
+    """(H, W, 3) glowing droplets in flight, drawn out by the exposure. They last one frame and are no defect."""
     height, width = size
     streaks = np.zeros(size, np.uint8)
+    source = np.array([rng.uniform(-0.1, 1.1) * width, rng.uniform(0.3, 0.7) * height])
     for _ in range(count):
-        x, y = rng.uniform(0, width), rng.uniform(0, height)
-        turn, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.4, 5) * px_per_mm
-        ends = np.array([[x, y], [x + length * math.cos(turn), y + length * math.sin(turn)]]) * 8
-        a, b = ends.round().astype(int).tolist()
-        cv2.line(streaks, a, b, int(rng.integers(140, 255)), max(1, round(0.12 * px_per_mm)), cv2.LINE_AA, 3)
-    return np.asarray(cv2.blur(streaks, (3, 3)), np.uint8)
+        at = np.array([rng.uniform(0, width), rng.uniform(0, height)])
+        turn = math.atan2(*(at - source)[::-1]) + rng.normal(0, 0.35)
+        step = np.array([math.cos(turn), math.sin(turn)]) * rng.uniform(0.3, 5) * px_per_mm / 5
+        peak, thick = rng.uniform(150, 255), rng.uniform(0.08, 0.22) * px_per_mm
+        for k in range(5):  # the droplet brightens towards its head, and its tail thins out
+            a, b = (((at + step * j) * 8).round().astype(int).tolist() for j in (k, k + 1))
+            share = (0.35, 0.6, 0.85, 1.0, 0.7)[k]
+            cv2.line(streaks, a, b, int(peak * share), max(1, round(thick * share)), cv2.LINE_AA, 3)
+    streaks = cv2.blur(streaks, (3, 3))
+    return np.asarray(cv2.LUT(cv2.merge([streaks, streaks, streaks]), GLOW), np.uint8)
+
+
+def _glow() -> Image:
+    """(1, 256, 3): white-hot where bright, orange where dim."""
+    v = np.arange(256) / 255
+    return np.asarray(np.stack([v**2.6, v**1.5, v**0.9], 1)[None] * 255, np.uint8)
+
+
+GLOW = _glow()
 
 
 def expose(rng: np.random.Generator, radiance: Field, optics: Optics) -> Image:
@@ -77,7 +91,7 @@ def expose(rng: np.random.Generator, radiance: Field, optics: Optics) -> Image:
     colour = rng.standard_normal((*size, 3), dtype=np.float32)
     noise = (0.8 * grey + 0.6 * colour) * np.float32(optics.noise)
     image = image * 255 + noise * np.sqrt(1 - SHOT_SHARE + SHOT_SHARE * 2 * np.clip(image, 0, 1))
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(image + 0.5, 0, 255), np.uint8)
 
 
 def shoulder(image: Field) -> Field:

@@ -10,7 +10,7 @@ import numpy as np
 
 from inspection.render.spec import Field
 from inspection.render.surface import Light, Lobe, Stamp, Surface
-from inspection.render.texture import clouds, grain, noise, wander
+from inspection.render.texture import clouds, grain, wander
 from inspection.render.weld_defects import window
 
 BROKEN_FROM_MM = 1.2
@@ -18,12 +18,11 @@ BROKEN_FROM_MM = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """How a sheet lies: the direction its grain runs in, radians from x."""
+    """How a sheet lies: the direction its grain runs in, radians from x, and how strongly it is brushed."""
 
     grain_rad: float
     px_per_mm: float
-    width_px: int
-    height_px: int
+    rub: float
 
 
 def sheet_surface(
@@ -33,15 +32,15 @@ def sheet_surface(
     tilt = 0.0 if loop else math.radians(rng.normal(0, 2.5))
     marks = _marks(rng, shape, px_per_mm, loop, upright, tilt)
     tone = rng.uniform(0.34, 0.62)
-    rub = rng.uniform(0.05, 0.17)
+    rub = math.exp(rng.uniform(math.log(0.018), math.log(0.10)))
     patchy = rng.uniform(0.01, 0.06)
     tonal = tone * (1 + rub * marks + patchy * clouds(rng, shape, 12 * px_per_mm, loop, 3))
     tonal *= 1 + _sheen(rng, shape, px_per_mm, loop, upright)
-    warmth = rng.normal(0, 0.025)
+    warmth = rng.normal(0, 0.02)
     colour = np.array([1 - warmth, 1.0, 1 + 0.8 * warmth], np.float32)
     albedo = np.clip(tonal, 0.04, 0.95).astype(np.float32)[..., None] * colour
     surface = Surface((0.12 * marks).astype(np.float32), albedo, np.full(shape, 0.08 * tone, np.float32), loop)
-    return surface, Sheet((math.pi / 2 if upright else 0.0) + tilt, px_per_mm, shape[1], shape[0])
+    return surface, Sheet((math.pi / 2 if upright else 0.0) + tilt, px_per_mm, rub)
 
 
 def _marks(
@@ -49,7 +48,7 @@ def _marks(
 ) -> Field:
     """Grain at its angle: drawn along x on a larger sheet, then turned and cut out."""
     height, width = shape
-    length, fine = rng.uniform(6, 40) * ppm, max(1.0, rng.uniform(0.03, 0.08) * ppm)
+    length, fine = rng.uniform(6, 40) * ppm, max(1.0, rng.uniform(0.02, 0.06) * ppm)
     if tilt == 0.0:
         return grain(rng, shape, length, fine, loop)
     side = (width, height) if upright else (height, width)
@@ -74,7 +73,7 @@ def _sheen(rng: np.random.Generator, shape: tuple[int, int], ppm: float, loop: b
     s = np.arange(span, dtype=np.float32)
     band = rng.uniform(-0.15, 0.35) * np.exp(-(((s - at) / wide) ** 2)) + 0.03 * wander(rng, span, 0.2 * span, False)
     band = band.astype(np.float32)
-    return band[:, None] if upright else band[None, :]
+    return np.asarray(band[:, None] if upright else band[None, :])
 
 
 def scratch(
@@ -86,26 +85,31 @@ def scratch(
     wide = max(1.0, ppm * min(rng.uniform(0.03, 0.25), 0.05 + 0.06 * length_mm))
     # within 10 degrees of the grain nobody could tell a scratch from the grain, so none is drawn there
     turn = sheet.grain_rad + rng.choice([-1, 1]) * math.radians(rng.uniform(10, 90))
-    path = _path(rng, at_px, length, turn)
+    # the stroke's round ends count: from tip to tip it is as long as was asked for
+    path = _path(rng, at_px, max(0.5 * length, length - wide), turn)
     stamp = window(
         (float(path[:, 0].min()), float(path[:, 0].max())), (float(path[:, 1].min()), float(path[:, 1].max())), wide + 3
     )
     signed, along = _distances(stamp, path)
     across = np.abs(signed)
     taper = np.clip(np.minimum(along, 1 - along) * length / (1.5 * wide) + 0.35, 0, 1)
-    press = 1 + 0.25 * noise(rng, (1, 64), (1, 9))[0][(along * 63).astype(int)]
-    strength = np.clip(taper * press, 0.3, 1.3) * (0.15 + 0.85 * _skips(rng, along, length_mm))
-    sigma = max(0.75, 0.42 * wide)
+    press = 1 + 0.25 * wander(rng, 256, 40, False)[(along * 255).astype(int)]
+    # a scratch of a few px must not fade at its ends, or nothing would be left of it
+    strength = np.clip(taper * press, 0.8 if length_mm < 0.5 else 0.35, 1.3)
+    strength *= 0.12 + 0.88 * _skips(rng, along, length_mm)
+    sigma = max(0.8, 0.42 * wide) * (1 + 0.12 * wander(rng, 256, 20, False)[(along * 255).astype(int)])
     # the ends are round: beyond them, across already holds the distance to the end point
     groove = cv2.exp((-0.5 * (across / sigma) ** 2).astype(np.float32)) * strength
     groove *= np.clip(1.5 + wide / 2 + 1.2 - across, 0, 1)
     flank = np.clip(signed / sigma, -1.2, 1.2)
     bright = rng.random() < 0.6
-    body = rng.uniform(0.30, 0.60) if bright else rng.uniform(-0.6, -0.4)
+    # against strong brush marks only a deep scratch is one that anybody would call
+    depth = rng.uniform(0.38, 0.62) + 1.5 * sheet.rub
+    body = depth if bright else -depth
     tilt = rng.choice([-1, 1]) * rng.uniform(0.35, 0.65)
     factor = 1 + groove * (body + tilt * flank)
     stamp.albedo *= np.clip(factor, 0.12, 2.2).astype(np.float32)[..., None]
-    stamp.glint += (rng.uniform(0.04, 0.14) * groove * (1 if bright else 0)).astype(np.float32)
+    stamp.glint += (rng.uniform(0.05, 0.16) * groove * (1 if bright else 0)).astype(np.float32)
     stamp.mask = np.asarray(across <= max(0.75, wide / 2))
     return stamp, path
 
@@ -114,7 +118,7 @@ def _path(rng: np.random.Generator, at_px: tuple[float, float], length: float, t
     """A slightly bent line of exactly `length` px, its middle at `at_px`."""
     count = max(8, min(64, int(length / 3)))
     s = np.linspace(-0.5, 0.5, count)
-    bend = rng.uniform(-0.45, 0.45) + rng.normal(0, 0.25) * s
+    bend = rng.normal(0, 0.16) + rng.normal(0, 0.3) * s
     heading = turn + bend * s * 2 * min(1.0, length / 40)
     step = length / (count - 1)
     mid = (heading[1:] + heading[:-1]) / 2

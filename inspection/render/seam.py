@@ -80,7 +80,7 @@ class Seam:
         if self.task == "weld" and rng.random() < 0.35:
             size = (self.height_px, self.width_px)
             flash = lens.spatter_flash(rng, size, self.px_per_mm, int(rng.integers(1, 8)))
-            image = cv2.add(image, cv2.merge([cv2.multiply(flash, 0.55), cv2.multiply(flash, 0.85), flash]))
+            image = cv2.add(image, flash)
         image = self._with_noise(image, rng)
         mask = np.ascontiguousarray(self._mask[:, offset : offset + self.width_px])
         return Rendered(image, mask, self._truth(offset, mask), self.px_per_mm, self.task, self.seed)

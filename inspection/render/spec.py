@@ -42,7 +42,7 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Optics:
-    """The camera: blur is a Gaussian's sigma, noise is sigma in grey levels at mid grey, vignette the loss in corners."""
+    """The camera: sigma of its blur, exposure factor, sigma of its noise in grey levels, light lost in the corners."""
 
     blur_px: float = 0.6
     exposure: float = 1.0

@@ -72,7 +72,7 @@ class Light:
 
 @dataclass(slots=True)
 class Surface:
-    """`height` (H, W) px, `albedo` (H, W, 3) BGR, `gloss` and `glint` (H, W), `mask` (H, W). `loop`: repeats along x."""
+    """`height` (H, W) px, `albedo` (H, W, 3) BGR, `gloss`, `glint`, `mask` (H, W); with `loop` it repeats along x."""
 
     height: Field
     albedo: Field
@@ -88,12 +88,16 @@ class Surface:
     def press(self, stamp: Stamp, class_id: int = 0) -> None:
         """Press a stamp in; what lies outside is lost, except that a looping surface takes it in at its other end."""
         height, width = self.height.shape
-        rows = np.arange(stamp.y0, stamp.y0 + stamp.height.shape[0])
-        cols = np.arange(stamp.x0, stamp.x0 + stamp.height.shape[1])
-        r_in = (rows >= 0) & (rows < height)
-        c_in = np.ones(len(cols), bool) if self.loop else (cols >= 0) & (cols < width)
-        here = np.ix_(rows[r_in], cols[c_in] % width)
-        there = np.ix_(r_in, c_in)
+        rows, cols = stamp.height.shape
+        for lap in (-width, 0, width) if self.loop else (0,):
+            y0, y1 = max(0, stamp.y0), min(height, stamp.y0 + rows)
+            x0, x1 = max(0, stamp.x0 + lap), min(width, stamp.x0 + lap + cols)
+            if y0 < y1 and x0 < x1:
+                here = (slice(y0, y1), slice(x0, x1))
+                x_off = stamp.x0 + lap
+                self._press(stamp, class_id, here, (slice(y0 - stamp.y0, y1 - stamp.y0), slice(x0 - x_off, x1 - x_off)))
+
+    def _press(self, stamp: Stamp, class_id: int, here: tuple[slice, slice], there: tuple[slice, slice]) -> None:
         self.height[here] += stamp.height[there]
         self.albedo[here] *= stamp.albedo[there]
         self.gloss[here] *= stamp.gloss[there]
@@ -103,7 +107,7 @@ class Surface:
             self.mask[here] = np.where(stamp.mask[there], np.uint8(class_id), self.mask[here])
 
     def shade(self, light: Light) -> Field:
-        """(H, W, 3) BGR radiance, about 0 to 1. Worked in chunks of columns, so that a long strip needs little memory."""
+        """(H, W, 3) BGR radiance, about 0 to 1. Worked in chunks of columns: a long strip must need little memory."""
         width = self.height.shape[1]
         out = np.empty_like(self.albedo)
         for start in range(0, width, SHADE_CHUNK_PX):

@@ -6,9 +6,11 @@ Smooth noise is drawn on a coarse grid and enlarged: a Gaussian blur of the same
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from inspection.render.spec import Field
 
@@ -57,9 +59,9 @@ def grain(rng: np.random.Generator, shape: tuple[int, int], length_px: float, fi
     """Brush marks along x, of about unit variance: long ones of many widths, broken up by short ones."""
     total = 0.8 * noise(rng, shape, (fine_px, length_px), loop)
     total += 0.5 * noise(rng, shape, (fine_px, length_px / 5), loop)
-    total += 0.35 * noise(rng, shape, (2.5 * fine_px, length_px * 1.7), loop)
-    total += 0.25 * noise(rng, shape, (6 * fine_px, length_px), loop)
-    total += 0.2 * noise(rng, shape, (1.0, 3.0), loop)
+    total += 0.3 * noise(rng, shape, (2.5 * fine_px, length_px * 1.7), loop)
+    total += 0.15 * noise(rng, shape, (6 * fine_px, length_px), loop)
+    total += 0.35 * noise(rng, shape, (1.0, 3.0), loop)
     return total
 
 
@@ -71,6 +73,6 @@ def wander(rng: np.random.Generator, width_px: int, scale_px: float, loop: bool,
     return total
 
 
-def smoothstep(low: float, high: float, x: Field) -> Field:
+def smoothstep(low: float, high: float, x: NDArray[np.floating[Any]]) -> Field:
     t = np.clip((x - np.float32(low)) / np.float32(high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t), np.float32)

@@ -17,11 +17,11 @@ from inspection.render.texture import clouds, grain, noise, smoothstep, wander
 TINT_AT = (0.0, 0.14, 0.32, 0.46, 0.58, 0.72, 0.88, 1.0)
 TINT_BGR = (
     (0.80, 0.78, 0.76),
-    (1.02, 0.92, 0.80),
-    (1.05, 0.66, 0.48),
-    (0.80, 0.47, 0.50),
-    (0.46, 0.50, 0.68),
-    (0.52, 0.76, 0.92),
+    (0.98, 0.92, 0.85),
+    (0.96, 0.70, 0.56),
+    (0.72, 0.52, 0.54),
+    (0.44, 0.52, 0.68),
+    (0.56, 0.76, 0.90),
     (0.80, 0.95, 1.02),
     (1.00, 1.00, 1.00),
 )
@@ -57,8 +57,8 @@ def draw_bead(rng: np.random.Generator, shape: tuple[int, int], px_per_mm: float
     centre = middle + tilt * (x - width / 2) + sway
     rough = rng.uniform(0.02, 0.07)
     swell = 1 + 0.05 * wander(rng, width, 14 * px_per_mm, loop)
-    toes = [half * (swell + rough * wander(rng, width, 2.2 * px_per_mm, loop)) for _ in range(2)]
-    return Bead(*(np.asarray(v, np.float32) for v in (centre, *toes)), px_per_mm=px_per_mm)
+    above, below = (half * (swell + rough * wander(rng, width, 2.2 * px_per_mm, loop)) for _ in range(2))
+    return Bead(centre.astype(np.float32), above.astype(np.float32), below.astype(np.float32), px_per_mm)
 
 
 def weld_surface(
@@ -75,21 +75,47 @@ def weld_surface(
     return surface, bead
 
 
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a plate was made: grey tone, strength of its brush marks, patchiness, speckle."""
+
+    tone: float
+    rub: float
+    patchy: float
+    speckle: float
+
+
+FINISHES = (
+    Finish(0.46, 0.050, 0.035, 0.04),  # brushed stainless
+    Finish(0.40, 0.020, 0.060, 0.07),  # cold rolled
+    Finish(0.22, 0.012, 0.130, 0.10),  # mill scale
+    Finish(0.50, 0.085, 0.030, 0.04),  # ground
+)
+
+
 def _plate(rng: np.random.Generator, shape: tuple[int, int], px_per_mm: float, loop: bool) -> Surface:
-    finish = rng.choice(["brushed", "rolled", "scale", "ground"])
-    tone = {"brushed": 0.50, "rolled": 0.42, "scale": 0.24, "ground": 0.56}[str(finish)] * rng.uniform(0.8, 1.2)
-    rub = {"brushed": 0.10, "rolled": 0.035, "scale": 0.02, "ground": 0.16}[str(finish)] * rng.uniform(0.6, 1.4)
-    patchy = {"brushed": 0.05, "rolled": 0.10, "scale": 0.22, "ground": 0.05}[str(finish)] * rng.uniform(0.6, 1.4)
-    marks = grain(rng, shape, rng.uniform(8, 30) * px_per_mm, max(1.0, 0.1 * px_per_mm), loop)
-    tonal = tone * (1 + rub * marks + patchy * clouds(rng, shape, rng.uniform(4, 12) * px_per_mm, loop))
-    pits = noise(rng, shape, (1.3, 1.3), loop)
-    tonal *= 1 + 0.05 * pits
-    warmth = rng.uniform(-0.05, 0.07)
+    finish = FINISHES[int(rng.integers(len(FINISHES)))]
+    vary = [rng.uniform(0.65, 1.4) for _ in range(3)]
+    tone = finish.tone * rng.uniform(0.8, 1.2)
+    marks = grain(rng, shape, rng.uniform(8, 30) * px_per_mm, max(1.0, 0.08 * px_per_mm), loop)
+    tonal = 1 + vary[0] * finish.rub * marks
+    tonal += vary[1] * finish.patchy * clouds(rng, shape, rng.uniform(2, 9) * px_per_mm, loop, 5)
+    speck = noise(rng, shape, (1.3, 1.3), loop)
+    tonal += vary[2] * finish.speckle * (0.6 * speck + 0.6 * noise(rng, shape, (2.5, 3.5), loop))
+    tonal *= tone * _reflections(rng, shape, px_per_mm, loop)
+    warmth = rng.uniform(-0.03, 0.05)
     colour = np.array([1 - warmth, 1.0, 1 + warmth], np.float32)
-    albedo = np.clip(tonal, 0.05, 1.0)[..., None] * colour
-    height = 0.05 * marks * rub * 10 + 0.06 * pits
-    gloss = np.full(shape, 0.28 * tone, np.float32)
+    albedo = np.clip(tonal, 0.04, 1.0)[..., None] * colour
+    height = 0.4 * finish.rub * marks + 0.05 * speck
+    gloss = np.full(shape, 0.25 * tone, np.float32)
     return Surface(height.astype(np.float32), albedo.astype(np.float32), gloss, loop)
+
+
+def _reflections(rng: np.random.Generator, shape: tuple[int, int], px_per_mm: float, loop: bool) -> Field:
+    """What a half-shiny plate mirrors of the shop: broad soft shapes, drawn out across the grain."""
+    reach = (rng.uniform(25, 60) * px_per_mm, rng.uniform(8, 25) * px_per_mm)
+    shapes = noise(rng, shape, reach, loop)
+    return np.asarray(1 + rng.uniform(0.0, 0.26) * np.tanh(rng.uniform(0.8, 3.0) * shapes), np.float32)
 
 
 def _tint(
@@ -97,8 +123,9 @@ def _tint(
 ) -> None:
     """Heat tint beside the bead, and the soot line at its toes. Either side cools in its own way."""
     width = outside_px.shape[1]
-    strength = np.float32(rng.uniform(0.25, 1.0))
-    table = np.stack([np.interp(np.linspace(0, 1, 256), TINT_AT, [c[k] for c in TINT_BGR]) for k in range(3)], 1)
+    strength = np.float32(rng.uniform(0.15, 0.95))
+    thickest = rng.choice([0.0, 0.0, 0.25, 0.5])  # where the oxide is thinner, the row of colours begins later
+    table = np.stack([np.interp(np.linspace(thickest, 1, 256), TINT_AT, [c[k] for c in TINT_BGR]) for k in range(3)], 1)
     table = (1 + strength * (table - 1)).astype(np.float32)
     base = rng.uniform(2.5, 8.5) * px_per_mm
     reach = [base * rng.uniform(0.75, 1.25) * (1 + 0.10 * wander(rng, width, 12 * px_per_mm, loop)) for _ in range(2)]
@@ -125,7 +152,7 @@ def _crown(rng: np.random.Generator, surface: Surface, bead: Bead, u: Field, on_
         * inside**0.3
     )
     phase = _ripple_phase(rng, shape[1], ppm, loop)
-    lag = rng.uniform(0.35, 1.1) * rng.choice([-1, 1]) * float(bead.above_px.mean())
+    lag = rng.uniform(0.35, 1.1) * float(rng.choice([-1, 1])) * float(bead.above_px.mean())
     # the phase is looked up where the crescent through this pixel crosses the centre line
     shift = lag * u * u + 0.22 * ppm * noise(rng, shape, (1.2 * ppm, 1.6 * ppm), loop)
     x = np.arange(shape[1], dtype=np.float32)[None, :] + shift

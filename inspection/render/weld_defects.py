@@ -59,7 +59,7 @@ def _group(
     biggest = min(0.55 * ppm, length / 4)
     radii = [max(1.6, rng.uniform(0.45, 1.0) * biggest) for _ in range(int(rng.integers(3, 8)) + 2)]
     places = [(-length / 2 + radii[0], 0.0), (length / 2 - radii[1], 0.0)]
-    for r in radii[2:]:
+    for _ in radii[2:]:
         along = rng.uniform(-1, 1) * (length / 2 - 1.5 * biggest)
         across = rng.uniform(-1, 1) * (
             0.25 * biggest if row else 0.3 * length * math.sqrt(max(0.0, 1 - (2 * along / length) ** 2))
@@ -71,28 +71,26 @@ def _group(
 def _pore(rng: np.random.Generator, stamp: Stamp, pore: tuple[float, float, float], ppm: float) -> None:
     px, py, radius = pore
     x, y = _grid(stamp)
-    turn, squash = rng.uniform(0, math.pi), rng.uniform(0.8, 1.0)
     dx, dy = x - px, y - py
-    a = dx * math.cos(turn) + dy * math.sin(turn)
-    b = (dy * math.cos(turn) - dx * math.sin(turn)) / squash
-    r = np.sqrt(a * a + b * b)
-    if radius < 6:  # too small to have a direction; the length must stay what was asked for
-        r = np.sqrt(dx * dx + dy * dy)
-    hole = smoothstep(-0.9, 0.7, radius - r)
-    lip_px = max(0.9, 0.14 * ppm, 0.16 * radius)
-    lip = cv2.exp(-(((r - radius - 0.6 * lip_px) / lip_px) ** 2)) * (1 - hole)
+    theta = np.arctan2(dy, dx)
+    r = np.sqrt(dx * dx + dy * dy)
+    if radius >= 5:  # a smaller one has no shape to speak of; along x it keeps the length that was asked for
+        r /= 1 - np.sin(theta) ** 2 * (rng.uniform(0.0, 0.2) + 0.07 * np.cos(3 * theta + rng.uniform(0, 6.3)))
+    hole = smoothstep(-1.0, 0.8, radius - r)
+    lip_px = max(0.9, 0.10 * ppm, 0.16 * radius)
+    lip = cv2.exp(-(((r - radius - 0.5 * lip_px) / lip_px) ** 2)) * (1 - hole)
     lit = rng.uniform(0, 2 * math.pi)
-    facing = (dx * math.cos(lit) + dy * math.sin(lit)) / np.maximum(r, 1e-3)
-    deep = rng.uniform(0.05, 0.16)
-    floor = deep + 0.25 * smoothstep(0.55, 1.0, r / radius) * np.clip(facing, 0, 1)
+    facing = np.cos(theta - lit)
+    # the wall turned to the light shows some of itself, the rest is black
+    floor = rng.uniform(0.04, 0.14) + 0.42 * smoothstep(0.35, 1.05, r / radius) * np.clip(facing, 0, 1)
     stamp.albedo *= (1 - hole * (1 - floor))[..., None]
-    stamp.albedo *= (1 + 0.25 * lip * facing)[..., None]
+    stamp.albedo *= (1 + lip * (0.30 * facing - rng.uniform(0.0, 0.3)))[..., None]
     stamp.gloss *= 1 - 0.97 * hole
-    stamp.height += 0.5 * lip_px * lip - 0.25 * radius * hole
-    stamp.glint = stamp.glint * (1 - hole) + rng.uniform(0.25, 0.6) * lip * np.clip(facing, 0, 1) ** 2
-    if radius > 4 and rng.random() < 0.7:  # the light's own picture at the bottom of a wet-looking pore
+    stamp.height += rng.uniform(0.1, 0.4) * lip_px * lip * (1 - hole)
+    stamp.glint = stamp.glint * (1 - hole) + rng.uniform(0.1, 0.5) * lip * np.clip(facing, 0, 1) ** 3
+    if radius > 4 and rng.random() < 0.6:  # the light's own picture at the bottom of a wet-looking pore
         gx, gy = px - 0.45 * radius * math.cos(lit), py - 0.45 * radius * math.sin(lit)
-        stamp.glint += rng.uniform(0.1, 0.4) * cv2.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (0.09 * radius**2 + 0.5))
+        stamp.glint += rng.uniform(0.05, 0.35) * cv2.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (0.06 * radius**2 + 0.5))
     assert stamp.mask is not None
     stamp.mask |= r <= max(radius, 0.8)
 
@@ -101,27 +99,28 @@ def undercut(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float
     """A groove melted into the plate along one toe and not filled again, tapered at both ends."""
     ppm = bead.px_per_mm
     length, side = length_mm * ppm, int(rng.choice([-1, 1]))
-    wide = max(2.2, rng.uniform(0.45, 1.1) * ppm * min(1.0, 0.5 + length_mm / 6))
+    wide = max(2.6, rng.uniform(0.4, 0.95) * ppm * min(1.0, 0.6 + length_mm / 8))
     path_x = np.arange(x_px - length / 2, x_px + length / 2 + 1, 2.0, dtype=np.float32)
-    toe = bead.toe_px(path_x, side) + np.float32(side * 0.42 * wide)
+    toe = bead.toe_px(path_x, side) + np.float32(side * 0.38 * wide)
     stamp = window((x_px - length / 2, x_px + length / 2), (float(toe.min()), float(toe.max())), wide + 1.0 * ppm)
     x, y = _grid(stamp)
-    middle = bead.toe_px(x[0], side) + np.float32(side * 0.42 * wide)
+    middle = bead.toe_px(x[0], side) + np.float32(side * 0.38 * wide)
     along = (x - x_px) / (length / 2)
-    swell = 1 + 0.22 * noise(rng, (1, x.shape[1]), (1, 1.1 * ppm))
-    half = 0.5 * wide * swell * np.clip(1 - along**4, 0, 1) ** 0.5
+    swell = 1 + 0.2 * noise(rng, (1, x.shape[1]), (1, 1.6 * ppm)) + 0.1 * noise(rng, (1, x.shape[1]), (1, 0.4 * ppm))
     inside_end = np.abs(along) <= 1
-    half = np.where(inside_end, np.maximum(half, 0.9), 0.0)
+    half = np.where(inside_end, np.maximum(0.5 * wide * swell * np.clip(1 - along**4, 0, 1) ** 0.5, 0.9), 0.0)
     d = side * (y - middle[None, :])  # positive outwards, away from the bead
-    core = smoothstep(-0.8, 0.9, half - np.abs(d)) * inside_end
-    dark = rng.uniform(0.08, 0.25)
-    shaded = dark + 0.35 * np.clip(d / np.maximum(half, 1), 0, 1) ** 2
-    stamp.albedo *= (1 - core * (1 - shaded))[..., None]
-    stamp.gloss *= 1 - 0.95 * core
-    stamp.height -= 0.45 * wide * core * np.clip(1 - (d / np.maximum(half, 1)) ** 2, 0, 1)
+    across = d / np.maximum(half, 1)
+    core = smoothstep(-1.1, 1.1, half - np.abs(d)) * inside_end
+    # deepest and darkest under the bead's edge; the outer wall climbs back into the light, unevenly
+    uneven = 1 + 0.4 * noise(rng, x.shape, (0.35 * ppm, 0.9 * ppm))
+    shaded = rng.uniform(0.10, 0.22) + rng.uniform(0.25, 0.5) * np.clip(0.25 + 0.6 * across, 0, 1) * uneven
+    stamp.albedo *= (1 - core * (1 - np.clip(shaded, 0.06, 0.75)))[..., None]
+    stamp.gloss *= 1 - 0.9 * core
+    stamp.height -= 0.35 * wide * core * np.clip(1 - across**2, 0, 1)
     edge = cv2.exp(-(((d - half - 0.8) / max(0.9, 0.09 * ppm)) ** 2)) * inside_end * (half > 1.2)
-    broken = np.clip(0.5 + 0.7 * noise(rng, x.shape, (3, 0.8 * ppm)), 0, 1)
-    stamp.glint += (rng.uniform(0.2, 0.5) * edge * broken * (1 - core)).astype(np.float32)
+    broken = np.clip(0.1 + 0.7 * noise(rng, x.shape, (3, 0.6 * ppm)), 0, 1)
+    stamp.glint += (rng.uniform(0.1, 0.35) * edge * broken * (1 - core)).astype(np.float32)
     stamp.mask = np.asarray((np.abs(d) <= half) & inside_end)
     return stamp, np.stack([path_x, toe], 1)
 
@@ -131,36 +130,42 @@ def burn_through(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: f
     ppm = bead.px_per_mm
     radius = length_mm * ppm / 2
     y_px = float(bead.centre_px[bead.column(x_px)]) + rng.uniform(-0.25, 0.25) * float(bead.above_px.mean())
-    stamp = window((x_px - radius, x_px + radius), (y_px - radius, y_px + radius), 0.45 * radius + 0.6 * ppm)
+    stamp = window((x_px - radius, x_px + radius), (y_px - radius, y_px + radius), 0.7 * radius + 0.6 * ppm)
     x, y = _grid(stamp)
     dx, dy = x - x_px, y - y_px
     theta = np.arctan2(dy, dx)
-    # the first outline term is even, so that the widest extent is 2 * radius along x
-    squash = rng.uniform(0.72, 0.95)
-    outline = 1 / np.sqrt(np.cos(theta) ** 2 + (np.sin(theta) / squash) ** 2)
-    for k in (3, 5, 7, 11):
-        outline -= rng.uniform(0.0, 0.16) / k * (1 - np.cos(k * theta + rng.uniform(0, 6.3))) * np.sin(theta) ** 2
-    r = np.sqrt(dx * dx + dy * dy) / (radius * outline)
-    ragged = r + 0.04 * noise(rng, x.shape, (0.35 * ppm, 0.35 * ppm))
-    hole_at = rng.uniform(0.58, 0.74)
+    r = np.sqrt(dx * dx + dy * dy) / (radius * _outline(rng, theta))
+    lumpy = 0.07 * noise(rng, x.shape, (0.7 * ppm, 0.7 * ppm)) + 0.03 * noise(rng, x.shape, (0.3 * ppm, 0.3 * ppm))
+    hole_at = rng.uniform(0.52, 0.76) + 0.09 * np.sin(theta + rng.uniform(0, 6.3))
     soft = 1.2 / radius
+    ragged = r + lumpy
     hole = smoothstep(-soft, soft, hole_at - ragged)
-    body = smoothstep(-soft, soft, 1 - r)
-    burnt = smoothstep(0.0, 0.42, 1.42 - r) * (1 - body)
-    oxide = np.array([rng.uniform(0.35, 0.75), rng.uniform(0.35, 0.5), rng.uniform(0.45, 0.7)], np.float32)
-    stamp.albedo *= 1 - burnt[..., None] * (1 - oxide) * 0.8
-    stamp.albedo *= 1 - body[..., None] * (1 - 0.55 * oxide)
-    stamp.albedo *= 1 - 0.94 * hole[..., None]
-    stamp.gloss *= (1 - 0.35 * body) * (1 - 0.99 * hole)
-    t = np.clip((r - hole_at) / (1 - hole_at), -1, 1.5)
-    stamp.height += 0.10 * radius * cv2.exp(-(((t - 0.45) / 0.4) ** 2)) - 0.3 * radius * hole * body
-    lit = rng.uniform(0, 2 * math.pi)
-    facing = np.clip(np.cos(theta - lit), 0, 1) ** 2
-    rim = cv2.exp(-(((ragged - hole_at - 0.05) / 0.05) ** 2)) * (1 - hole)
-    stamp.glint += rng.uniform(0.25, 0.6) * rim * (0.25 + facing)
+    lip = smoothstep(-0.12 - soft, 0.12 + soft, 1 - ragged)
+    burnt = smoothstep(0.0, 0.6, 1.62 + 2 * lumpy - r) * smoothstep(0.0, 0.25, 1.66 - r) * (1 - lip)
+    oxide = np.array([rng.uniform(0.45, 0.85), rng.uniform(0.45, 0.65), rng.uniform(0.5, 0.75)], np.float32)
+    stamp.albedo *= 1 - burnt[..., None] * (1 - oxide) * rng.uniform(0.3, 0.9)
+    sooty = np.clip(0.72 + 2.5 * lumpy, 0.3, 1.1)
+    stamp.albedo *= 1 - lip[..., None] * (1 - sooty[..., None] * oxide)
+    stamp.albedo *= 1 - 0.95 * hole[..., None]
+    stamp.gloss *= (1 - 0.3 * lip) * (1 - 0.99 * hole)
+    # the lip is a rounded roll of metal hanging into the hole: shading, not paint, makes it one
+    t = (ragged - hole_at) / (1 - hole_at)
+    stamp.height += 0.16 * radius * cv2.exp(-(((t - 0.4) / 0.45) ** 2)) - 0.2 * radius * hole
+    facing = np.clip(np.cos(theta - rng.uniform(0, 2 * math.pi)), 0, 1) ** 2
+    rim = cv2.exp(-(((ragged - hole_at - 0.06) / 0.06) ** 2)) * (1 - hole)
+    stamp.glint += rng.uniform(0.2, 0.6) * rim * facing * np.clip(0.7 + 6 * lumpy, 0, 1.3)
     stamp.mask = np.asarray(r <= 1)
     ends = np.array([(x_px - radius, y_px), (x_px + radius, y_px)], np.float32)
     return stamp, ends
+
+
+def _outline(rng: np.random.Generator, theta: Field) -> Field:
+    """Radius over direction, never above 1 and 1 along x, so that the widest extent is the length asked for."""
+    squash = rng.uniform(0.72, 0.95)
+    outline = 1 / np.sqrt(np.cos(theta) ** 2 + (np.sin(theta) / squash) ** 2)
+    for k in (3, 5, 7, 11):
+        outline -= rng.uniform(0.0, 0.2) / k * (1 - np.cos(k * theta + rng.uniform(0, 6.3))) * np.sin(theta) ** 2
+    return np.asarray(outline, np.float32)
 
 
 DRAW = {"porosity": porosity, "undercut": undercut, "burn_through": burn_through}
