@@ -11,19 +11,17 @@ from inspection.render.scratch import Sheet
 from inspection.render.spec import Field
 from inspection.render.surface import Stamp
 from inspection.render.texture import noise, smoothstep
-from inspection.render.weld_defects import window
 
 
 def _window_xy(x: float, y: float, reach: float) -> tuple[Stamp, Field, Field]:
-    stamp = window((x, x), (y, y), reach)
+    stamp = Stamp.window((x, x), (y, y), reach)
     return (stamp, *_offsets(stamp, x, y))
 
 
 def _offsets(stamp: Stamp, x: float, y: float) -> tuple[Field, Field]:
     """How far each pixel of the window lies from (x, y), px."""
-    height, width = stamp.height.shape
-    gy, gx = np.mgrid[0:height, 0:width].astype(np.float32)
-    return gx + np.float32(stamp.x0 - x), gy + np.float32(stamp.y0 - y)
+    gx, gy = stamp.grid()
+    return gx - np.float32(x), gy - np.float32(y)
 
 
 def stain(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Stamp:
@@ -58,7 +56,7 @@ def oil_smear(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Sta
     along, across = 0.85 * long, 1.1 * wide + 0.06 * long
     half_x = abs(math.cos(turn)) * along + abs(math.sin(turn)) * across
     half_y = abs(math.sin(turn)) * along + abs(math.cos(turn)) * across
-    stamp = window((x - half_x, x + half_x), (y - half_y, y + half_y), 2)
+    stamp = Stamp.window((x - half_x, x + half_x), (y - half_y, y + half_y), 2)
     dx, dy = _offsets(stamp, x, y)
     a = dx * math.cos(turn) + dy * math.sin(turn)
     b = dy * math.cos(turn) - dx * math.sin(turn) + 0.08 * a * a / long
@@ -123,7 +121,7 @@ def grain_line(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> St
     ppm = sheet.px_per_mm
     half = rng.uniform(4, 14) * ppm
     cos, sin = math.cos(sheet.grain_rad), math.sin(sheet.grain_rad)
-    stamp = window((x - abs(cos) * half, x + abs(cos) * half), (y - abs(sin) * half, y + abs(sin) * half), 4)
+    stamp = Stamp.window((x - abs(cos) * half, x + abs(cos) * half), (y - abs(sin) * half, y + abs(sin) * half), 4)
     dx, dy = _offsets(stamp, x, y)
     a, b = dx * cos + dy * sin, dy * cos - dx * sin
     sigma = max(0.7, rng.uniform(0.02, 0.06) * ppm)

@@ -9,6 +9,7 @@ import numpy as np
 
 from inspection.render.spec import Field, Image, Optics
 
+LUMA = np.repeat(np.array([[0.114], [0.587], [0.299]], np.float32), 3, axis=1)  # BGR to the same grey three times
 SHOT_SHARE = 0.6  # of the noise variance at mid grey, how much goes with the signal
 
 
@@ -19,6 +20,7 @@ def draw_optics(rng: np.random.Generator) -> Optics:
         exposure=float(math.exp(rng.normal(0, 0.2))),
         noise=float(rng.uniform(0.8, 4.0)),
         vignette=float(rng.uniform(0.0, 0.35)),
+        monochrome=bool(rng.random() < 0.25),
     )
 
 
@@ -86,12 +88,20 @@ def expose(rng: np.random.Generator, radiance: Field, optics: Optics) -> Image:
     if optics.blur_px > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), optics.blur_px, borderType=cv2.BORDER_REFLECT_101)
     image = image * (vignette_field(optics.vignette, size) * np.float32(optics.exposure))[..., None]
+    if optics.monochrome:
+        image = image @ LUMA
     image = shoulder(image)
     grey = rng.standard_normal(size, dtype=np.float32)[..., None]
     colour = rng.standard_normal((*size, 3), dtype=np.float32)
-    noise = (0.8 * grey + 0.6 * colour) * np.float32(optics.noise)
+    noise = (0.8 * grey + (0 if optics.monochrome else 0.6) * colour) * np.float32(optics.noise)
     image = image * 255 + noise * np.sqrt(1 - SHOT_SHARE + SHOT_SHARE * 2 * np.clip(image, 0, 1))
     return np.asarray(np.clip(image + 0.5, 0, 255), np.uint8)
+
+
+def grey(image: Image) -> Image:
+    """What a monochrome camera makes of a colour picture; three equal channels."""
+    one = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.merge([one, one, one]), np.uint8)
 
 
 def shoulder(image: Field) -> Field:

@@ -10,11 +10,12 @@ import numpy as np
 
 from inspection.render.dirt import dirt
 from inspection.render.scratch import Sheet, scratch, sheet_light, sheet_surface
+from inspection.render.spatter import spatter_and_slag
 from inspection.render.spec import DefectSpec, Field, TaskSpec, TrueDefect
 from inspection.render.surface import Painted, Stamp, Surface
 from inspection.render.texture import rng_for
 from inspection.render.weld import Bead, weld_light, weld_surface
-from inspection.render.weld_defects import DRAW, spatter_and_slag
+from inspection.render.weld_defects import DRAW
 
 # Each stream of randomness has its own number, so that a frame with and without a defect is the same frame.
 SURFACE, DIRT, PLAN, DEFECT, LIGHT, OPTICS, SENSOR, FLICKER = range(8)
@@ -67,11 +68,20 @@ def build(
         surface.press(stamp)
     painted = []
     for k, wanted in enumerate(defects):
-        stamp, path = _draw(rng_for(seed, DEFECT, k), ground, shape, wanted, loop)
+        for attempt in range(8):
+            stamp, path = _draw(rng_for(seed, DEFECT, k, attempt), ground, shape, wanted, loop)
+            # one defect over another would leave a truth that no mask can show
+            if wanted.at_mm is not None or not _covers(surface, stamp):
+                break
         class_id = spec.classes.index(wanted.cls) + 1
         surface.press(stamp.faded(wanted.contrast), class_id)
         painted.append(Painted(TrueDefect(wanted.cls, wanted.length_mm, _box(stamp)), class_id, path))
     return Scene(surface.shade(light), surface, tuple(painted))
+
+
+def _covers(surface: Surface, stamp: Stamp) -> bool:
+    y0, x0 = max(0, stamp.y0), max(0, stamp.x0)
+    return bool(surface.mask[y0 : stamp.y0 + stamp.height.shape[0], x0 : stamp.x0 + stamp.height.shape[1]].any())
 
 
 def _draw(

@@ -11,7 +11,6 @@ import numpy as np
 from inspection.render.spec import Field
 from inspection.render.surface import Light, Lobe, Stamp, Surface
 from inspection.render.texture import clouds, grain, wander
-from inspection.render.weld_defects import window
 
 BROKEN_FROM_MM = 1.2
 
@@ -87,7 +86,7 @@ def scratch(
     turn = sheet.grain_rad + rng.choice([-1, 1]) * math.radians(rng.uniform(10, 90))
     # the stroke's round ends count: from tip to tip it is as long as was asked for
     path = _path(rng, at_px, max(0.5 * length, length - wide), turn)
-    stamp = window(
+    stamp = Stamp.window(
         (float(path[:, 0].min()), float(path[:, 0].max())), (float(path[:, 1].min()), float(path[:, 1].max())), wide + 3
     )
     signed, along = _distances(stamp, path)

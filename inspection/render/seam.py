@@ -80,7 +80,7 @@ class Seam:
         if self.task == "weld" and rng.random() < 0.35:
             size = (self.height_px, self.width_px)
             flash = lens.spatter_flash(rng, size, self.px_per_mm, int(rng.integers(1, 8)))
-            image = cv2.add(image, flash)
+            image = cv2.add(image, lens.grey(flash) if self._optics.monochrome else flash)
         image = self._with_noise(image, rng)
         mask = np.ascontiguousarray(self._mask[:, offset : offset + self.width_px])
         return Rendered(image, mask, self._truth(offset, mask), self.px_per_mm, self.task, self.seed)
@@ -103,6 +103,8 @@ class Seam:
             stop = min(width, start + 1024)
             part = radiance[:, np.arange(start - pad, stop + pad) % width]
             part = cv2.GaussianBlur(part, (0, 0), max(0.2, self._optics.blur_px))
+            if self._optics.monochrome:
+                part = part @ lens.LUMA
             part = lens.shoulder(part * np.float32(self._optics.exposure))[:, pad : pad + stop - start]
             out[:, start:stop] = np.clip(part * 255 + 0.5, 0, 255)
         return out
@@ -117,7 +119,10 @@ class Seam:
         fields = []
         for level in range(LEVELS):
             glow = (1 - share) + share * 2 * (level / (LEVELS - 1)) * arc if share else 0.99 + 0.01 * level
-            fields.append(np.clip(still * glow * 128, 0, 255).astype(np.uint8))
+            lit = np.asarray(still * glow, np.float32)
+            if self._optics.monochrome:
+                lit = lit @ lens.LUMA
+            fields.append(np.clip(lit * 128, 0, 255).astype(np.uint8))
         return fields
 
     def _noise_bank(self) -> tuple[Image, Image]:
@@ -125,7 +130,8 @@ class Seam:
         rng = rng_for(self.seed, SENSOR)
         size = (self.height_px + NOISE_SLACK_PX, self.width_px + NOISE_SLACK_PX)
         grey = rng.standard_normal(size, dtype=np.float32)[..., None]
-        noise = (0.8 * grey + 0.6 * rng.standard_normal((*size, 3), dtype=np.float32)) * self._optics.noise
+        colour = np.float32(0 if self._optics.monochrome else 0.6) * rng.standard_normal((*size, 3), dtype=np.float32)
+        noise = (0.8 * grey + colour) * np.float32(self._optics.noise)
         return np.clip(noise + 0.5, 0, 255).astype(np.uint8), np.clip(-noise + 0.5, 0, 255).astype(np.uint8)
 
     def _with_noise(self, image: Image, rng: np.random.Generator) -> Image:

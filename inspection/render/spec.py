@@ -42,12 +42,13 @@ TASKS: Mapping[str, TaskSpec] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Optics:
-    """The camera: sigma of its blur, exposure factor, sigma of its noise in grey levels, light lost in the corners."""
+    """The camera: blur (sigma), exposure (factor), noise (sigma in grey levels), light lost in the corners, colour."""
 
     blur_px: float = 0.6
     exposure: float = 1.0
     noise: float = 2.0
     vignette: float = 0.15
+    monochrome: bool = False
 
 
 @dataclass(frozen=True, slots=True)

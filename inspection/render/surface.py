@@ -6,6 +6,7 @@ so a frame with and without a defect differs only there.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -34,6 +35,18 @@ class Stamp:
     def neutral(x0: int, y0: int, size: tuple[int, int]) -> Stamp:
         zero = np.zeros(size, np.float32)
         return Stamp(x0, y0, zero, np.ones((*size, 3), np.float32), zero + 1, zero.copy())
+
+    @staticmethod
+    def window(x: tuple[float, float], y: tuple[float, float], margin: float) -> Stamp:
+        """A neutral stamp over the ranges `x` and `y` and `margin` px around them."""
+        x0, y0 = math.floor(x[0] - margin), math.floor(y[0] - margin)
+        return Stamp.neutral(x0, y0, (math.ceil(y[1] + margin) - y0 + 1, math.ceil(x[1] + margin) - x0 + 1))
+
+    def grid(self) -> tuple[Field, Field]:
+        """x and y of each pixel of the window, in px of the surface."""
+        height, width = self.height.shape
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        return x + np.float32(self.x0), y + np.float32(self.y0)
 
     def faded(self, contrast: float) -> Stamp:
         """The same stamp, `contrast` times as strong; its truth stays as it is."""

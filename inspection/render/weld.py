@@ -70,6 +70,10 @@ def weld_surface(
     outside_px = np.where(y < 0, -y - bead.above_px, y - bead.below_px)  # beyond the toe, negative on the bead
     on_bead = smoothstep(-0.6, 0.6, -outside_px)
     surface = _plate(rng, shape, px_per_mm, loop)
+    if rng.random() < 0.4:  # a fillet: either plate leans its own way and mirrors another part of the shop
+        surface.albedo *= np.where(y < 0, np.float32(rng.uniform(0.65, 1.0)), np.float32(rng.uniform(0.8, 1.25)))[
+            ..., None
+        ]
     _tint(rng, surface, y, outside_px, px_per_mm, loop)
     _crown(rng, surface, bead, u, on_bead, loop)
     return surface, bead

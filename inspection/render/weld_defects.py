@@ -1,4 +1,4 @@
-"""Defects of a weld, and what a weld has beside it that is none: spatter, slag.
+"""Defects of a weld, drawn on its bead's geometry.
 
 A defect's truth mask is the shape it was drawn with. Its length is what an inspector would measure: the greatest extent
 of a pore group or of a hole's lip, the run along the toe of an undercut.
@@ -19,18 +19,6 @@ from inspection.render.weld import Bead
 Drawn = tuple[Stamp, Field]
 
 
-def _grid(stamp: Stamp) -> tuple[Field, Field]:
-    """Pixel centres of a stamp's window, in px of the surface."""
-    height, width = stamp.height.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    return x + np.float32(stamp.x0), y + np.float32(stamp.y0)
-
-
-def window(x: tuple[float, float], y: tuple[float, float], margin: float) -> Stamp:
-    x0, y0 = math.floor(x[0] - margin), math.floor(y[0] - margin)
-    return Stamp.neutral(x0, y0, (math.ceil(y[1] + margin) - y0 + 1, math.ceil(x[1] + margin) - x0 + 1))
-
-
 def porosity(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float) -> Drawn:
     """One gas pore up to about 1.5 mm; beyond that more often a row or a cluster, `length_mm` from end to end."""
     ppm = bead.px_per_mm
@@ -40,7 +28,7 @@ def porosity(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float
     spread = max(0.0, 0.72 * half - (length / 2 if single else 0.4 * ppm))
     y_px = float(bead.centre_px[bead.column(x_px)]) + rng.uniform(-1, 1) * min(spread, 0.55 * half)
     pores = [(x_px, y_px, length / 2)] if single else _group(rng, x_px, y_px, length, ppm, half)
-    stamp = window((x_px - length / 2, x_px + length / 2), (y_px - length / 2, y_px + length / 2), 1.6 * ppm)
+    stamp = Stamp.window((x_px - length / 2, x_px + length / 2), (y_px - length / 2, y_px + length / 2), 1.6 * ppm)
     stamp.mask = np.zeros(stamp.height.shape, bool)
     for pore in pores:
         _pore(rng, stamp, pore, ppm)
@@ -70,7 +58,7 @@ def _group(
 
 def _pore(rng: np.random.Generator, stamp: Stamp, pore: tuple[float, float, float], ppm: float) -> None:
     px, py, radius = pore
-    x, y = _grid(stamp)
+    x, y = stamp.grid()
     dx, dy = x - px, y - py
     theta = np.arctan2(dy, dx)
     r = np.sqrt(dx * dx + dy * dy)
@@ -102,8 +90,8 @@ def undercut(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: float
     wide = max(2.6, rng.uniform(0.4, 0.95) * ppm * min(1.0, 0.6 + length_mm / 8))
     path_x = np.arange(x_px - length / 2, x_px + length / 2 + 1, 2.0, dtype=np.float32)
     toe = bead.toe_px(path_x, side) + np.float32(side * 0.38 * wide)
-    stamp = window((x_px - length / 2, x_px + length / 2), (float(toe.min()), float(toe.max())), wide + 1.0 * ppm)
-    x, y = _grid(stamp)
+    stamp = Stamp.window((x_px - length / 2, x_px + length / 2), (float(toe.min()), float(toe.max())), wide + 1.0 * ppm)
+    x, y = stamp.grid()
     middle = bead.toe_px(x[0], side) + np.float32(side * 0.38 * wide)
     along = (x - x_px) / (length / 2)
     swell = 1 + 0.2 * noise(rng, (1, x.shape[1]), (1, 1.6 * ppm)) + 0.1 * noise(rng, (1, x.shape[1]), (1, 0.4 * ppm))
@@ -130,8 +118,8 @@ def burn_through(rng: np.random.Generator, bead: Bead, x_px: float, length_mm: f
     ppm = bead.px_per_mm
     radius = length_mm * ppm / 2
     y_px = float(bead.centre_px[bead.column(x_px)]) + rng.uniform(-0.25, 0.25) * float(bead.above_px.mean())
-    stamp = window((x_px - radius, x_px + radius), (y_px - radius, y_px + radius), 0.7 * radius + 0.6 * ppm)
-    x, y = _grid(stamp)
+    stamp = Stamp.window((x_px - radius, x_px + radius), (y_px - radius, y_px + radius), 0.7 * radius + 0.6 * ppm)
+    x, y = stamp.grid()
     dx, dy = x - x_px, y - y_px
     theta = np.arctan2(dy, dx)
     r = np.sqrt(dx * dx + dy * dy) / (radius * _outline(rng, theta))
@@ -169,58 +157,3 @@ def _outline(rng: np.random.Generator, theta: Field) -> Field:
 
 
 DRAW = {"porosity": porosity, "undercut": undercut, "burn_through": burn_through}
-
-
-def spatter_bead(rng: np.random.Generator, x_px: float, y_px: float, radius: float) -> Stamp:
-    """A droplet frozen onto the plate: a bright ball on a dark foot. Not a defect."""
-    stamp = window((x_px, x_px), (y_px, y_px), 2.2 * radius + 2)
-    x, y = _grid(stamp)
-    dx, dy = x - x_px, (y - y_px) * rng.uniform(0.85, 1.2)
-    r = np.sqrt(dx * dx + dy * dy) / radius
-    ball = smoothstep(-0.8 / radius, 0.8 / radius, 1 - r)
-    foot = cv2.exp(-(((r - 1.05) / 0.28) ** 2)) * (1 - ball)
-    dome = np.sqrt(np.clip(1 - r * r, 0, 1))
-    lit = rng.uniform(0, 2 * math.pi)
-    shade = rng.uniform(0.45, 1.1) * (0.5 + 0.6 * dome)
-    stamp.albedo *= (1 + ball * (shade - 1))[..., None]
-    stamp.albedo *= (1 - rng.uniform(0.35, 0.8) * foot)[..., None]
-    stamp.height += 0.5 * radius * dome
-    gx, gy = x_px + 0.38 * radius * math.cos(lit), y_px + 0.38 * radius * math.sin(lit)
-    stamp.glint += rng.uniform(0.3, 0.9) * ball * cv2.exp(-((x - gx) ** 2 + (y - gy) ** 2) / (0.14 * radius**2 + 0.4))
-    return stamp
-
-
-def slag_island(rng: np.random.Generator, x_px: float, y_px: float, radius: float) -> Stamp:
-    """A flake of glassy brown silicate lying on the bead: dark and ragged, but flat and without a lip. Not a defect."""
-    stamp = window((x_px, x_px), (y_px, y_px), 2.4 * radius + 2)
-    x, y = _grid(stamp)
-    turn = rng.uniform(-0.5, 0.5)
-    dx, dy = x - x_px, y - y_px
-    a = (dx * math.cos(turn) + dy * math.sin(turn)) / 1.6
-    b = dy * math.cos(turn) - dx * math.sin(turn)
-    r = np.sqrt(a * a + b * b) / radius + 0.3 * noise(rng, x.shape, (max(1.5, 0.5 * radius), max(1.5, 0.6 * radius)))
-    flake = smoothstep(-0.1, 0.45, 1 - r) * rng.uniform(0.4, 0.85)
-    brown = np.array([0.30, 0.42, 0.58], np.float32) * rng.uniform(0.7, 1.3)
-    stamp.albedo *= 1 - flake[..., None] * (1 - brown)
-    stamp.gloss *= 1 + 0.3 * flake
-    return stamp
-
-
-def spatter_and_slag(rng: np.random.Generator, bead: Bead, size: tuple[int, int]) -> list[Stamp]:
-    """What a sound weld may carry. The count goes with the area, so that a strip is as dirty as a frame."""
-    height, width = size
-    ppm = bead.px_per_mm
-    area = width * height / ppm**2 / 3300
-    stamps = []
-    for _ in range(int(rng.poisson(rng.choice([1.0, 8.0, 30.0]) * area))):
-        x = rng.uniform(0, width)
-        away = rng.exponential(7 * ppm) + 0.5 * ppm
-        side = int(rng.choice([-1, 1]))
-        y = float(bead.toe_px(np.array([x], np.float32), side)[0]) + side * away
-        stamps.append(spatter_bead(rng, x, y, max(1.2, ppm * min(0.9, 0.1 + rng.exponential(0.16)))))
-    for _ in range(int(rng.poisson(rng.choice([0.0, 1.5, 6.0]) * width / ppm / 64))):
-        x = rng.uniform(0, width)
-        col = bead.column(x)
-        y = float(bead.centre_px[col] + rng.choice([-0.75, 0.0, 0.7]) * bead.above_px[col] + rng.normal(0, 0.2 * ppm))
-        stamps.append(slag_island(rng, x, y, rng.uniform(0.25, 0.9) * ppm))
-    return stamps

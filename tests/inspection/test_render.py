@@ -13,9 +13,9 @@ from inspection.render import TASKS, DefectSpec, Optics, Rendered, Seam, render,
 from inspection.render.dirt import KINDS, dirt
 from inspection.render.optics import spatter_flash
 from inspection.render.scratch import sheet_surface
+from inspection.render.spatter import spatter_and_slag
 from inspection.render.texture import fold, noise, rng_for
 from inspection.render.weld import draw_bead
-from inspection.render.weld_defects import spatter_and_slag
 
 CASES = [
     ("weld", "porosity", 0.4),
@@ -148,6 +148,14 @@ def test_nuisances_are_there_and_carry_no_truth() -> None:
         stamp = kind(rng_for(7), one, 100.0, 100.0)
         assert np.abs(stamp.albedo - 1).max() > 0.03, kind.__name__
     assert spatter_flash(rng_for(2), size, 10.0, 5).max() > 100
+
+
+def test_a_monochrome_camera_sees_three_equal_channels() -> None:
+    camera = Optics(monochrome=True)
+    seam = Seam("weld", 1, length_mm=70, height_px=128, optics=camera)
+    for image in (render("weld", 1, optics=camera).image, *(seam.frame(k).image for k in range(6))):
+        assert (image[:, :, 0] == image[:, :, 1]).all()
+        assert (image[:, :, 2] == image[:, :, 1]).all()
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
