@@ -47,7 +47,7 @@ def render(
     """One frame. `defects` None draws them by the seed (about half of the frames are good); [] gives a good frame.
 
     Sizes and `px_per_mm` default to the task's; `optics` None draws a camera by the seed. Raises ValueError for an
-    unknown task or class. About 60 ms for 640 x 512 px on one core.
+    unknown task or class. About 0.1 s for 640 x 512 px on one core.
     """
     spec = task_spec(task)
     size = (height_px or spec.height_px, width_px or spec.width_px)

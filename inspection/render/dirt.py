@@ -10,7 +10,7 @@ import numpy as np
 from inspection.render.scratch import Sheet
 from inspection.render.spec import Field
 from inspection.render.surface import Stamp
-from inspection.render.texture import noise, smoothstep
+from inspection.render.texture import noise, smoothstep, wander
 
 
 def _window_xy(x: float, y: float, reach: float) -> tuple[Stamp, Field, Field]:
@@ -99,9 +99,8 @@ def lint(rng: np.random.Generator, sheet: Sheet, x: float, y: float) -> Stamp:
     """A textile fibre: it curls as no scratch does, lies above the focus, and throws a soft shadow."""
     ppm = sheet.px_per_mm
     count = 48
-    turn = rng.uniform(0, 2 * math.pi) + np.cumsum(
-        rng.normal(0, 0.10, count) + rng.choice([-1, 1]) * rng.uniform(0.06, 0.14)
-    )
+    curl = rng.normal(0, 0.06) + 0.16 * wander(rng, count, 14, False)
+    turn = rng.uniform(0, 2 * math.pi) + np.cumsum(curl)
     step = rng.uniform(0.8, 3.5) * ppm / count
     points = np.stack([np.cumsum(step * np.cos(turn)), np.cumsum(step * np.sin(turn))], 1)
     points -= (points.max(0) + points.min(0)) / 2

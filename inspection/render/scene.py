@@ -22,6 +22,7 @@ SURFACE, DIRT, PLAN, DEFECT, LIGHT, OPTICS, SENSOR, FLICKER = range(8)
 
 # Of random defects: the faintest still stands out of the noise of a bad camera in the dark.
 CONTRAST = (0.5, 1.3)
+LEAST_PX = 3.0  # a shorter defect is drawn this long: it must leave a mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +89,14 @@ def _draw(
     rng: np.random.Generator, ground: Bead | Sheet, shape: tuple[int, int], wanted: DefectSpec, loop: bool
 ) -> tuple[Stamp, Field]:
     height, width = shape
-    if isinstance(ground, Bead):
-        x = _place(rng, width, wanted.length_mm * ground.px_per_mm, loop)
-        if wanted.at_mm is not None:
-            x = wanted.at_mm[0] * ground.px_per_mm
-        return DRAW[wanted.cls](rng, ground, x, wanted.length_mm)
-    length = wanted.length_mm * ground.px_per_mm
-    x, y = _place(rng, width, length, loop), _place(rng, height, length, False)
+    ppm = ground.px_per_mm
+    length_mm = max(wanted.length_mm, LEAST_PX / ppm)
+    x, y = _place(rng, width, length_mm * ppm, loop), _place(rng, height, length_mm * ppm, False)
     if wanted.at_mm is not None:
-        x, y = wanted.at_mm[0] * ground.px_per_mm, wanted.at_mm[1] * ground.px_per_mm
-    return scratch(rng, ground, (x, y), wanted.length_mm)
+        x, y = wanted.at_mm[0] * ppm, wanted.at_mm[1] * ppm
+    if isinstance(ground, Bead):
+        return DRAW[wanted.cls](rng, ground, x, length_mm)
+    return scratch(rng, ground, (x, y), length_mm)
 
 
 def _place(rng: np.random.Generator, span: int, length: float, loop: bool) -> float:

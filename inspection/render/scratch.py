@@ -96,10 +96,12 @@ def scratch(
     # a scratch of a few px must not fade at its ends, or nothing would be left of it
     strength = np.clip(taper * press, 0.8 if length_mm < 0.5 else 0.35, 1.3)
     strength *= 0.12 + 0.88 * _skips(rng, along, length_mm)
-    sigma = max(0.8, 0.42 * wide) * (1 + 0.12 * wander(rng, 256, 20, False)[(along * 255).astype(int)])
+    # many a tool sinks in slowly and leaves in a point
+    point = np.clip(np.minimum(along, 1 - along) * rng.choice([2.2, 5.0, 40.0]) + 0.3, 0, 1)
+    sigma = np.maximum(0.8, 0.42 * wide * point) * (1 + 0.12 * wander(rng, 256, 20, False)[(along * 255).astype(int)])
     # the ends are round: beyond them, across already holds the distance to the end point
     groove = cv2.exp((-0.5 * (across / sigma) ** 2).astype(np.float32)) * strength
-    groove *= np.clip(1.5 + wide / 2 + 1.2 - across, 0, 1)
+    groove *= np.clip(wide / 2 + 2.7 - across, 0, 1)
     flank = np.clip(signed / sigma, -1.2, 1.2)
     bright = rng.random() < 0.6
     # against strong brush marks only a deep scratch is one that anybody would call
@@ -109,7 +111,7 @@ def scratch(
     factor = 1 + groove * (body + tilt * flank)
     stamp.albedo *= np.clip(factor, 0.12, 2.2).astype(np.float32)[..., None]
     stamp.glint += (rng.uniform(0.05, 0.16) * groove * (1 if bright else 0)).astype(np.float32)
-    stamp.mask = np.asarray(across <= max(0.75, wide / 2))
+    stamp.mask = np.asarray(across <= np.maximum(0.75, wide / 2 * point))
     return stamp, path
 
 

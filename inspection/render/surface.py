@@ -120,19 +120,18 @@ class Surface:
             self.mask[here] = np.where(stamp.mask[there], np.uint8(class_id), self.mask[here])
 
     def shade(self, light: Light) -> Field:
-        """(H, W, 3) BGR radiance, about 0 to 1. Worked in chunks of columns: a long strip must need little memory."""
+        """(H, W, 3) BGR radiance, about 0 to 1. It takes the place of `albedo`, to spare a long strip's memory."""
         width = self.height.shape[1]
-        out = np.empty_like(self.albedo)
         for start in range(0, width, SHADE_CHUNK_PX):
             stop = min(width, start + SHADE_CHUNK_PX)
             cols = np.arange(start - EDGE_PX, stop + EDGE_PX)
             cols = cols % width if self.loop else np.clip(cols, 0, width - 1)
             spec, diffuse = _reflect(self.height[:, cols], light)
             inner = slice(EDGE_PX, EDGE_PX + stop - start)
-            part = out[:, start:stop]
-            np.multiply(self.albedo[:, start:stop], diffuse[:, inner, None], out=part)
+            part = self.albedo[:, start:stop]
+            part *= diffuse[:, inner, None]
             part += (self.gloss[:, start:stop] * spec[:, inner] + self.glint[:, start:stop])[..., None]
-        return out
+        return self.albedo
 
 
 def _reflect(height: Field, light: Light) -> tuple[Field, Field]:
