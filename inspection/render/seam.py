@@ -72,9 +72,10 @@ class Seam:
         self._fields = self._light_fields()
         self._noise = self._noise_bank()
 
-    def frame(self, index: int) -> Rendered:
+    def frame(self, index: int, flicker: int | None = None) -> Rendered:
+        """The index-th frame. `flicker` numbers its light and noise where those go on while the seam stands still."""
         offset = round(index * self.step_px) % self.strip_px
-        rng = rng_for(self.seed, FLICKER, index)
+        rng = rng_for(self.seed, FLICKER, index if flicker is None else flicker)
         cut = self._strip[:, offset : offset + self.width_px]
         level = int(rng.integers(0, LEVELS)) if self.task == "weld" else int(rng.integers(0, 3))
         image = cv2.multiply(cut, self._fields[level], scale=1 / 128)
