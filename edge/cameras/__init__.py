@@ -1,0 +1,1 @@
+"""Cameras: each reads one kind of source into frames."""

@@ -1,0 +1,77 @@
+"""A folder of pictures as a camera: each picture whole, or a window panning over it as over a moving seam."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.cameras.pacing import Pace
+from edge.config import CameraConfig
+from inspection.errors import CameraError
+from inspection.types import Frame, Image
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+WINDOW_ASPECT = 1.25
+"""Width over height of the panning window, that of a 5:4 sensor."""
+
+
+class FolderCamera:
+    """Implements `ports.Camera`. Pictures come in the order of their names."""
+
+    def __init__(self, config: CameraConfig) -> None:
+        self.name = config.name
+        self._config = config
+        self._paths = _pictures(Path(config.source))
+        self._pace = Pace(config.fps)
+        self._frame_id = -1
+        self._frames = self._play()
+
+    def read(self) -> Frame | None:
+        image = next(self._frames, None)
+        if image is None or not self._pace.wait():
+            return None
+        self._frame_id += 1
+        now_ns, wall_ms = time.monotonic_ns(), time.time_ns() // 1_000_000
+        return Frame(self.name, self._frame_id, now_ns, wall_ms, image, self._config.px_per_mm)
+
+    def close(self) -> None:
+        self._pace.stop()
+
+    def _play(self) -> Iterator[Image]:
+        while True:
+            for path in self._paths:
+                yield from windows(_load(path), self._config.pan_px)
+            if not self._config.loop:
+                return
+
+
+def windows(image: Image, pan_px: float) -> Iterator[Image]:
+    """The whole picture for pan_px 0, else a window of its full height moving right by pan_px a frame."""
+    height, width = image.shape[:2]
+    window = round(height * WINDOW_ASPECT)
+    if pan_px <= 0 or window >= width:
+        yield image
+        return
+    for step in range(int((width - window) / pan_px) + 1):
+        x = round(step * pan_px)
+        yield np.ascontiguousarray(image[:, x : x + window])
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise CameraError(f"{folder} is no folder")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+    if not paths:
+        raise CameraError(f"{folder} holds no picture ({', '.join(sorted(ENDINGS))})")
+    return paths
+
+
+def _load(path: Path) -> Image:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise CameraError(f"{path} is no picture OpenCV can read")
+    return np.asarray(image, dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""Ways to the line: MQTT for a plant, a dry run for the desk."""

@@ -1,0 +1,184 @@
+"""One supervised MQTT connection with paho's traps closed.
+
+A callback's exception must not kill paho's thread while `is_connected()` stays true, the backoff must not grow to two
+minutes, Nagle must not hold a permit back for 40 ms, and a password belongs into a file.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge.config import MqttConfig
+from inspection.errors import ConfigError, MessageError
+
+log = structlog.get_logger()
+
+KEEPALIVE_S = 2
+"""Short, so that a half-open connection is noticed; the stop itself never waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+class Connection:
+    """A paho client whose thread is kept alive. Handlers run on that thread and may raise: it is logged and counted."""
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        client_id: str,
+        *,
+        session_s: int = 0,
+        will: tuple[str, bytes] | None = None,
+        keepalive_s: int = KEEPALIVE_S,
+    ) -> None:
+        self.config = config
+        self.connected = False
+        self.handler_errors = 0
+        self.rejected = 0
+        self._keepalive_s = keepalive_s
+        self._session_s = session_s
+        self._subscriptions: list[tuple[str, int, Callable[[Received], None]]] = []
+        self._on_up: list[Callable[[], None]] = []
+        self._v5 = config.protocol == "5"
+        self._client = self._make(client_id)
+        if will:
+            self._client.will_set(will[0], will[1], qos=1, retain=True)
+
+    def on(self, topic: str, qos: int, handler: Callable[[Received], None]) -> None:
+        """Call `handler` for messages on `topic`; before `start` only."""
+        self._subscriptions.append((topic, qos, handler))
+
+    def on_up(self, handler: Callable[[], None]) -> None:
+        """Call `handler` after each (re)connect, once the subscriptions are sent."""
+        self._on_up.append(handler)
+
+    def start(self) -> None:
+        """Connect in the background and keep trying; a broker that is away is no error here."""
+        properties = None
+        if self._v5:
+            properties = _properties(PacketTypes.CONNECT, SessionExpiryInterval=self._session_s)
+        self._client.connect_async(
+            self.config.host,
+            self.config.port,
+            keepalive=self._keepalive_s,
+            clean_start=self._session_s == 0 if self._v5 else 3,
+            properties=properties,
+        )
+        self._client.loop_start()
+
+    def supervise(self) -> None:
+        """Call every second: starts the network thread again should it have died."""
+        if self._client.loop_start() is MQTTErrorCode.MQTT_ERR_SUCCESS:
+            log.error("mqtt thread had died and was started again", host=self.config.host)
+
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, expiry_s: int | None = None
+    ) -> bool:
+        """Hand over to paho; False when it did not take it (not connected, or its queue is full). Never blocks."""
+        properties = None
+        if self._v5 and expiry_s is not None:
+            properties = _properties(PacketTypes.PUBLISH, MessageExpiryInterval=expiry_s)
+        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        return info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    # ── paho ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _make(self, client_id: str) -> Client:
+        version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
+        clean = None if self._v5 else self._session_s == 0
+        client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, protocol=version)
+        client.max_inflight_messages_set(100)
+        client.reconnect_delay_set(1, 5)
+        client.on_connect = self._guarded(self._connected)
+        client.on_disconnect = self._guarded(self._disconnected)
+        client.on_message = self._guarded(self._message)
+        client.on_socket_open = self._guarded(_no_delay)
+        _log_in(client, self.config)
+        return client
+
+    def _guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any) -> None:
+            try:
+                handler(*args)
+            except MessageError as e:
+                self.rejected += 1
+                log.warning("message refused", where=e.where, what=e.what)
+            except Exception:
+                # Whatever it is, this thread must live: without it neither halts nor resumes travel.
+                self.handler_errors += 1
+                log.exception("mqtt handler failed")
+
+        return call
+
+    def _connected(self, client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
+        if reason.is_failure:
+            log.warning("broker refused the connection", host=self.config.host, reason=str(reason))
+            return
+        self.connected = True
+        for topic, qos, _ in self._subscriptions:
+            client.subscribe(topic, qos)
+        for handler in self._on_up:
+            handler()
+
+    def _disconnected(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
+        self.connected = False
+        log.info("broker connection ended", host=self.config.host, reason=str(reason))
+
+    def _message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        for topic, _, handler in self._subscriptions:
+            if topic == message.topic:
+                handler(Received(message.topic, bytes(message.payload), bool(message.retain)))
+
+
+def _properties(packet: int, **values: int) -> Properties:
+    make: Any = Properties  # paho ships no types for it
+    properties: Properties = make(packet)
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
+
+
+def _no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _log_in(client: Client, config: MqttConfig) -> None:
+    if config.username is not None:
+        password = None
+        if config.password_file:
+            try:
+                password = config.password_file.read_text().strip()
+            except OSError as e:
+                raise ConfigError(config.password_file, e.strerror or str(e), "check mqtt.password_file") from e
+        client.username_pw_set(config.username, password)
+    if config.tls:
+        cert, key = config.tls.cert, config.tls.key
+        try:
+            client.tls_set(
+                ca_certs=str(config.tls.ca),
+                certfile=str(cert) if cert else None,
+                keyfile=str(key) if key else None,
+                tls_version=ssl.PROTOCOL_TLS_CLIENT,
+            )
+        except (OSError, ValueError) as e:
+            raise ConfigError("mqtt.tls", str(e), "check that ca, cert and key are PEM files that exist") from e
