@@ -1,0 +1,241 @@
+"""Labels -> a labelled folder (`inspection.samples`) that `haltline dataset import` reads.
+
+Only what people agree on leaves: a frame two of them label differently is counted and named as work to adjudicate,
+never averaged into a training label. Frames of one part or one event share a `group`, so that no later split puts
+a part into training and its twin into the test set.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inspection.bundle import sha256
+from inspection.errors import DatasetError, InputError, StorageError
+from inspection.label_book import BOOKS, LabelBook
+from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
+from review.frames import FrameStore
+from review.label_queue import NEED
+from review.labelling import Consensus, Mark, Vote, consensus, decode_mask, encode_mask, merge_annotations, merge_masks
+from review.store import Label, Record, Store
+
+EVENT_GAP_MS = 2_000
+"""Frames of one camera closer than this show the same event."""
+EVENT_SPAN_MS = 60_000
+"""An event ends here even when frames keep coming: a camera that is unsure for an hour would else be one group."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What was exported and what was not, and why; the lists hold record uids."""
+
+    task: str
+    agreed: int = 0
+    majority: int = 0
+    single: int = 0
+    without_mask: int = 0
+    too_few: int = 0
+    disputed: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    groups: set[str] = field(default_factory=set)
+
+    @property
+    def exported(self) -> int:
+        return self.agreed + self.majority + self.single
+
+    def count(self, found: Consensus, sample: Sample) -> None:
+        self.agreed += found.state == "agreed"
+        self.majority += found.state == "majority"
+        self.single += found.state == "single"
+        self.without_mask += sample.mask is None
+        self.groups.add(sample.group)
+
+    def line(self) -> str:
+        """One line for a person or a header."""
+        return (
+            f"{self.task}: {self.exported} frames in {len(self.groups)} groups ({self.agreed} agreed, "
+            f"{self.majority} by majority, {self.single} by one label); {len(self.disputed)} to adjudicate, "
+            f"{self.too_few} with too few labels, {len(self.unreadable)} unreadable"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When and where a record was made; `place` is station and camera."""
+
+    uid: str
+    place: str
+    ts_ms: int
+    part: str
+    halt: int
+
+
+def groups_of(moments: Iterable[Moment]) -> dict[str, str]:
+    """Record uid -> group: the part where there is one, else the event. `moments` must be all records of a place, so
+    that a group keeps its name however many of them are labelled by now."""
+    groups: dict[str, str] = {}
+    for place, of_place in groupby(sorted(moments, key=lambda m: (m.place, m.ts_ms, m.uid)), key=lambda m: m.place):
+        by_halt: dict[int, str] = {}
+        first_ms, last_ms = -EVENT_SPAN_MS, -EVENT_GAP_MS
+        for moment in of_place:
+            if moment.part:
+                groups[moment.uid] = f"{place}/part/{moment.part}"
+                continue
+            if moment.ts_ms - last_ms >= EVENT_GAP_MS or moment.ts_ms - first_ms >= EVENT_SPAN_MS:
+                first_ms = moment.ts_ms
+            last_ms = moment.ts_ms
+            event = f"{place}/event/{first_ms}"
+            # Frames kept for one halt belong together even where the line stood still between them.
+            groups[moment.uid] = by_halt.setdefault(moment.halt, event) if moment.halt else event
+    return groups
+
+
+def export_folder(
+    store: Store, frames: FrameStore, out: Path, task: str | None = None, *, allow_single: bool = False
+) -> Summary:
+    """Write the labelled folder `out`, which must not exist yet or be empty; it appears whole or not at all.
+
+    DatasetError when `out` is taken, the task is unknown or there is nothing to export.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DatasetError(out, "exists and is not empty", "name a new folder")
+    with store.reading() as session:
+        book = _book(session, task)
+        work = list(_labelled(session, book))
+        groups = groups_of(_moments(session))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        staging.chmod(0o755)
+        summary = Summary(book.task)
+        _Writer(staging, book, frames, allow_single, summary).write(work, groups)
+        if not summary.exported:
+            raise DatasetError("labels", f"nothing to export: {summary.line()}", f"{NEED} people label the same frames")
+        staging.replace(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return summary
+
+
+def export_zip(
+    store: Store, frames: FrameStore, folder: Path, task: str | None = None, *, allow_single: bool = False
+) -> tuple[Path, Summary]:
+    """The labelled folder as one zip file inside `folder`, with the folder's own name around its files."""
+    summary = export_folder(store, frames, folder / "labels", task, allow_single=allow_single)
+    path = folder / f"haltline-labels-{summary.task}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+        for file in sorted((folder / "labels").rglob("*")):
+            if file.is_file():
+                archive.write(file, f"{path.stem}/{file.relative_to(folder / 'labels').as_posix()}")
+    return path, summary
+
+
+def _book(session: Session, task: str | None) -> LabelBook:
+    """The label book of the task; without a task, of the one task that has labels."""
+    used = {b.partition("@")[0] for b in session.scalars(select(Label.label_book).distinct())}
+    found = [b for b in BOOKS.values() if b.name in used and task in (None, b.task)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DatasetError("labels", f"no frame{f' of task {task!r}' if task else ''} is labelled yet", "see /label")
+    raise DatasetError("task", f"there are labels of {[b.task for b in found]}", "name one of them: --task")
+
+
+def _labelled(session: Session, book: LabelBook) -> Iterator[tuple[Record, list[Label]]]:
+    """Each record with its current labels under any version of the book, oldest record first."""
+    rows = session.execute(
+        select(Record, Label)
+        .join(Label, Label.record_id == Record.id)
+        .where(Label.superseded_ms.is_(None), Label.label_book.startswith(f"{book.name}@", autoescape=True))
+        .where(Record.image.is_not(None))
+        .order_by(Record.ts_ms, Record.id, Label.id)
+    )
+    for _, pairs in groupby(rows, key=lambda row: row[0].id):
+        of_record = list(pairs)
+        yield of_record[0][0], [label for _, label in of_record]
+
+
+def _moments(session: Session) -> list[Moment]:
+    found = session.scalars(select(Record).where(Record.image.is_not(None)))
+    return [Moment(r.uid, f"{r.station.key}/{r.camera}", r.ts_ms, r.part, r.halt) for r in found]
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Writes decided records into `folder` and counts every one of them in `summary`."""
+
+    folder: Path
+    book: LabelBook
+    frames: FrameStore
+    allow_single: bool
+    summary: Summary
+
+    def write(self, work: Iterable[tuple[Record, list[Label]]], groups: dict[str, str]) -> None:
+        for name in ("images", "masks"):
+            (self.folder / name).mkdir()
+        with (self.folder / SAMPLES_FILE).open("w", encoding="utf-8") as lines:
+            for record, labels in work:
+                try:
+                    decided = self._decide(record, labels)
+                    sample = self._sample(record, groups[record.uid], decided) if decided else None
+                except (StorageError, InputError):
+                    # One lost picture must not keep a thousand labels back; it is counted and named.
+                    self.summary.unreadable.append(record.uid)
+                    continue
+                if sample is not None and decided is not None:
+                    lines.write(sample.model_dump_json() + "\n")
+                    self.summary.count(decided, sample)
+        header = LabelledHeader(
+            task=self.book.task, classes=self.book.classes, label_book=self.book.id, made_by="haltline review export"
+        )
+        (self.folder / HEADER_FILE).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def _decide(self, record: Record, labels: list[Label]) -> Consensus | None:
+        found = consensus([self._vote(label, record) for label in labels], NEED, self.allow_single)
+        if found.votes:
+            return found
+        if found.state == "disputed":
+            self.summary.disputed.append(record.uid)
+        else:
+            self.summary.too_few += 1
+        return None
+
+    def _vote(self, label: Label, record: Record) -> Vote:
+        mask = None
+        if label.mask is not None:
+            png = self.frames.read(label.mask)
+            mask = decode_mask(png, record.width_px, record.height_px, len(self.book.rules))
+        marks = tuple(Mark.model_validate(m).annotation() for m in label.annotations)
+        return Vote(label.person, label.label_book, tuple(label.classes), label.unsure, marks, mask)
+
+    def _sample(self, record: Record, group: str, found: Consensus) -> Sample:
+        assert record.image is not None
+        image, mask_name = f"images/{record.uid}.png", f"masks/{record.uid}.png"
+        mask = merge_masks(found.votes, found.classes, self.book.classes, (record.height_px, record.width_px))
+        mask_png = None if mask is None else encode_mask(mask)
+        (self.folder / image).write_bytes(self.frames.read(record.image))
+        if mask_png is not None:
+            (self.folder / mask_name).write_bytes(mask_png)
+        return Sample(
+            image=image,
+            image_sha256=record.image,
+            width_px=record.width_px,
+            height_px=record.height_px,
+            mask=mask_name if mask_png is not None else None,
+            mask_sha256=sha256(mask_png) if mask_png is not None else None,
+            px_per_mm=record.px_per_mm,
+            labels=found.classes,
+            annotations=merge_annotations(found.votes, found.classes),
+            group=group,
+            label_book=found.votes[0].book,
+            labelled_by=tuple(sorted(v.person for v in found.votes)),
+            source=f"hub:record={record.uid}",
+        )

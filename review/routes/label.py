@@ -1,0 +1,236 @@
+"""The label pages. Blind: what a person is sent holds the frame, the rules and their own label, never another's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from pydantic import ValidationError
+
+from inspection.errors import InputError, StorageError
+from inspection.label_book import LabelBook
+from review import label_queue as queue
+from review.deps import ActingPerson, HubDep, page
+from review.export import export_zip
+from review.hub import Hub, wall_ms
+from review.labelling import MAX_MASK_BYTES, LabelIn, check
+from review.store import Label, Person, Record
+
+router = APIRouter()
+
+MAX_BODY_BYTES = MAX_MASK_BYTES * 4 // 3 + 2**18
+LISTED = 50
+DAY_MS = 24 * 3600 * 1000
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+
+@router.get("/label")
+def show_queue(request: Request, hub: HubDep, person: ActingPerson) -> Response:
+    with hub.store.reading() as session:
+        waiting = queue.waiting_for(session, person.name, LISTED)
+        today, orphans = queue.done_by(session, person.name, wall_ms() - DAY_MS), queue.without_book(session)
+    return page(
+        request,
+        "label_queue.html",
+        title="Label",
+        nav="label",
+        person=person,
+        local_time=_local_time,
+        waiting=waiting,
+        done_today=today,
+        orphans=orphans,
+        may_export=_sees_all(person),
+    )
+
+
+@router.get("/label/next")
+def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectResponse:
+    """To the frame that waits longest; `after` skips one without labelling it."""
+    with hub.store.reading() as session:
+        skipped = queue.find(session, after) if after else None
+        record = queue.next_for(session, person.name, skipped)
+    return RedirectResponse(f"/label/{record.uid}" if record else "/label", 303)
+
+
+@router.get("/label/{uid}")
+def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -> Response:
+    record, book = _labelable(hub, uid)
+    with hub.store.reading() as session:
+        mine = queue.current(session, record, person.name)
+        following = queue.next_for(session, person.name, record)
+        total = queue.waiting_for(session, person.name, 0).total
+    return page(
+        request,
+        "label.html",
+        title="Label",
+        nav="label",
+        person=person,
+        local_time=_local_time,
+        record=record,
+        book=book,
+        total=total,
+        following=following,
+        mine_under=mine.label_book if mine and mine.label_book != book.id else None,
+        data=_page_data(record, book, mine, person),
+    )
+
+
+@router.get("/label/{uid}/frame")
+def show_frame(hub: HubDep, person: ActingPerson, uid: str) -> Response:
+    record, _ = _labelable(hub, uid)
+    assert record.image is not None
+    return _stored_png(hub, record.image)
+
+
+@router.get("/label/{uid}/heat")
+def show_heat(hub: HubDep, person: ActingPerson, uid: str) -> Response:
+    """The model's suggestion; a request of its own, so that a page never carries it unasked."""
+    record, _ = _labelable(hub, uid)
+    if record.heat is None:
+        raise HTTPException(404, f"record {uid} came without a heat map")
+    return _stored_png(hub, record.heat)
+
+
+@router.get("/label/{uid}/mine")
+def show_mine(hub: HubDep, person: ActingPerson, uid: str) -> Response:
+    """The mask this person painted."""
+    record, _ = _labelable(hub, uid)
+    with hub.store.reading() as session:
+        mine = queue.current(session, record, person.name)
+    if mine is None or mine.mask is None:
+        raise HTTPException(404, f"you have painted nothing on record {uid}")
+    data = hub.frames.read(mine.mask)
+    return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
+
+
+async def read_label(request: Request) -> LabelIn | InputError:
+    """The body, never more than `MAX_BODY_BYTES` of it in memory, as a label or as what is wrong with it."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"a label has at most {MAX_BODY_BYTES} bytes: send the mask as compressed PNG")
+    try:
+        return LabelIn.model_validate_json(bytes(body))
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        return InputError(where, first["msg"], "JSON as the label page sends it")
+
+
+@router.post("/label/{uid}")
+def save_label(
+    hub: HubDep, person: ActingPerson, uid: str, label: Annotated[LabelIn | InputError, Depends(read_label)]
+) -> Response:
+    record, book = _labelable(hub, uid)
+    try:
+        if isinstance(label, InputError):
+            raise label
+        checked = check(label, book, record.width_px, record.height_px)
+    except InputError as e:
+        return JSONResponse({"where": e.where, "what": e.what, "fix": e.fix}, 422)
+    # The mask is on disk before the row that names it is.
+    mask_sha = hub.frames.put(checked.mask_png) if checked.mask_png is not None else None
+    with hub.store.writing() as session:
+        queue.save(session, uid, person.name, checked, mask_sha, wall_ms())
+    with hub.store.reading() as session:
+        following = queue.next_for(session, person.name, record)
+    return JSONResponse({"saved": uid, "next": f"/label/{following.uid}" if following else "/label"})
+
+
+@router.get("/labels/export.zip")
+def download_labels(hub: HubDep, person: ActingPerson, task: str = "", allow_single: bool = False) -> Response:
+    if not _sees_all(person):
+        raise HTTPException(403, f"{person.name} is {person.role}: everybody's labels are for engineers")
+    folder = Path(tempfile.mkdtemp(prefix="haltline-export-"))
+    try:
+        path, summary = export_zip(hub.store, hub.frames, folder, task or None, allow_single=allow_single)
+    except InputError as e:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise HTTPException(422, str(e)) from e
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    headers = {
+        "Content-Disposition": f'attachment; filename="{path.name}"',
+        "Content-Length": str(path.stat().st_size),
+        "X-Haltline-Export": summary.line(),
+    }
+    return StreamingResponse(_then_remove(path, folder), media_type="application/zip", headers=headers)
+
+
+def _then_remove(path: Path, folder: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**16):
+                yield block
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _local_time(ms: int) -> str:
+    """In the hub's own time zone, the plant's."""
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _sees_all(person: Person) -> bool:
+    return person.role in ("engineer", "admin")
+
+
+def _labelable(hub: Hub, uid: str) -> tuple[Record, LabelBook]:
+    with hub.store.reading() as session:
+        record = queue.find(session, uid)
+    if record is None or record.image is None:
+        raise HTTPException(404, f"no record {uid} with a picture is here")
+    book = queue.book_of(record)
+    if book is None:
+        raise HTTPException(404, f"record {uid} names the label book {record.label_book!r}, which the hub lacks")
+    return record, book
+
+
+def _stored_png(hub: Hub, sha: str) -> Response:
+    try:
+        data = hub.frames.read(sha)
+    except StorageError as e:
+        raise HTTPException(404, str(e)) from e
+    return Response(data, media_type="image/png", headers=FOREVER)
+
+
+def _page_data(record: Record, book: LabelBook, mine: Label | None, person: Person) -> dict[str, Any]:
+    """What the canvas needs. Nothing of what the model or another person said: both would lead the eye."""
+    base = f"/label/{record.uid}"
+    return {
+        "uid": record.uid,
+        "person": person.name,
+        "width": record.width_px,
+        "height": record.height_px,
+        "pxPerMm": record.px_per_mm,
+        "frame": f"{base}/frame",
+        "save": base,
+        "skip": f"/label/next?after={record.uid}",
+        "heat": {"url": f"{base}/heat", "affine": record.heat_to_frame} if record.heat else None,
+        "book": json.loads(book.model_dump_json(include={"rules"})) | {"id": book.id},
+        "mine": _mine(mine, book, base),
+    }
+
+
+def _mine(label: Label | None, book: LabelBook, base: str) -> dict[str, Any] | None:
+    """My earlier label, where the rules it was made under still hold; else the page starts empty and says so."""
+    if label is None or label.label_book != book.id:
+        return None
+    value = {cls: k for k, cls in enumerate(book.classes, start=1)}
+    lines = [{"value": value[a["cls"]], "points": a["points_px"]} for a in label.annotations if a.get("points_px")]
+    return {
+        "present": [value[cls] for cls in label.classes],
+        "good": not label.classes and not label.unsure,
+        "unsure": label.unsure,
+        "lines": lines,
+        "mask": f"{base}/mine?v={label.id}" if label.mask else None,
+    }
