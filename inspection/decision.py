@@ -284,10 +284,13 @@ class LineGuard:
     # ── frames ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_judged(self, event: Judged) -> list[Action]:
+        call = judge(event.scores, event.findings, self.policy)
+        if call.call is Call.FAULT:
+            fault = CannotJudge(event.camera, event.frame_id, event.at_ns, Code.MODEL, call.why)
+            return self._on_cannot_judge(fault)
         eye = self._eye(event.camera, event.captured_ns)
         lost = _count_loss(eye, event.camera, event.frame_id)
         eye.judged_ns, eye.fresh, eye.fault = event.captured_ns, eye.fresh + 1, None
-        call = judge(event.scores, event.findings, self.policy)
         was = self.state
         actions = self._weigh(event, call)
         # A frame that completes a halt has not shown that the line may run.

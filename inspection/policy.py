@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -40,7 +41,9 @@ class Policy:
     `lease_ms`: how long a permit outlives the guard's last word. `fresh_frames`: judged in a row before the guard
     says that it sees. `resume_max_permits`: how many permits old a resume's view may be (4 a second).
     `blind_runs`: keep the permit while blind and report a fault only; off unless the site asks for it.
-    `uncertain_every_ms`: at most one uncertain frame in this time; `audit_share`: share of passes kept at random."""
+    `uncertain_every_ms`: at most one uncertain frame in this time; `audit_share`: share of passes kept at random.
+
+    A policy that would let the line run on nothing (no class, no fresh frame needed) is refused with ValueError."""
 
     classes: tuple[ClassPolicy, ...]
     max_silence_ms: int = 300
@@ -50,6 +53,15 @@ class Policy:
     blind_runs: bool = False
     uncertain_every_ms: int = 1000
     audit_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = [rule.cls for rule in self.classes]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"a policy needs one or more classes, each once, not {names}")
+        if self.max_silence_ms < 1 or self.lease_ms < 1 or self.fresh_frames < 1:
+            raise ValueError("max_silence_ms, lease_ms and fresh_frames must be at least 1")
+        if not 0 <= self.audit_share <= 1:
+            raise ValueError(f"audit_share is a share from 0 to 1, not {self.audit_share}")
 
     @property
     def id(self) -> str:
@@ -73,11 +85,15 @@ def policy_of(manifest: Manifest, k: int = 1, n: int = 1) -> tuple[ClassPolicy, 
 
 
 def judge(scores: Mapping[str, float], findings: tuple[Finding, ...], policy: Policy) -> FrameCall:
-    """Scores and findings of one frame -> its call. A class without a score is uncertain, never a pass."""
+    """Scores and findings of one frame -> its call.
+
+    A class whose score is missing or no probability makes it a FAULT: nobody judged that frame, and calling it
+    uncertain would let the line run on a model that does not know the class at all.
+    """
     call, why = Call.PASS, "every score is below its limit"
     defects: dict[str, Finding | None] = {}
     for rule in policy.classes:
-        longest = max((f for f in findings if f.cls == rule.cls), key=lambda f: f.length_mm, default=None)
+        longest = max((f for f in findings if f.cls == rule.cls), key=_length_mm, default=None)
         of_class, reason = _judge_class(rule, scores.get(rule.cls), longest)
         if of_class is Call.DEFECT:
             defects[rule.cls] = longest
@@ -86,12 +102,17 @@ def judge(scores: Mapping[str, float], findings: tuple[Finding, ...], policy: Po
     return FrameCall(call, why, scores, defects)
 
 
-_RANK = {Call.PASS: 0, Call.UNCERTAIN: 1, Call.DEFECT: 2}
+_RANK = {Call.PASS: 0, Call.UNCERTAIN: 1, Call.DEFECT: 2, Call.FAULT: 3}
+
+
+def _length_mm(found: Finding) -> float:
+    """A length that is not a number compares false with everything: it counts as the longest."""
+    return math.inf if math.isnan(found.length_mm) else found.length_mm
 
 
 def _judge_class(rule: ClassPolicy, score: float | None, longest: Finding | None) -> tuple[Call, str]:
-    if score is None:
-        return Call.UNCERTAIN, f"the model has no score for {rule.cls}"
+    if score is None or not 0 <= score <= 1:
+        return Call.FAULT, f"the model's score for {rule.cls} is {score}"
     if score < rule.lo:
         return Call.PASS, ""
     if score < rule.hi:
