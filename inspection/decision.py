@@ -244,12 +244,14 @@ class LineGuard:
         open_halt: HaltReport | None = None,
     ) -> None:
         self.policy = policy
+        self._eyes = {camera: _Eye(now_ns) for camera in cameras}
+        if not self._eyes:
+            raise ValueError("a guard without a camera would say that it sees")
         self.boot = boot
         self.state = State.HALTED if open_halt else State.STARTING
         self.halt = open_halt
         self._halts = 0
         self._faults: dict[Code, str] = {}
-        self._eyes = {camera: _Eye(now_ns) for camera in cameras}
         self._evidence: dict[tuple[str, str], deque[tuple[int, bool]]] = {}
         self._nonces: deque[str] = deque(maxlen=256)
         self._part: _Inspection | None = None
@@ -273,7 +275,7 @@ class LineGuard:
                 return self._with_permit(now_ns, self._move(Cause.BLIND, why))
             case FaultOver(now_ns, code):
                 self._faults.pop(code, None)
-                return self._with_permit(now_ns, self._try_to_see())
+                return self._with_permit(now_ns, self._try_to_see(now_ns))
             case PolicyChanged(now_ns, policy):
                 self.policy = policy
                 self._evidence.clear()
@@ -288,14 +290,16 @@ class LineGuard:
         if call.call is Call.FAULT:
             fault = CannotJudge(event.camera, event.frame_id, event.at_ns, Code.MODEL, call.why)
             return self._on_cannot_judge(fault)
-        eye = self._eye(event.camera, event.captured_ns)
+        # A capture time ahead of the clock would make this camera look fresh long after it died.
+        captured_ns = min(event.captured_ns, event.at_ns)
+        eye = self._eye(event.camera, captured_ns)
         lost = _count_loss(eye, event.camera, event.frame_id)
-        eye.judged_ns, eye.fresh, eye.fault = event.captured_ns, eye.fresh + 1, None
+        eye.judged_ns, eye.fresh, eye.fault = max(eye.judged_ns, captured_ns), eye.fresh + 1, None
         was = self.state
         actions = self._weigh(event, call)
         # A frame that completes a halt has not shown that the line may run.
         if self.state is not State.HALTED:
-            actions += self._try_to_see()
+            actions += self._try_to_see(event.at_ns)
         actions += self._keep(event, call, eye, halted_now=was is not State.HALTED and self.state is State.HALTED)
         actions += self._on_part_frame(event.at_ns, call)
         return self._with_permit(event.at_ns, actions + lost)
@@ -407,13 +411,6 @@ class LineGuard:
 
     def _on_tick(self, now_ns: int) -> list[Action]:
         actions: list[Action] = []
-        for camera, eye in self._eyes.items():
-            if self._silent(eye, now_ns):
-                eye.fresh = 0
-                # A frame that came and could not be judged is the better reason: it stays.
-                eye.fault = eye.fault or (Code.CAMERA, f"{camera}: no frame for {self.policy.max_silence_ms} ms")
-        if trouble := self._trouble():
-            actions += self._move(Cause.BLIND, trouble[1])
         if self._part and now_ns >= self._part.deadline_ns:
             actions.append(self._verdict(Call.FAULT, "no verdict by the deadline"))
         return self._with_permit(now_ns, actions)
@@ -448,6 +445,16 @@ class LineGuard:
     def _eye(self, camera: str, now_ns: int) -> _Eye:
         return self._eyes.setdefault(camera, _Eye(now_ns))
 
+    def _notice_silence(self, now_ns: int) -> list[Action]:
+        """With every event, not with ticks alone: the first frame after inference hung would renew the permit."""
+        for camera, eye in self._eyes.items():
+            if self._silent(eye, now_ns):
+                eye.fresh = 0
+                # A frame that came and could not be judged is the better reason: it stays.
+                eye.fault = eye.fault or (Code.CAMERA, f"{camera}: no frame for {self.policy.max_silence_ms} ms")
+        trouble = self._trouble()
+        return self._move(Cause.BLIND, trouble[1]) if trouble else []
+
     def _silent(self, eye: _Eye, now_ns: int) -> bool:
         return now_ns - eye.judged_ns > self.policy.max_silence_ms * 1_000_000
 
@@ -456,8 +463,10 @@ class LineGuard:
         eyes = (eye.fault for eye in self._eyes.values() if eye.fault)
         return next(iter(self._faults.items()), None) or next(eyes, None)
 
-    def _try_to_see(self) -> list[Action]:
-        if self._trouble() or any(eye.fresh < self.policy.fresh_frames for eye in self._eyes.values()):
+    def _try_to_see(self, now_ns: int) -> list[Action]:
+        if self._trouble() or any(
+            eye.fresh < self.policy.fresh_frames or self._silent(eye, now_ns) for eye in self._eyes.values()
+        ):
             return []
         return self._move(Cause.SEES, f"{self.policy.fresh_frames} frames judged in a row")
 
@@ -472,6 +481,7 @@ class LineGuard:
 
     def _with_permit(self, now_ns: int, actions: list[Action]) -> list[Action]:
         """The permit goes first, with every event, so that its lease is renewed only by a guard that lives."""
+        actions = actions + self._notice_silence(now_ns)
         run = self.state is State.RUNNING or (self.state is State.BLIND and self.policy.blind_runs)
         level = (run, self._code(), self.halt.halt if self.halt else 0)
         changed, self._level = level != self._level, level
