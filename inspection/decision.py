@@ -68,7 +68,9 @@ class ResumeAsked:
 
 @dataclass(frozen=True, slots=True)
 class PartArrived:
-    """A trigger: judge `frames` frames of this part and say one verdict by the deadline."""
+    """A trigger: judge `frames` frames of this part, one or more by each camera, and say one verdict by the deadline.
+
+    Frames exposed before `now_ns` show the part before this one and do not count."""
 
     now_ns: int
     part: str
@@ -222,6 +224,7 @@ class _Inspection:
 
     trigger: PartArrived
     calls: list[FrameCall]
+    seen_by: set[str]
 
     @property
     def deadline_ns(self) -> int:
@@ -255,6 +258,7 @@ class LineGuard:
         self._evidence: dict[tuple[str, str], deque[tuple[int, bool]]] = {}
         self._nonces: deque[str] = deque(maxlen=256)
         self._part: _Inspection | None = None
+        self._triggers: deque[tuple[str, int]] = deque(maxlen=256)
         self._level: tuple[bool, Code, int] | None = None
 
     def handle(self, event: Event) -> list[Action]:
@@ -279,6 +283,8 @@ class LineGuard:
             case PolicyChanged(now_ns, policy):
                 self.policy = policy
                 self._evidence.clear()
+                if self._part:
+                    self._part = _Inspection(self._part.trigger, [], set())
                 return self._with_permit(now_ns, [])
             case _:
                 assert_never(event)
@@ -301,7 +307,7 @@ class LineGuard:
         if self.state is not State.HALTED:
             actions += self._try_to_see(event.at_ns)
         actions += self._keep(event, call, eye, halted_now=was is not State.HALTED and self.state is State.HALTED)
-        actions += self._on_part_frame(event.at_ns, call)
+        actions += self._on_part_frame(event, call)
         return self._with_permit(event.at_ns, actions + lost)
 
     def _on_cannot_judge(self, event: CannotJudge) -> list[Action]:
@@ -340,14 +346,13 @@ class LineGuard:
             length_mm=found.length_mm if found else 0.0,
             limit_mm=rule.limit_mm,
             frame_id=event.frame_id,
-            part=self._part.trigger.part if self._part else "",
+            part=self._part_of(event),
             evidence=tuple(frame_id for frame_id, hit in window if hit),
         )
         return [*self._move(Cause.DEFECT, call.why), RaiseHalt(self.halt)]
 
     def _keep(self, event: Judged, call: FrameCall, eye: _Eye, *, halted_now: bool) -> list[Action]:
         """Which frames become evidence. While halted the camera stares at one scene: nothing new to keep."""
-        part = self._part.trigger.part if self._part else ""
         why: list[str] = []
         if halted_now and self.halt:
             why.append("halt")
@@ -359,7 +364,7 @@ class LineGuard:
         if not why:
             return []
         halt = self.halt.halt if self.halt and halted_now else 0
-        return [Keep(event.camera, event.frame_id, call.call, tuple(why), halt, part)]
+        return [Keep(event.camera, event.frame_id, call.call, tuple(why), halt, self._part_of(event))]
 
     def _is_due(self, eye: _Eye, now_ns: int) -> bool:
         """One frame per event: at 30 fps a slow scratch would otherwise fill the spool with one scene."""
@@ -375,24 +380,36 @@ class LineGuard:
     # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_part(self, event: PartArrived) -> list[Action]:
+        if (event.part, event.inspection) in self._triggers:
+            # QoS 1 may deliver a trigger twice; a second verdict would belong to no part.
+            return self._with_permit(event.now_ns, [])
+        self._triggers.append((event.part, event.inspection))
         actions: list[Action] = []
         if self._part:
             actions.append(self._verdict(Call.FAULT, "the next part came before this one was judged"))
-        self._part = _Inspection(event, [])
+        self._part = _Inspection(event, [], set())
         return self._with_permit(event.now_ns, actions)
 
-    def _on_part_frame(self, now_ns: int, call: FrameCall) -> list[Action]:
+    def _part_of(self, event: Judged) -> str:
+        """The open part, if this frame shows it: triggers overtake frames that wait to be judged."""
+        trigger = self._part.trigger if self._part else None
+        return trigger.part if trigger and event.captured_ns >= trigger.now_ns else ""
+
+    def _on_part_frame(self, event: Judged, call: FrameCall) -> list[Action]:
         part = self._part
         if part is None:
             return []
-        if now_ns >= part.deadline_ns:
+        if event.at_ns >= part.deadline_ns:
             return [self._verdict(Call.FAULT, "no verdict by the deadline")]
+        if event.captured_ns < part.trigger.now_ns:
+            return []
         part.calls.append(call)
-        if len(part.calls) < part.trigger.frames:
+        part.seen_by.add(event.camera)
+        if len(part.calls) < part.trigger.frames or part.seen_by < self._eyes.keys():
             return []
         hits = {cls: sum(cls in c.defects for c in part.calls) for c in part.calls for cls in c.defects}
         for rule in self.policy.classes:
-            if hits.get(rule.cls, 0) >= min(rule.k, part.trigger.frames):
+            if hits.get(rule.cls, 0) >= min(rule.k, max(1, part.trigger.frames)):
                 return [self._verdict(Call.DEFECT, f"{hits[rule.cls]} of {len(part.calls)} frames", rule.cls)]
         if any(c.call is not Call.PASS for c in part.calls):
             return [self._verdict(Call.UNCERTAIN, "some frames were not clear passes")]
