@@ -204,7 +204,11 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
 """A pair that is not listed changes nothing. Only RESUME leaves HALTED."""
 
 HALTS_PER_BOOT = 10_000
-"""Halt ids are boot * 10,000 + n, so that no id is ever used again. The 10,000th halt of a boot stays open."""
+"""Halt ids are boot * 10,000 + n, so that no id is ever used again. The 10,000th halt of a boot stays open until the
+edge restarts."""
+
+BOOTS = 429_496
+"""A halt id is a u32 on the wire, which holds the ids of so many starts; then they begin anew."""
 
 
 @dataclass(slots=True)
@@ -333,11 +337,11 @@ class LineGuard:
         return self._halt(event, call, complete)
 
     def _halt(self, event: Judged, call: FrameCall, rule: ClassPolicy) -> list[Action]:
-        self._halts = min(self._halts + 1, HALTS_PER_BOOT - 1)
+        self._halts += 1
         found = call.defects[rule.cls]
         window = self._evidence[event.camera, rule.cls]
         self.halt = HaltReport(
-            halt=self.boot * HALTS_PER_BOOT + self._halts,
+            halt=self.boot % BOOTS * HALTS_PER_BOOT + self._halts,
             code=Code.DEFECT,
             reason=call.why,
             cls=rule.cls,
@@ -448,6 +452,8 @@ class LineGuard:
             return "no halt is open"
         if event.halt != self.halt.halt:
             return f"halt {event.halt} is not the open one, {self.halt.halt}"
+        if self._halts >= HALTS_PER_BOOT:
+            return "this start's halt ids are used up: restart the edge"
         if event.nonce in self._nonces:
             return "this request came before"
         age = event.seq_now - event.seq
