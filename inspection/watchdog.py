@@ -51,12 +51,21 @@ class Watchdog:
 
     def permit(self, now_ns: int, permit: Permit, *, retained: bool) -> bool:
         """A permit arrived. True when it tripped the line."""
+        # The gap before this permit counts first: a permit that comes too late must not bridge it.
+        tripped = self.line is Line.RUNNING and self.tick(now_ns)
+        return self._judge(now_ns, permit, retained=retained) or tripped
+
+    def _judge(self, now_ns: int, permit: Permit, *, retained: bool) -> bool:
+        if retained and permit.run:
+            return False  # the broker's copy is of unknown age: it can never let the line run
+        newer = self.newest is None or _newer(permit, self.newest)
+        if newer:
+            self.newest = permit
         if retained:
-            # The broker's copy is of unknown age: it may stop the line, it can never let it run.
-            return self._trip(f"retained halt, code {permit.code}") if not permit.run else False
-        if self.newest and not _newer(permit, self.newest):
+            self._valid_ns = None
+            return self._trip(f"retained halt, code {permit.code}")
+        if not newer:
             return False  # duplicate, reordered or replayed: as if it had not come; the watchdog runs on
-        self.newest = permit
         if not permit.run:
             self._valid_ns = None
             return self._trip(f"halt {permit.halt}, code {permit.code}")
@@ -65,7 +74,7 @@ class Watchdog:
             return self._trip(f"newest judged frame is {permit.age_ms} ms old")
         if (self.hb - permit.echo) % U32 > self.limits.max_echo_lag:
             # Not valid, but not a stop order either: the next ones may be; the watchdog decides.
-            return self.tick(now_ns)
+            return False
         self._valid_ns = now_ns
         return False
 
@@ -86,6 +95,7 @@ class Watchdog:
     def start(self, now_ns: int) -> bool:
         """A person pressed start. True when the line now runs; pressed too early it does nothing, also later."""
         if not self.ready(now_ns):
+            self.tick(now_ns)
             return False
         self.line, self.why = Line.RUNNING, "started"
         return True
