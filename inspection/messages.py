@@ -10,9 +10,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from inspection.errors import ConfigError, MessageError
 from inspection.samples import Sha256
@@ -23,6 +23,16 @@ PERMIT_PERIOD_MS = 250
 PERMIT_MAX_BYTES = 200
 MESSAGE_MAX_BYTES = 256 * 1024
 
+
+def _whole(value: object) -> object:
+    """Python and pydantic take True and 1.0 for 1; a PLC's parser may not."""
+    if type(value) is not int:
+        raise ValueError("must be an integer")
+    return value
+
+
+V = Annotated[Literal[1], BeforeValidator(_whole)]
+Run = Annotated[Literal[0, 1], BeforeValidator(_whole)]
 U32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
 U53 = Annotated[int, Field(ge=0, le=2**53 - 1)]
 """What a PLC or browser that keeps numbers as doubles can still hold exactly."""
@@ -60,22 +70,26 @@ class Topics:
         if len(topic) > 128 or len(parts) != 7 or parts[:2] != ["haltline", "v1"]:
             raise MessageError(topic, "is no topic of the line contract", "haltline/v1/{site}/{line}/{station}/…")
         try:
-            return Topics(*parts[2:5]), "/".join(parts[5:])
+            topics = Topics(*parts[2:5])
         except ConfigError as e:
             raise MessageError(topic, e.what, e.fix) from e
+        if not all(re.fullmatch(r"[a-z_]+", part) for part in parts[5:]):
+            raise MessageError(topic, "is no topic of the line contract", "haltline/v1/{site}/{line}/{station}/…")
+        return topics, "/".join(parts[5:])
 
 
 class Message(BaseModel):
     """A payload. Subclasses name their topic below the station, QoS, retain flag and expiry in s (None = none)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # NaN and infinity are no JSON: they would leave as null, which the receiver refuses.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     TOPIC: ClassVar[str]
     QOS: ClassVar[int] = 1
     RETAIN: ClassVar[bool] = False
     EXPIRY_S: ClassVar[int | None] = None
 
-    v: Literal[1] = 1
+    v: V = 1
 
     def encode(self) -> bytes:
         return self.model_dump_json(by_alias=True).encode()
@@ -88,7 +102,7 @@ class Message(BaseModel):
             return cls.model_validate_json(payload, by_alias=True)
         except ValidationError as e:
             first = e.errors()[0]
-            key = ".".join(str(part) for part in first["loc"]) or "payload"
+            key = ".".join(str(part) for part in first["loc"])[:80] or "payload"
             raise MessageError(cls.TOPIC, f"{key}: {first['msg']}", "see deploy/plc/schemas") from e
 
 
@@ -103,7 +117,7 @@ class Permit(Message):
 
     boot: U32
     seq: U32
-    run: Literal[0, 1]
+    run: Run
     code: Annotated[int, Field(ge=0, le=max(Code))]
     halt: U32
     echo: U32
@@ -239,7 +253,7 @@ class VerdictEvent(Message):
 class FindingMsg(BaseModel):
     """One finding inside a record."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     cls: Text
     score: float
@@ -294,9 +308,10 @@ class ModelDesired(Message):
     TOPIC: ClassVar[str] = "model/desired"
     RETAIN: ClassVar[bool] = True
 
-    bundle: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}-\d{1,5}\.\d{1,5}\.\d{1,5}$")]
+    bundle: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}-[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}$")]
     sha256: Sha256
-    url: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]{1,200}$")]
+    # No `//`, which would name another host, and no `..`.
+    url: Annotated[str, Field(pattern=r"^(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$", max_length=201)]
     rollback: bool = False
     """True allows an older version than the one served; without it, an older one is refused."""
 
@@ -319,6 +334,18 @@ class ModelReported(Message):
 LIVE_TOPIC = "live/picture"
 
 
+class _LiveHead(BaseModel):
+    """The line of JSON before the JPEG."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    v: V = 1
+    camera: Text
+    frame_id: int
+    ts_ms: int
+    call: Text
+
+
 @dataclass(frozen=True, slots=True)
 class LivePicture:
     """A small JPEG for people, a few times a second, QoS 0, on the evidence connection.
@@ -333,23 +360,20 @@ class LivePicture:
     jpeg: bytes
 
     def encode(self) -> bytes:
-        head: dict[str, Any] = {"v": VERSION, "camera": self.camera, "frame_id": self.frame_id}
-        head |= {"ts_ms": self.ts_ms, "call": self.call}
-        return json.dumps(head, separators=(",", ":")).encode() + b"\n" + self.jpeg
+        head = _LiveHead(camera=self.camera, frame_id=self.frame_id, ts_ms=self.ts_ms, call=self.call)
+        return head.model_dump_json().encode() + b"\n" + self.jpeg
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        head, _, jpeg = payload.partition(b"\n")
-        try:
-            fields = json.loads(head)
-            picture = cls(
-                str(fields["camera"]), int(fields["frame_id"]), int(fields["ts_ms"]), str(fields["call"]), jpeg
-            )
-        except (ValueError, KeyError, TypeError) as e:
-            raise MessageError(LIVE_TOPIC, f"header does not read: {e}", "JSON line, newline, JPEG") from e
-        if not jpeg.startswith(b"\xff\xd8") or len(jpeg) > MESSAGE_MAX_BYTES:
+        line, _, jpeg = payload.partition(b"\n")
+        if not jpeg.startswith(b"\xff\xd8") or len(payload) > MESSAGE_MAX_BYTES:
             raise MessageError(LIVE_TOPIC, "body is no JPEG of at most 256 KiB", "JSON line, newline, JPEG")
-        return picture
+        try:
+            head = _LiveHead.model_validate_json(line)
+        except ValidationError as e:
+            what = e.errors()[0]["msg"]
+            raise MessageError(LIVE_TOPIC, f"header does not read: {what}", "JSON line, newline, JPEG") from e
+        return cls(head.camera, head.frame_id, head.ts_ms, head.call, jpeg)
 
 
 MESSAGES: tuple[type[Message], ...] = (
