@@ -31,6 +31,7 @@ MODEL_FILE = "model.onnx"
 MAX_MODEL_BYTES = 256 * 2**20
 MAX_FILE_BYTES = 32 * 2**20
 MAX_FILES = 64
+KEY_HINT = "make one with: openssl genpkey -algorithm ed25519"
 
 RelPath = Annotated[
     str, Field(pattern=r"^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)?[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=120)
@@ -39,7 +40,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Infinity as limit_mm would call nothing a defect; NaN as golden score would match anything.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class InputSpec(_Strict):
@@ -119,21 +121,21 @@ class Manifest(_Strict):
 
     format: Literal[1] = BUNDLE_FORMAT
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
-    version: str = Field(pattern=r"^\d{1,5}\.\d{1,5}\.\d{1,5}$")
+    version: str = Field(pattern=r"^[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}$")
     task: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
     created_utc: str
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=32)
     input: InputSpec
     outputs: OutputSpec = OutputSpec()
     limits: tuple[ClassLimits, ...]
-    label_book: str = Field(pattern=r"^[a-z0-9_-]+@\d+$")
+    label_book: str = Field(pattern=r"^[a-z0-9_-]+@[0-9]+$")
     golden: Golden
     lineage: Lineage
     files: dict[RelPath, Sha256]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if tuple(limit.cls for limit in self.limits) != self.classes:
+        if len(set(self.classes)) != len(self.classes) or tuple(m.cls for m in self.limits) != self.classes:
             raise ValueError("limits must name each class once, in the order of `classes`")
         wanted = {MODEL_FILE, *(case.image for case in self.golden.cases)}
         if missing := sorted(wanted - set(self.files)):
@@ -207,30 +209,41 @@ def check_names(names: Iterable[str], where: object = "bundle") -> None:
 
 def sign(manifest_bytes: bytes, private_key_pem: bytes) -> bytes:
     """The 64-byte ed25519 signature over the manifest, which pins every other file."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    key = load_pem_private_key(private_key_pem, password=None)
+    try:
+        key = load_pem_private_key(private_key_pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:  # TypeError: it wants a password
+        raise BundleError("signing key", f"does not read as a PEM private key: {e}", KEY_HINT) from e
     if not isinstance(key, Ed25519PrivateKey):
-        raise BundleError(
-            "signing key", f"is a {type(key).__name__}", "make one with: openssl genpkey -algorithm ed25519"
-        )
+        raise BundleError("signing key", f"is a {type(key).__name__}", KEY_HINT)
     return key.sign(manifest_bytes)
+
+
+def _public_key(pem: bytes, where: object) -> Ed25519PublicKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+        raise BundleError(where, f"a trusted key does not read as a PEM public key: {e}", KEY_HINT) from e
+    if not isinstance(key, Ed25519PublicKey):
+        raise BundleError(where, f"a trusted key is a {type(key).__name__}, not ed25519", KEY_HINT)
+    return key
 
 
 def verify_signature(
     manifest_bytes: bytes, signature: bytes | None, trusted_pem: Iterable[bytes], where: object = "bundle"
 ) -> bool:
     """True when signed by a trusted key, False when no key is configured; BundleError for anything else."""
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    keys = [load_pem_public_key(pem) for pem in trusted_pem]
+    keys = [_public_key(pem, where) for pem in trusted_pem]
     if not keys:
         return False
     if signature is None:
         raise BundleError(where, "is not signed, and this edge trusts signed bundles only", "export with --key")
     for key in keys:
-        if not isinstance(key, Ed25519PublicKey):
-            raise BundleError(where, f"a trusted key is a {type(key).__name__}, not ed25519", "make one with openssl")
         try:
             key.verify(signature, manifest_bytes)
         except InvalidSignature:
