@@ -34,8 +34,8 @@ class Fit:
 def fit(frame_w_px: int, frame_h_px: int, spec: InputSpec) -> Fit:
     """Largest whole-frame fit, aspect kept, centred. No crop: what the camera sees, the model sees."""
     scale = min(spec.width_px / frame_w_px, spec.height_px / frame_h_px)
-    w = min(spec.width_px, round(frame_w_px * scale))
-    h = min(spec.height_px, round(frame_h_px * scale))
+    w = max(1, min(spec.width_px, round(frame_w_px * scale)))
+    h = max(1, min(spec.height_px, round(frame_h_px * scale)))
     return Fit(scale, (spec.width_px - w) // 2, (spec.height_px - h) // 2, w, h)
 
 
@@ -52,11 +52,14 @@ def mask_to_input(mask: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]
     """(H, W) class mask -> (height_px, width_px); a class is kept wherever it touches, so thin defects survive."""
     how = fit(mask.shape[1], mask.shape[0], spec)
     out = np.zeros((spec.height_px, spec.width_px), np.uint8)
+    # One frame px covers scale^2 of an input px, or a quarter of that in each of four: at a fixed share a hairline
+    # from a large sensor would come out broken or not at all.
+    least = min(0.1, how.scale**2 / 5)
     for cls in np.unique(mask[mask > 0]):
         share = cv2.resize(
             (mask == cls).astype(np.float32), (how.fitted_w_px, how.fitted_h_px), interpolation=cv2.INTER_AREA
         )
-        grown = _pad((share > 0.1).astype(np.uint8), how, spec, cv2.BORDER_CONSTANT)
+        grown = _pad((share > least).astype(np.uint8), how, spec, cv2.BORDER_CONSTANT)
         out[grown > 0] = cls
     return out
 
@@ -97,18 +100,32 @@ def to_prediction(
     Raises ModelError when a score is not a finite probability: a NaN compares false with every limit, and would
     otherwise pass as good.
     """
-    if scores.shape != (len(limits),) or heat.ndim != 3 or heat.shape[0] != len(limits):
-        raise ModelError(f"outputs are {scores.shape} and {heat.shape}, not one per class of {len(limits)}")
+    if scores.shape != (len(limits),) or heat.ndim != 3 or heat.shape[0] != len(limits) or heat.dtype != np.uint8:
+        outputs = f"{scores.shape} and {heat.shape} {heat.dtype}"
+        raise ModelError(f"outputs are {outputs}, not one score and one uint8 map per class of {len(limits)}")
     if not np.all(np.isfinite(scores)) or scores.min() < 0 or scores.max() > 1:
         raise ModelError(f"scores are not probabilities: {scores.tolist()}")
     affine = heat_to_frame(how, heat_stride)
+    # The border around the frame repeats its edge: a defect that runs out of the picture must not grow there.
+    inside, inside_affine = _inside_frame(heat, how, heat_stride, affine)
     found: list[Finding] = []
     for index, limit in enumerate(limits):
         # Segmenting costs time that a frame no class suspects need not pay.
         if scores[index] >= limit.lo:
-            found += findings_in(heat[index], limit, affine, px_per_mm)
+            found += findings_in(inside[index], limit, inside_affine, px_per_mm)
     classes = tuple(limit.cls for limit in limits)
     return Prediction(classes, dict(zip(classes, (float(s) for s in scores), strict=True)), heat, affine, tuple(found))
+
+
+def _inside_frame(
+    heat: NDArray[np.uint8], how: Fit, stride: int, affine: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of `heat` (C, h, w) that shows the frame, and its own affine."""
+    left, top = how.dx_px // stride, how.dy_px // stride
+    right, bottom = -(-(how.dx_px + how.fitted_w_px) // stride), -(-(how.dy_px + how.fitted_h_px) // stride)
+    moved = affine.copy()
+    moved[:, 2] += affine[:, :2] @ (left, top)
+    return heat[:, top:bottom, left:right], moved
 
 
 def findings_in(
