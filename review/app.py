@@ -14,11 +14,12 @@ from starlette.middleware.sessions import SessionMiddleware
 from review.deps import STATIC, NameNeeded, edge_token, name_needed, same_origin
 from review.hub import Hub
 from review.settings import Settings
+from review.upkeep import Upkeep
 
 SESSION_S = 12 * 3600
 """A shift and its handover."""
 
-PAGES = ("session", "label", "models")
+PAGES = ("line", "halts", "alarms", "session", "events", "health", "label", "models")
 EDGE = ("edge", "edge_bundles")
 """Modules of `review.routes`, each with a `router`. Pages get the same-origin check, edge routes the bearer token."""
 
@@ -29,11 +30,15 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         hub.news.start()
+        hub.start()
+        upkeep = Upkeep(hub)
+        upkeep.start()
         try:
             yield
         finally:
             hub.news.close()
-            hub.store.close()
+            upkeep.stop()
+            hub.stop()
 
     # No /docs: its Swagger files come from a CDN, and a factory has no internet.
     app = FastAPI(title="Haltline review", lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -2,8 +2,146 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from inspection.errors import HaltlineError
+
+if TYPE_CHECKING:
+    from review.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The hub: operators' pages, alarms, labels, models.")
 user = typer.Typer(no_args_is_help=True, help="People who may act.")
 app.add_typer(user, name="user")
+
+BAD_INPUT = 2
+STREAMS_END_S = 3
+"""Open event streams get this long when the hub stops; without a limit an idle one would keep it alive for ever."""
+
+Data = Annotated[Path, typer.Option("--data", help="Folder for database, frames and bundles.")]
+
+
+@app.command()
+def serve(
+    data: Data = Path("var/hub"),
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+    mqtt_host: Annotated[str, typer.Option()] = "127.0.0.1",
+    mqtt_port: Annotated[int, typer.Option(min=1, max=65535)] = 1883,
+    mqtt_user: Annotated[str | None, typer.Option(envvar="HALTLINE_MQTT_USER")] = None,
+    mqtt_password: Annotated[str | None, typer.Option(envvar="HALTLINE_MQTT_PASSWORD")] = None,
+    mqtt_ca: Annotated[Path | None, typer.Option(help="The broker's CA certificate (PEM); switches TLS on.")] = None,
+    mqtt_version: Annotated[int, typer.Option(help="5, or 3 for brokers that speak MQTT 3.1.1 only.")] = 5,
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
+    edge_token: Annotated[str | None, typer.Option(envvar="HALTLINE_EDGE_TOKEN")] = None,
+    plc_panel_url: Annotated[str | None, typer.Option(help="Demo: the simulated line controller's panel.")] = None,
+    demo_people: Annotated[bool, typer.Option(help="Add three people to try the pages with.")] = False,
+) -> None:
+    """Serve the pages until Ctrl+C."""
+    from pydantic import ValidationError
+
+    from review.settings import Settings
+
+    try:
+        settings = Settings.model_validate(
+            {
+                "data_dir": data,
+                "host": host,
+                "port": port,
+                "mqtt": {
+                    "host": mqtt_host,
+                    "port": mqtt_port,
+                    "user": mqtt_user,
+                    "password": mqtt_password,
+                    "ca_file": mqtt_ca,
+                    "version": mqtt_version,
+                },
+                "database_url": database,
+                "edge_token": edge_token,
+                "plc_panel_url": plc_panel_url,
+                "demo_people": demo_people,
+            }
+        )
+        run(settings)
+    except ValidationError as e:
+        first = e.errors()[0]
+        option = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        _give_up(f"--{option}: {first['msg']}")
+    except HaltlineError as e:
+        _give_up(str(e))
+
+
+@user.command("add")
+def user_add(
+    name: str,
+    role: Annotated[str, typer.Option(help="operator, inspector, engineer or admin")] = "operator",
+    data: Data = Path("var/hub"),
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
+) -> None:
+    """Add somebody to the names on the badge page."""
+    from review.people import add_person
+    from review.settings import Settings
+    from review.store import Store
+
+    try:
+        store = Store(Settings(data_dir=data, database_url=database).database)
+        store.migrate()
+        added = add_person(store, name, role)
+        store.close()
+    except HaltlineError as e:
+        _give_up(str(e))
+    typer.echo(f"{name} is {role}" if added else f"{name} is already there, nothing changed")
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl+C. ConfigError when the port is taken."""
+    import uvicorn
+
+    from review.app import create_app
+    from review.people import add_demo_people
+
+    listening = _listen(settings.host, settings.port)
+    web = create_app(settings)
+    hub = web.state.hub
+    if settings.demo_people:
+        add_demo_people(hub.store)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: object) -> None:
+            # Streams end themselves at once; uvicorn alone would wait for tabs to close.
+            hub.news.close()
+            super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    config = uvicorn.Config(web, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S, access_log=False)
+    typer.echo(f"Haltline hub: http://{settings.host}:{listening.getsockname()[1]}/", err=True)
+    Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else starts, so that a taken one is a plain message."""
+    from inspection.errors import ConfigError
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(128)
+    except OSError as e:
+        sock.close()
+        raise ConfigError(
+            "--port", f"{host}:{port} cannot be used: {e.strerror or e}", "stop what runs there or choose another port"
+        ) from e
+    return sock
+
+
+def _give_up(why: str) -> None:
+    typer.echo(f"haltline review: {why}", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    app()

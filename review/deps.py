@@ -4,6 +4,7 @@ because an exception inside a stream that has started would still answer 200."""
 from __future__ import annotations
 
 import hmac
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,15 @@ from review.store import Person
 ROOT = Path(__file__).parent
 STATIC = ROOT / "static"
 templates = Jinja2Templates(directory=ROOT / "templates")
+
+
+def clock(at_ms: int) -> str:
+    """The factory's wall clock: 06:12:31, with the date when that was not today."""
+    at, today = datetime.fromtimestamp(at_ms / 1000).astimezone(), datetime.now().astimezone()
+    return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%d %b %H:%M}"
+
+
+templates.env.filters["clock"] = clock
 
 
 def get_hub(request: Request) -> Hub:

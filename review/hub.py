@@ -1,40 +1,36 @@
-"""What the hub is made of, handed to every route. Only `app.create_app` builds one."""
+"""What the hub is made of and the order in which it starts and stops. Only `app.create_app` builds one."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import dataclass
 
+from sqlalchemy import select
+
+from inspection.messages import Conn, Message, PlcState, Topics
 from review.broadcast import Broadcaster
+from review.clock import wall_ms
 from review.frames import FolderFrames, FrameStore
 from review.live import Live
+from review.mqtt_in import MqttIn
 from review.settings import Settings
-from review.store import Store
+from review.store import Station, Store
+from review.writer import Writer
 
-if TYPE_CHECKING:
-    from inspection.messages import Message, Topics
-
-
-def wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _not_connected(_topics: Topics, _message: Message) -> bool:
-    return False
+__all__ = ["Hub", "wall_ms"]
 
 
 @dataclass(slots=True)
 class Hub:
-    """`publish(topics, message)` sends one message to a station; False when it could not be handed to the broker."""
+    """Handed to every route."""
 
     settings: Settings
     store: Store
     frames: FrameStore
     live: Live
     news: Broadcaster
-    publish: Callable[[Topics, Message], bool] = field(default=_not_connected)
+    writer: Writer
+    mqtt: MqttIn
 
     @staticmethod
     def build(settings: Settings) -> Hub:
@@ -42,4 +38,43 @@ class Hub:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(settings.database)
         store.migrate()
-        return Hub(settings, store, FolderFrames(settings.frames_dir), Live(), Broadcaster())
+        frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
+        writer = Writer(store, frames, news.tell)
+        mqtt = MqttIn(settings.mqtt, live, news.tell, writer.offer)
+        writer.done, writer.publish = mqtt.done, mqtt.publish
+        return Hub(settings, store, frames, live, news, writer, mqtt)
+
+    def start(self) -> None:
+        self._remember_stations()
+        self.writer.start()
+        self.mqtt.start()
+
+    def stop(self) -> None:
+        """The ear first, then what it fills."""
+        self.mqtt.stop()
+        self.writer.stop()
+        self.store.close()
+
+    def publish(self, topics: Topics, message: Message) -> bool:
+        """Send one message to a station; False when it could not be handed to the broker."""
+        return self.mqtt.publish(topics, message)
+
+    def connected(self) -> bool:
+        return self.mqtt.connected
+
+    def failing(self) -> str:
+        """Why nothing can be stored right now; empty when it can."""
+        return self.writer.failing
+
+    def counts(self) -> Counter[str]:
+        return self.mqtt.counts + self.writer.counts
+
+    def _remember_stations(self) -> None:
+        """A station that is silent since the hub started is shown as not inspecting, not left out."""
+        with self.store.reading() as session:
+            for s in session.scalars(select(Station)):
+                conn = Conn(state=s.conn, boot=0) if s.conn in ("ONLINE", "OFFLINE", "BROKEN") else None  # type: ignore[arg-type]
+                plc = None
+                if s.plc in ("RUNNING", "TRIPPED", "READY"):
+                    plc = PlcState(state=s.plc, why=s.plc_why, ts_ms=s.plc_ms)  # type: ignore[arg-type]
+                self.live.know(Topics(s.site, s.line, s.station), conn, plc)

@@ -1,7 +1,160 @@
-"""What every station does right now, in memory only: permits arrive four times a second and are never stored."""
+"""What every station does right now, in memory only: permits arrive four times a second and are never stored.
+
+A station counts as inspecting only while fresh permits arrive *here*. A retained one proves nothing about now.
+"""
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from inspection.messages import Conn, LivePicture, ModelReported, Permit, PlcState, Topics
+from inspection.types import Code
+
+PERMIT_STALE_MS = 1500
+"""Six missed permits. The PLC trips at 1,000 ms; the page must not claim less than it knows for longer."""
+PLC_STALE_MS = 3000
+NEVER_MS = 10**12
+
+
+class Mode(StrEnum):
+    """What a station is shown as. Every mode has an icon, a word and a colour of its own."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    HALTED = "halted"
+    BLIND = "blind"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """`why` says in one line what a person would ask next."""
+
+    mode: Mode
+    word: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """One station's newest facts. `*_ns` are this machine's monotonic clock, 0 = never."""
+
+    topics: Topics
+    permit: Permit | None = None
+    permit_ns: int = 0
+    conn: Conn | None = None
+    plc: PlcState | None = None
+    plc_ns: int = 0
+    model: ModelReported | None = None
+    picture: LivePicture | None = None
+    picture_ns: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.topics.site}~{self.topics.line}~{self.topics.station}"
+
+    def permit_age_ms(self, now_ns: int) -> int:
+        return _age_ms(self.permit_ns, now_ns)
+
+    def picture_age_ms(self, now_ns: int) -> int:
+        return _age_ms(self.picture_ns, now_ns)
+
+    def plc_silent(self, now_ns: int) -> bool:
+        return _age_ms(self.plc_ns, now_ns) > PLC_STALE_MS
+
+
+def _age_ms(at_ns: int, now_ns: int) -> int:
+    return (now_ns - at_ns) // 1_000_000 if at_ns else NEVER_MS
+
+
+BLIND_WHY = {
+    Code.OK: "the edge gives no permit and says no reason",
+    Code.DEFECT: "the edge gives no permit",
+    Code.CAMERA: "camera: no picture that can be judged",
+    Code.MODEL: "model: it cannot judge pictures",
+    Code.STORAGE: "storage: evidence cannot be kept",
+    Code.STARTING: "the edge is starting",
+    Code.INTERNAL: "a fault inside the edge",
+}
+
+
+def shown(now: Now, now_ns: int) -> Shown:
+    """What to show for a station. Silence is never shown as running."""
+    permit, age_ms = now.permit, now.permit_age_ms(now_ns)
+    if permit is None or age_ms > PERMIT_STALE_MS:
+        return Shown(Mode.BLIND, "NOT INSPECTING", _why_silent(now, age_ms))
+    if permit.halt:
+        return Shown(Mode.HALTED, "HALTED", f"halt {permit.halt}: the line has no permit to run")
+    if not permit.run:
+        return Shown(Mode.BLIND, "NOT INSPECTING", BLIND_WHY[Code(permit.code)])
+    if permit.code:
+        why = f"{BLIND_WHY[Code(permit.code)]}; this site lets the line run on"
+        return Shown(Mode.BLIND, "NOT INSPECTING", why)
+    return _line(now, now_ns)
+
+
+def _line(now: Now, now_ns: int) -> Shown:
+    """The permit is there: what the line makes of it."""
+    if now.plc is None:
+        return Shown(Mode.RUNNING, "Inspecting", "permit given; this line does not report whether it moves")
+    if now.plc_silent(now_ns):
+        return Shown(Mode.STOPPED, "Line silent", "permit given; the line's controller says nothing")
+    if now.plc.state == "RUNNING":
+        return Shown(Mode.RUNNING, "Running", "inspecting, permit given")
+    if now.plc.state == "READY":
+        return Shown(Mode.STOPPED, "Ready", "permit given: start the line at its own panel")
+    return Shown(
+        Mode.STOPPED, "Stopped", f"permit given; the line is tripped: {now.plc.why or 'reset at its own panel'}"
+    )
+
+
+def _why_silent(now: Now, age_ms: int) -> str:
+    conn = now.conn.state if now.conn else ""
+    said = {"BROKEN": "the edge's connection broke", "OFFLINE": "the edge was switched off"}.get(conn, "no permit")
+    return f"{said}; never heard" if age_ms >= NEVER_MS else f"{said}; last permit {age_ms / 1000:.0f} s ago"
+
 
 class Live:
-    """Filled by the MQTT thread, read by pages."""
+    """Filled by the MQTT thread, read by pages. Values are frozen, so a reader never sees half an update."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stations: dict[str, Now] = {}
+
+    def stations(self) -> list[Now]:
+        with self._lock:
+            return sorted(self._stations.values(), key=lambda now: now.key)
+
+    def get(self, key: str) -> Now | None:
+        with self._lock:
+            return self._stations.get(key)
+
+    def know(self, topics: Topics, conn: Conn | None = None, plc: PlcState | None = None) -> None:
+        """A station the database knows: shown, as not inspecting, before its first message."""
+        with self._lock:
+            now = Now(topics, conn=conn, plc=plc)
+            self._stations.setdefault(now.key, now)
+
+    def permit(self, topics: Topics, permit: Permit, now_ns: int) -> None:
+        self._update(topics, permit=permit, permit_ns=now_ns)
+
+    def conn(self, topics: Topics, conn: Conn) -> None:
+        self._update(topics, conn=conn)
+
+    def plc(self, topics: Topics, plc: PlcState) -> None:
+        self._update(topics, plc=plc)
+
+    def heartbeat(self, topics: Topics, now_ns: int) -> None:
+        self._update(topics, plc_ns=now_ns)
+
+    def model(self, topics: Topics, model: ModelReported) -> None:
+        self._update(topics, model=model)
+
+    def picture(self, topics: Topics, picture: LivePicture, now_ns: int) -> None:
+        self._update(topics, picture=picture, picture_ns=now_ns)
+
+    def _update(self, topics: Topics, **facts: object) -> None:
+        with self._lock:
+            key = Now(topics).key
+            self._stations[key] = replace(self._stations.get(key) or Now(topics), **facts)  # type: ignore[arg-type]

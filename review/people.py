@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from inspection.errors import ConfigError
-from review.hub import wall_ms
+from review.clock import wall_ms
 from review.store import ROLES, Person, Store
 
 DEMO_PEOPLE = (("Ana (operator)", "operator"), ("Ben (inspector)", "inspector"), ("Chen (engineer)", "engineer"))

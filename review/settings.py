@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -19,6 +20,8 @@ class MqttSettings(BaseModel):
     port: int = Field(default=1883, ge=1, le=65535)
     user: str | None = None
     password: SecretStr | None = None
+    version: Literal[5, 3] = 5
+    """3 is MQTT 3.1.1, for brokers that speak nothing newer."""
     tls: bool = False
     ca_file: Path | None = None
     client_id: str = Field(default="haltline-hub", pattern=r"^[A-Za-z0-9_-]{1,64}$")

@@ -1,0 +1,94 @@
+"""The life of an alarm, as a table. Pure; the names are those of ISA-18.2 and OPC UA Part 9, for a latching halt.
+
+    ACTIVE_UNACKED --ack--> ACTIVE_ACKED --reset asked--> RESET_REQUESTED --accepted--> RESET --gone--> CLOSED
+                                 ^-------- refused, unanswered --------'
+    ACTIVE_UNACKED --accepted, gone--> CLEARED_UNACKED --ack--> CLEARED_ACKED --verdict--> CLOSED
+    ACTIVE_ACKED   --accepted, gone--> CLEARED_ACKED
+
+Active: the edge holds the halt. Cleared: it let go without this page, by a reset at the machine's own panel.
+Acknowledging, judging and resetting are three facts, each with who and when. An alarm never reactivates.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    ACTIVE_UNACKED = "ACTIVE_UNACKED"
+    ACTIVE_ACKED = "ACTIVE_ACKED"
+    RESET_REQUESTED = "RESET_REQUESTED"
+    RESET = "RESET"
+    CLEARED_UNACKED = "CLEARED_UNACKED"
+    CLEARED_ACKED = "CLEARED_ACKED"
+    CLOSED = "CLOSED"
+
+
+class Cause(StrEnum):
+    ACK = "ack"  # a person has seen it
+    VERDICT = "verdict"  # a person said what it was
+    RESET_ASKED = "reset_asked"  # a person asked the edge to let go
+    ACCEPTED = "accepted"  # the edge let go because somebody asked
+    REFUSED = "refused"  # the edge did not, and said why
+    UNANSWERED = "unanswered"  # the edge said nothing in time
+    GONE = "gone"  # a fresh permit no longer names this halt
+
+
+class Verdict(StrEnum):
+    """What a person says the halt was."""
+
+    REAL = "real"
+    FALSE_CALL = "false_call"
+    UNSURE = "unsure"
+
+
+TABLE: dict[tuple[State, Cause], State] = {
+    (State.ACTIVE_UNACKED, Cause.ACK): State.ACTIVE_ACKED,
+    (State.ACTIVE_UNACKED, Cause.ACCEPTED): State.CLEARED_UNACKED,
+    (State.ACTIVE_UNACKED, Cause.GONE): State.CLEARED_UNACKED,
+    (State.ACTIVE_ACKED, Cause.RESET_ASKED): State.RESET_REQUESTED,
+    (State.ACTIVE_ACKED, Cause.ACCEPTED): State.CLEARED_ACKED,
+    (State.ACTIVE_ACKED, Cause.GONE): State.CLEARED_ACKED,
+    (State.RESET_REQUESTED, Cause.ACCEPTED): State.RESET,
+    (State.RESET_REQUESTED, Cause.REFUSED): State.ACTIVE_ACKED,
+    (State.RESET_REQUESTED, Cause.UNANSWERED): State.ACTIVE_ACKED,
+    # The permit and the answer travel on two connections: either may be first.
+    (State.RESET_REQUESTED, Cause.GONE): State.CLOSED,
+    (State.RESET, Cause.GONE): State.CLOSED,
+    (State.CLEARED_UNACKED, Cause.ACK): State.CLEARED_ACKED,
+    (State.CLEARED_ACKED, Cause.VERDICT): State.CLOSED,
+}
+"""A pair that is not listed changes nothing."""
+
+UNACKED = frozenset({State.ACTIVE_UNACKED, State.CLEARED_UNACKED})
+ACTIVE = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED, State.RESET_REQUESTED, State.RESET})
+
+
+def step(state: State, cause: Cause, *, judged: bool) -> State:
+    """The state after `cause`. `judged`: a verdict has been given (counting this cause)."""
+    after = TABLE.get((state, cause), state)
+    # Nothing is left to ask about an alarm that is over, seen and judged.
+    return State.CLOSED if after is State.CLEARED_ACKED and judged else after
+
+
+def why_not(state: State, cause: Cause, *, judged: bool) -> str:
+    """Why a person cannot do this now, in words for the page; empty when they can."""
+    if state is State.CLOSED:
+        return "this halt is closed"
+    if cause is Cause.ACK:
+        return "" if state in UNACKED else "already acknowledged"
+    if cause is Cause.VERDICT:
+        return "acknowledge first" if state in UNACKED else ""
+    if cause is Cause.RESET_ASKED:
+        return _why_no_reset(state, judged=judged)
+    return "" if (state, cause) in TABLE else f"{cause} means nothing while {state}"
+
+
+def _why_no_reset(state: State, *, judged: bool) -> str:
+    if state in UNACKED:
+        return "acknowledge and judge first"
+    if state in (State.RESET_REQUESTED, State.RESET):
+        return "a reset has been asked for"
+    if state is State.CLEARED_ACKED:
+        return "the machine's own panel has reset it already"
+    return "" if judged else "say first what it was: real, false call or unsure"

@@ -1,0 +1,216 @@
+"""What the Halt page shows, worked out before any template: crops, limits, times, and what may be pressed now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from inspection.types import Code
+from review.alarms import Cause, State, why_not
+from review.halts import evidence
+from review.pictures import Rect, crop_around, scale_bar_mm
+from review.store import Halt, HaltEventRow, Record
+
+STAGES = (
+    ("queue", "camera to model"),
+    ("inference", "model"),
+    ("decide", "decision"),
+    ("send", "permit on the wire"),
+)
+STATE_WORDS = {
+    State.ACTIVE_UNACKED: "Halted, not acknowledged",
+    State.ACTIVE_ACKED: "Halted, acknowledged",
+    State.RESET_REQUESTED: "Reset asked for, waiting for the edge",
+    State.RESET: "Reset accepted: start the line at its own panel",
+    State.CLEARED_UNACKED: "Reset at the machine, not acknowledged here",
+    State.CLEARED_ACKED: "Reset at the machine, verdict missing",
+    State.CLOSED: "Closed",
+}
+VERDICT_WORDS = {"real": "Real defect", "false_call": "False call", "unsure": "Unsure"}
+CODE_WORDS = {
+    Code.OK: "no reason given",
+    Code.DEFECT: "defect",
+    Code.CAMERA: "camera fault",
+    Code.MODEL: "model fault",
+    Code.STORAGE: "storage fault",
+    Code.STARTING: "edge starting",
+    Code.INTERNAL: "edge fault",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A record's picture cut to `crop`; `box_px` is the finding in px of the crop, None where there is none."""
+
+    record: Record
+    crop: Rect
+    box_px: tuple[float, float, float, float] | None
+
+    @property
+    def url(self) -> str:
+        return f"/records/{self.record.uid}/crop.jpg?{self.crop.query}"
+
+    @property
+    def heat_url(self) -> str | None:
+        if not self.record.heat or len(self.record.heat_to_frame) != 6:
+            return None
+        return f"/records/{self.record.uid}/heat.png?{self.crop.query}"
+
+    @property
+    def bar_mm(self) -> float:
+        return scale_bar_mm(self.crop.w / self.record.px_per_mm)
+
+    @property
+    def bar_px(self) -> float:
+        return self.bar_mm * self.record.px_per_mm
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A value against its limit, as a bar: both as shares of the bar's length."""
+
+    name: str
+    value: str
+    limit: str
+    share: float
+    limit_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the history, in words."""
+
+    at_ms: int
+    who: str
+    what: str
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HaltView:
+    halt: Halt
+    title: str
+    state_words: str
+    picture: Picture | None
+    whole: Picture | None
+    reference: Picture | None
+    others: tuple[Record, ...]
+    measures: tuple[Measure, ...]
+    stages: tuple[tuple[str, float, float], ...]
+    total_ms: float | None
+    label_book: str
+    history: tuple[Step, ...]
+    refused: str
+    no_ack: str
+    no_verdict: str
+    no_reset: str
+
+
+def view(session: Session, halt: Halt) -> HaltView:
+    found = evidence(session, halt)
+    picture, whole, reference = _pictures(halt, found.main, found.reference)
+    state, judged = State(halt.state), halt.verdict is not None
+    history = tuple(_step(e) for e in halt.events)
+    last = history[-1] if history else None
+    # One tap judges and acknowledges, so an unseen halt may be judged.
+    no_verdict = why_not(state, Cause.VERDICT, judged=judged) if state is State.CLOSED else ""
+    return HaltView(
+        halt=halt,
+        title=(halt.cls.replace("_", " ") or CODE_WORDS[Code(halt.code)]).capitalize(),
+        state_words=STATE_WORDS[state],
+        picture=picture,
+        whole=whole,
+        reference=reference,
+        others=found.others,
+        measures=_measures(halt),
+        stages=_stages(halt.stages_ms),
+        total_ms=halt.stages_ms.get("total"),
+        label_book=found.main.label_book if found.main else "",
+        history=history,
+        refused=last.what if last and last.refused else "",
+        no_ack=why_not(state, Cause.ACK, judged=judged),
+        no_verdict=no_verdict,
+        no_reset=why_not(state, Cause.RESET_ASKED, judged=judged),
+    )
+
+
+def _pictures(
+    halt: Halt, main: Record | None, good: Record | None
+) -> tuple[Picture | None, Picture | None, Picture | None]:
+    """The finding, the whole frame, and the same part of a good frame."""
+    if main is None:
+        return None, None, None
+    box = _finding_box(main, halt)
+    crop = crop_around(box, main.width_px, main.height_px, main.px_per_mm)
+    picture = Picture(main, crop, _inside(box, crop))
+    everything = crop_around(None, main.width_px, main.height_px, main.px_per_mm)
+    whole = Picture(main, everything, (crop.x, crop.y, crop.w, crop.h))
+    same_size = good is not None and (good.width_px, good.height_px) == (main.width_px, main.height_px)
+    return picture, whole, Picture(good, crop, None) if good and same_size else None
+
+
+def _finding_box(record: Record, halt: Halt) -> tuple[float, float, float, float] | None:
+    """The finding that stopped the line: of the halt's class, and the longest of those."""
+    findings = [f for f in record.findings if not halt.cls or f["cls"] == halt.cls] or record.findings
+    longest = max(findings, key=lambda f: float(f["length_mm"]), default=None)
+    if longest is None:
+        return None
+    x, y, w, h = (float(v) for v in longest["box_px"])
+    return x, y, w, h
+
+
+def _inside(box: tuple[float, float, float, float] | None, crop: Rect) -> tuple[float, float, float, float] | None:
+    return None if box is None else (box[0] - crop.x, box[1] - crop.y, box[2], box[3])
+
+
+def _measures(halt: Halt) -> tuple[Measure, ...]:
+    """Only what was measured: a fault has neither size nor score, and a zero would read as a measurement."""
+    measures = []
+    if halt.length_mm > 0:
+        full = 1.25 * max(halt.length_mm, halt.limit_mm, 1e-6)
+        measures.append(
+            Measure(
+                "Size",
+                f"{halt.length_mm:.1f} mm",
+                f"limit {halt.limit_mm:.1f} mm" if halt.limit_mm > 0 else "any size stops the line",
+                min(1.0, halt.length_mm / full),
+                halt.limit_mm / full,
+            )
+        )
+    if halt.score > 0:
+        measures.append(
+            Measure("Score", f"{halt.score:.2f}", f"limit {halt.limit:.2f}", min(1.0, halt.score), min(1.0, halt.limit))
+        )
+    return tuple(measures)
+
+
+def _stages(stages_ms: dict[str, Any]) -> tuple[tuple[str, float, float], ...]:
+    """(words, ms, share of the longest) of each stage that was timed."""
+    known = [(words, float(stages_ms[name])) for name, words in STAGES if name in stages_ms]
+    longest = max((ms for _, ms in known), default=0.0) or 1.0
+    return tuple((words, ms, ms / longest) for words, ms in known)
+
+
+def _step(event: HaltEventRow) -> Step:
+    detail = event.detail
+    why = str(detail.get("why", ""))
+    match Cause(event.kind):
+        case Cause.ACK:
+            what = "acknowledged"
+        case Cause.VERDICT:
+            what = f"said: {VERDICT_WORDS.get(str(detail.get('verdict')), '?')}"
+            if detail.get("was"):
+                what += f" (was: {VERDICT_WORDS.get(str(detail['was']), '?')})"
+        case Cause.RESET_ASKED:
+            what = "asked for a reset"
+        case Cause.ACCEPTED:
+            what = "reset accepted by the edge" + (f": {why}" if why else "")
+        case Cause.REFUSED:
+            return Step(event.at_ms, event.who, f"reset refused by the edge: {why or 'no reason given'}", refused=True)
+        case Cause.UNANSWERED:
+            return Step(event.at_ms, event.who, f"reset not done: {why}", refused=True)
+        case Cause.GONE:
+            what = "halt is over: the permit no longer names it"
+    return Step(event.at_ms, event.who, what)

@@ -1,0 +1,135 @@
+"""What people do about a halt: acknowledge, judge, ask for a reset. Each is one row of history with who and when."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from inspection.errors import HaltlineError
+from inspection.messages import Resume, Topics
+from review.alarms import Cause, State, Verdict, why_not
+from review.broadcast import News
+from review.hub import Hub
+from review.ingest import change
+from review.live import PERMIT_STALE_MS
+from review.store import Halt, Record, Station
+
+ANSWER_WITHIN_MS = 6000
+"""A resume lives 5 s at the edge; after that no answer will come."""
+
+
+class NotNow(HaltlineError):
+    """What a person asked for cannot be done in the halt's present state; says why."""
+
+
+class NoSuchHalt(HaltlineError):
+    """There is no halt with this id."""
+
+
+def topics_of(station: Station) -> Topics:
+    return Topics(station.site, station.line, station.station)
+
+
+def acknowledge(hub: Hub, halt_id: int, who: str) -> None:
+    with hub.store.writing() as session:
+        halt = _changing(session, halt_id, Cause.ACK)
+        change(session, halt, Cause.ACK, who)
+    _tell(hub, halt)
+
+
+def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str) -> None:
+    """Say what it was. Judging is having seen, so an unseen halt is acknowledged by the same tap.
+
+    `saw` is the uid of the record whose picture was on the screen. It may be empty only while there is none.
+    """
+    with hub.store.writing() as session:
+        halt = load(session, halt_id)
+        _check_seen(session, halt, saw)
+        if not why_not(State(halt.state), Cause.ACK, judged=False):
+            change(session, halt, Cause.ACK, who)
+        _refuse_if_not(halt, Cause.VERDICT)
+        was, halt.verdict = halt.verdict, verdict
+        change(session, halt, Cause.VERDICT, who, verdict=verdict, was=was, saw=saw)
+    _tell(hub, halt)
+
+
+def ask_reset(hub: Hub, halt_id: int, who: str, now_ns: int) -> None:
+    """Ask the edge to let go. The request names the newest permit seen, so that a late one does nothing."""
+    with hub.store.writing() as session:
+        halt = _changing(session, halt_id, Cause.RESET_ASKED)
+        now = hub.live.get(halt.station.key)
+        if now is None or now.permit is None or now.permit_age_ms(now_ns) > PERMIT_STALE_MS:
+            raise NotNow("the edge is silent, so nobody would answer: see to the edge computer and its network first")
+        request = Resume(
+            halt=halt.halt, who=who, nonce=secrets.token_urlsafe(16), boot=now.permit.boot, seq=now.permit.seq
+        )
+        change(session, halt, Cause.RESET_ASKED, who, nonce=request.nonce, boot=request.boot, seq=request.seq)
+    # After the commit: the edge may answer at once, and the answer must find the request.
+    if not hub.publish(topics_of(halt.station), request):
+        with hub.store.writing() as session:
+            change(session, load(session, halt_id), Cause.UNANSWERED, why="not sent: the hub has lost the broker")
+        _tell(hub, halt)
+        raise NotNow("not sent: the hub has lost the broker. Reset at the machine's own panel or try again")
+    _tell(hub, halt)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What belongs to a halt: the frame that completed it, the other frames, and a recent good one beside it."""
+
+    main: Record | None
+    others: tuple[Record, ...]
+    reference: Record | None
+
+
+def evidence(session: Session, halt: Halt) -> Evidence:
+    belongs = Record.uid.in_(halt.records) | (Record.halt == halt.halt)
+    found = session.scalars(
+        select(Record)
+        .where(Record.station_id == halt.station_id, belongs, Record.image.is_not(None))
+        .order_by(Record.frame_id)
+        .limit(24)
+    ).all()
+    main = min(found, key=lambda r: _distance(r, halt), default=None)
+    good = (Record.station_id == halt.station_id, Record.call == "pass", Record.image.is_not(None))
+    camera = () if main is None else (Record.camera == main.camera,)
+    reference = session.scalar(select(Record).where(*good, *camera).order_by(Record.id.desc()).limit(1))
+    return Evidence(main, tuple(r for r in found if r is not main), reference)
+
+
+def _check_seen(session: Session, halt: Halt, saw: str) -> None:
+    found = evidence(session, halt)
+    pictures = [record.uid for record in (found.main, *found.others) if record is not None]
+    if pictures and saw not in pictures:
+        raise NotNow("the picture has arrived: look at it first, then judge")
+
+
+def _distance(record: Record, halt: Halt) -> tuple[bool, bool, int]:
+    """How far a record is from being *the* frame: the completing one first, then defects, then the nearest."""
+    return record.frame_id != halt.frame_id, record.call != "defect", abs(record.frame_id - halt.frame_id)
+
+
+def load(session: Session, halt_id: int) -> Halt:
+    halt = session.get(Halt, halt_id, options=[selectinload(Halt.events)])
+    if halt is None:
+        raise NoSuchHalt(f"there is no halt {halt_id}")
+    return halt
+
+
+def _changing(session: Session, halt_id: int, cause: Cause) -> Halt:
+    halt = load(session, halt_id)
+    _refuse_if_not(halt, cause)
+    return halt
+
+
+def _refuse_if_not(halt: Halt, cause: Cause) -> None:
+    if why := why_not(State(halt.state), cause, judged=halt.verdict is not None):
+        raise NotNow(why)
+
+
+def _tell(hub: Hub, halt: Halt) -> None:
+    hub.news.tell(News("halt", str(halt.id)))
+    hub.news.tell(News("line", halt.station.key))

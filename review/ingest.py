@@ -1,0 +1,122 @@
+"""What each stored message does to the database. Called by the writer inside its transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inspection.messages import Conn, HaltEvent, Message, ModelReported, PlcState, RecordEvent, ResumeAnswer, Topics
+from review.alarms import Cause, State, step
+from review.broadcast import News
+from review.clock import wall_ms
+from review.frames import FrameStore
+from review.store import Halt, HaltEventRow, Record, Station
+
+Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`count`: what to count it as. `ack`: the uid the edge may delete now, or empty."""
+
+    count: str = "stored"
+    ack: str = ""
+    news: tuple[News, ...] = ()
+
+
+def store(session: Session, frames: FrameStore, topics: Topics, message: Message) -> Outcome:
+    station = station_row(session, topics)
+    assert isinstance(message, Stored)
+    match message:
+        case Conn():
+            station.conn, station.edge, station.conn_ms = message.state, message.edge, wall_ms()
+            return Outcome(news=(News("line", station.key),))
+        case PlcState():
+            station.plc, station.plc_why, station.plc_ms = message.state, message.why, wall_ms()
+            return Outcome(news=(News("line", station.key),))
+        case ModelReported():
+            station.bundle, station.bundle_state = message.bundle, message.state
+            station.bundle_wanted, station.bundle_why = message.wanted, message.why
+            station.provider = message.provider
+            return Outcome(news=(News("model", station.key),))
+        case HaltEvent():
+            return _halt(session, station, message)
+        case ResumeAnswer():
+            return _resume_answer(session, station, message)
+        case RecordEvent():
+            return _record(session, frames, station, message)
+        case _:
+            assert_never(message)
+
+
+def station_row(session: Session, topics: Topics) -> Station:
+    found = session.scalar(
+        select(Station).where(
+            Station.site == topics.site, Station.line == topics.line, Station.station == topics.station
+        )
+    )
+    if found is None:
+        found = Station(site=topics.site, line=topics.line, station=topics.station)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def change(session: Session, halt: Halt, cause: Cause, who: str = "", **detail: object) -> None:
+    """Append to a halt's history and move its state as the table says. What changes nothing is recorded as well."""
+    halt.state = step(State(halt.state), cause, judged=halt.verdict is not None)
+    session.add(HaltEventRow(halt_id=halt.id, kind=cause, who=who, at_ms=wall_ms(), detail=detail))
+
+
+def _halt(session: Session, station: Station, m: HaltEvent) -> Outcome:
+    """The alarm, at once; its evidence follows as records."""
+    known = session.scalar(select(Halt.id).where(Halt.station_id == station.id, Halt.halt == m.halt))
+    if known is not None:
+        return Outcome("duplicates")
+    fields = m.model_dump(exclude={"v", "ts_ms", "records"})
+    halt = Halt(
+        **fields,
+        station_id=station.id,
+        records=list(m.records),
+        at_ms=m.ts_ms,
+        received_ms=wall_ms(),
+        state=State.ACTIVE_UNACKED,
+    )
+    session.add(halt)
+    session.flush()
+    return Outcome(news=(News("halt", str(halt.id)), News("line", station.key)))
+
+
+def _resume_answer(session: Session, station: Station, m: ResumeAnswer) -> Outcome:
+    halt = session.scalar(select(Halt).where(Halt.station_id == station.id, Halt.halt == m.halt))
+    if halt is None:
+        return Outcome("unknown_halt")
+    told = session.scalars(
+        select(HaltEventRow).where(
+            HaltEventRow.halt_id == halt.id, HaltEventRow.kind.in_([Cause.ACCEPTED, Cause.REFUSED])
+        )
+    )
+    if any(e.detail.get("nonce") == m.nonce for e in told):
+        return Outcome("duplicates")
+    cause = Cause.ACCEPTED if m.accepted else Cause.REFUSED
+    change(session, halt, cause, m.who, why=m.why, nonce=m.nonce, edge_ms=m.ts_ms)
+    return Outcome(news=(News("halt", str(halt.id)), News("line", station.key)))
+
+
+def _record(session: Session, frames: FrameStore, station: Station, m: RecordEvent) -> Outcome:
+    if session.scalar(select(Record.id).where(Record.uid == m.uid)) is not None:
+        return Outcome("duplicates", ack=m.uid)
+    if not all(frames.exists(sha) for sha in (m.image, m.heat) if sha):
+        return Outcome("frames_missing")
+    fields = m.model_dump(mode="json", exclude={"v"})
+    session.add(Record(**fields, station_id=station.id, received_ms=wall_ms()))
+    session.flush()
+    news = [News("record", station.key)]
+    if m.halt:
+        halt_id = session.scalar(select(Halt.id).where(Halt.station_id == station.id, Halt.halt == m.halt))
+        if halt_id is not None:
+            news.append(News("halt", str(halt_id)))
+    return Outcome(ack=m.uid, news=tuple(news))

@@ -1,0 +1,52 @@
+"""One event stream per tab. News says what changed; a tick every 2 s says that the hub is alive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy import func, select
+from starlette.concurrency import run_in_threadpool
+
+from review.alarms import UNACKED
+from review.clock import wall_ms
+from review.deps import HubDep
+from review.hub import Hub
+from review.store import Halt
+
+router = APIRouter()
+
+TICK_S = 2.0
+GATHER_S = 0.05
+"""News that comes within this time goes out together: a burst of records is one refetch."""
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events(hub: HubDep) -> AsyncIterator[ServerSentEvent]:
+    number, next_tick = 0, 0.0
+    async with hub.news.subscribe() as mailbox:
+        while not hub.news.closed:
+            # The tick goes out on time however much news there is; a halt's count of unseen ones goes with it.
+            news = await mailbox.take(max(0.0, next_tick - time.monotonic()))
+            for item in news:
+                number += 1
+                data = {"kind": item.kind, "key": item.key, **item.data}
+                yield ServerSentEvent(event=item.kind, data=data, id=str(number))
+            if time.monotonic() >= next_tick or any(item.kind == "halt" for item in news):
+                number += 1
+                yield ServerSentEvent(
+                    event="tick", data=await run_in_threadpool(_tick, hub), id=str(number), retry=1000
+                )
+                next_tick = time.monotonic() + TICK_S
+            await asyncio.sleep(GATHER_S)
+
+
+def _tick(hub: Hub) -> dict[str, Any]:
+    """The hub's clock, its broker, and how many halts nobody has acknowledged (the sound repeats until none)."""
+    with hub.store.reading() as session:
+        unacked = session.scalar(select(func.count()).select_from(Halt).where(Halt.state.in_([*UNACKED])))
+    return {"now_ms": wall_ms(), "broker": hub.connected(), "storing": not hub.failing(), "unacked": unacked or 0}

@@ -1,0 +1,125 @@
+"""The Halt page: why the line stopped, and what the person in front of it says and does about that."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
+
+from inspection.errors import StorageError
+from review import halts, pictures
+from review.alarms import Verdict
+from review.deps import ActingPerson, HubDep, page
+from review.halt_view import view
+from review.hub import Hub
+from review.pictures import Rect
+from review.store import Record
+
+router = APIRouter()
+
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""A crop's address names its content: the record's frame is content-addressed and never changes."""
+
+
+@router.get("/halts/{halt_id}")
+def halt(request: Request, hub: HubDep, halt_id: int) -> Response:
+    return _show(request, hub, halt_id, "halt.html")
+
+
+@router.get("/halts/{halt_id}/panel")
+def panel(request: Request, hub: HubDep, halt_id: int) -> Response:
+    return _show(request, hub, halt_id, "halt_panel.html")
+
+
+@router.post("/halts/{halt_id}/ack")
+def ack(request: Request, hub: HubDep, halt_id: int, person: ActingPerson) -> Response:
+    problem = ""
+    try:
+        halts.acknowledge(hub, halt_id, person.name)
+    except halts.NotNow as e:
+        problem = str(e)
+    return _answer(request, hub, halt_id, problem)
+
+
+@router.post("/halts/{halt_id}/verdict")
+def verdict(
+    request: Request,
+    hub: HubDep,
+    halt_id: int,
+    person: ActingPerson,
+    verdict: Annotated[Verdict, Form()],
+    saw: Annotated[str, Form(pattern=r"^[0-9a-f]{32}$|^$")] = "",
+) -> Response:
+    problem = ""
+    try:
+        halts.judge(hub, halt_id, person.name, verdict, saw)
+    except halts.NotNow as e:
+        problem = str(e)
+    return _answer(request, hub, halt_id, problem)
+
+
+@router.post("/halts/{halt_id}/reset")
+def reset(request: Request, hub: HubDep, halt_id: int, person: ActingPerson) -> Response:
+    problem = ""
+    try:
+        halts.ask_reset(hub, halt_id, person.name, time.monotonic_ns())
+    except halts.NotNow as e:
+        problem = str(e)
+    return _answer(request, hub, halt_id, problem)
+
+
+X = Annotated[int, Query(ge=0, le=65535)]
+W = Annotated[int, Query(ge=1, le=65535)]
+
+
+@router.get("/records/{uid}/crop.jpg")
+def crop(hub: HubDep, uid: str, x: X, y: X, w: W, h: W) -> Response:
+    record = _record(hub, uid)
+    try:
+        data = pictures.cut(hub.frames.read(record.image or ""), Rect(x, y, w, h))
+    except StorageError as e:
+        raise HTTPException(404, str(e)) from e
+    return Response(data, media_type="image/jpeg", headers=FOR_EVER)
+
+
+@router.get("/records/{uid}/heat.png")
+def heat(hub: HubDep, uid: str, x: X, y: X, w: W, h: W) -> Response:
+    record = _record(hub, uid)
+    if not record.heat or len(record.heat_to_frame) != 6:
+        raise HTTPException(404, f"record {uid} has no heat map")
+    try:
+        data = pictures.heat_layer(hub.frames.read(record.heat), record.heat_to_frame, Rect(x, y, w, h))
+    except StorageError as e:
+        raise HTTPException(404, str(e)) from e
+    return Response(data, media_type="image/png", headers=FOR_EVER)
+
+
+def _record(hub: Hub, uid: str) -> Record:
+    with hub.store.reading() as session:
+        record = session.scalar(select(Record).where(Record.uid == uid))
+    if record is None or record.image is None:
+        raise HTTPException(404, f"there is no record {uid} with a picture")
+    return record
+
+
+def _show(
+    request: Request, hub: Hub, halt_id: int, template: str, problem: str = "", status_code: int = 200
+) -> Response:
+    with hub.store.reading() as session:
+        try:
+            v = view(session, halts.load(session, halt_id))
+        except halts.NoSuchHalt as e:
+            raise HTTPException(404, str(e)) from e
+    return page(request, template, status_code, v=v, problem=problem, nav="alarms", title=f"Halt {v.halt.halt}")
+
+
+def _answer(request: Request, hub: Hub, halt_id: int, problem: str) -> Response:
+    """The panel as it is now; a browser without scripts is sent back to the page."""
+    if request.headers.get("hx-request"):
+        return _show(request, hub, halt_id, "halt_panel.html", problem, 409 if problem else 200)
+    if problem:
+        raise HTTPException(409, problem)
+    return RedirectResponse(f"/halts/{halt_id}", 303)

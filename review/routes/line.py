@@ -1,0 +1,76 @@
+"""The Line page: every station with its state, its picture and its oldest open halt."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi.responses import Response
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from review.alarms import State
+from review.clock import wall_ms
+from review.deps import HubDep, page
+from review.hub import Hub
+from review.live import NEVER_MS, Now, Shown, shown
+from review.store import Halt, Station
+
+router = APIRouter()
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What one station's card says. `picture_at_ms`: when its picture reached the hub, by the hub's clock."""
+
+    now: Now
+    shown: Shown
+    picture_at_ms: int | None
+    plc: str
+    halt: Halt | None
+    open_halts: int
+    last_halt_ms: int | None
+
+
+@router.get("/")
+def line(request: Request, hub: HubDep) -> Response:
+    return page(request, "line.html", cards=cards(hub), nav="line", title="Line")
+
+
+@router.get("/line/stations")
+def stations(request: Request, hub: HubDep) -> Response:
+    return page(request, "line_stations.html", cards=cards(hub))
+
+
+@router.get("/live/{key}.jpg")
+def picture(hub: HubDep, key: Annotated[str, Path(max_length=100)]) -> Response:
+    now = hub.live.get(key)
+    if now is None or now.picture is None:
+        raise HTTPException(404, "no picture has arrived from this station since the hub started")
+    return Response(now.picture.jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+def cards(hub: Hub) -> list[Card]:
+    now_ns, now_ms = time.monotonic_ns(), wall_ms()
+    with hub.store.reading() as session:
+        rows = {s.key: s.id for s in session.scalars(select(Station))}
+        return [_card(session, now, rows.get(now.key), now_ns, now_ms) for now in hub.live.stations()]
+
+
+def _card(session: Session, now: Now, station_id: int | None, now_ns: int, now_ms: int) -> Card:
+    age_ms = now.picture_age_ms(now_ns)
+    picture_at = None if age_ms >= NEVER_MS else now_ms - age_ms
+    is_open = (Halt.station_id == station_id, Halt.state != State.CLOSED)
+    oldest = session.scalar(select(Halt).where(*is_open).order_by(Halt.id).limit(1))
+    count = session.scalar(select(func.count()).select_from(Halt).where(*is_open)) or 0
+    last = session.scalar(select(func.max(Halt.at_ms)).where(Halt.station_id == station_id))
+    return Card(now, shown(now, now_ns), picture_at, _plc_word(now, now_ns), oldest, count, last)
+
+
+def _plc_word(now: Now, now_ns: int) -> str:
+    if now.plc is None:
+        return "not reported"
+    words = {"RUNNING": "running", "TRIPPED": "tripped", "READY": "ready to start"}
+    return f"silent (last said {words[now.plc.state]})" if now.plc_silent(now_ns) else words[now.plc.state]

@@ -1,0 +1,100 @@
+"""Notices what nobody sends: silence. A station that went quiet, a halt that is over, a reset nobody answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from review.alarms import ACTIVE, Cause, State
+from review.broadcast import News
+from review.clock import wall_ms
+from review.halts import ANSWER_WITHIN_MS
+from review.hub import Hub
+from review.ingest import change
+from review.live import PERMIT_STALE_MS, Now, Shown, shown
+from review.store import Halt
+
+log = structlog.get_logger("review.upkeep")
+
+PERIOD_S = 0.2
+GONE_AFTER_MS = 1000
+"""The halt event and the permit travel apart: only permits well after the event say that the halt is over."""
+
+
+class Upkeep:
+    """A thread that looks five times a second and tells the pages what changed by itself."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._stopping = threading.Event()
+        self._shown: dict[str, Shown] = {}
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=3)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(PERIOD_S):
+            try:
+                now_ns = time.monotonic_ns()
+                self.look_at_stations(now_ns)
+                self.look_at_halts(now_ns, wall_ms())
+            except Exception:
+                log.exception("upkeep failed, trying again")
+                self._stopping.wait(1)
+
+    def look_at_stations(self, now_ns: int) -> None:
+        for now in self._hub.live.stations():
+            # Ages inside `why` change every second; the page counts those itself.
+            seen = shown(now, now_ns)
+            before = self._shown.get(now.key)
+            if before is None or (before.mode, before.word) != (seen.mode, seen.word):
+                self._hub.news.tell(News("line", now.key))
+            self._shown[now.key] = seen
+
+    def look_at_halts(self, now_ns: int, at_ms: int) -> None:
+        with self._hub.store.reading() as session:
+            due = [(h.id, cause) for h in _active(session) if (cause := self._overdue(h, now_ns, at_ms))]
+        for halt_id, _cause in due:
+            self._settle(halt_id, now_ns, at_ms)
+
+    def _settle(self, halt_id: int, now_ns: int, at_ms: int) -> None:
+        with self._hub.store.writing() as session:
+            halt = session.get(Halt, halt_id, options=[selectinload(Halt.events)])
+            # Looked at again inside the transaction: somebody may have acted in between.
+            if halt is None or (cause := self._overdue(halt, now_ns, at_ms)) is None:
+                return
+            why = "the edge did not answer in time" if cause is Cause.UNANSWERED else "the permit no longer names it"
+            change(session, halt, cause, why=why)
+        self._hub.news.tell(News("halt", str(halt.id)))
+        self._hub.news.tell(News("line", halt.station.key))
+
+    def _overdue(self, halt: Halt, now_ns: int, at_ms: int) -> Cause | None:
+        if halt.state not in ACTIVE:
+            return None
+        if _is_gone(halt, self._hub.live.get(halt.station.key), now_ns, at_ms):
+            return Cause.GONE
+        if halt.state == State.RESET_REQUESTED:
+            asked = max((e.at_ms for e in halt.events if e.kind == Cause.RESET_ASKED), default=0)
+            return Cause.UNANSWERED if at_ms - asked > ANSWER_WITHIN_MS else None
+        return None
+
+
+def _active(session: Session) -> list[Halt]:
+    return list(
+        session.scalars(select(Halt).where(Halt.state.in_([*ACTIVE])).options(selectinload(Halt.events)).limit(1000))
+    )
+
+
+def _is_gone(halt: Halt, now: Now | None, now_ns: int, at_ms: int) -> bool:
+    if now is None or now.permit is None or at_ms - halt.received_ms < GONE_AFTER_MS:
+        return False
+    return now.permit_age_ms(now_ns) <= PERMIT_STALE_MS and now.permit.halt != halt.halt
