@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +41,6 @@ def show_queue(request: Request, hub: HubDep, person: ActingPerson) -> Response:
         title="Label",
         nav="label",
         person=person,
-        local_time=_local_time,
         waiting=waiting,
         done_today=today,
         orphans=orphans,
@@ -72,7 +70,6 @@ def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -
         title="Label",
         nav="label",
         person=person,
-        local_time=_local_time,
         record=record,
         book=book,
         total=total,
@@ -173,11 +170,6 @@ def _then_remove(path: Path, folder: Path) -> Iterator[bytes]:
                 yield block
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _local_time(ms: int) -> str:
-    """In the hub's own time zone, the plant's."""
-    return datetime.fromtimestamp(ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _sees_all(person: Person) -> bool:

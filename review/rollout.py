@@ -1,0 +1,170 @@
+"""Which bundle each station should serve, who asked for it, and what its edge made of the request.
+
+A request is a retained message, so an edge that was away meets it when it comes back. The edge decides: it verifies,
+replays the golden frames, and serves or refuses; what it reports is shown as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inspection.errors import BundleError, InputError
+from inspection.messages import Message, ModelDesired, ModelReported, Topics
+from review.registry import Bundle, Registry
+from review.store import Bundle as BundleRow
+from review.store import Rollout, Station
+
+Publish = Callable[[Topics, Message], bool]
+HISTORY = 5
+MAY_ROLL_OUT = ("engineer", "admin")
+
+
+@dataclass(frozen=True, slots=True)
+class StationModel:
+    """What the Models page shows of one station. `state`: none, asked, fetching, refused or serving."""
+
+    station: Station
+    state: str
+    why: str
+    asked: Rollout | None
+    history: Sequence[Rollout]
+    back_to: str | None
+    """The bundle a roll back would bring, None when there is none."""
+
+
+def keep_row(session: Session, bundle: Bundle, folder: str, who: str, now_ms: int) -> BundleRow:
+    """The bundle's row, made when it is new; who brought it stays the first one."""
+    row = session.scalar(select(BundleRow).where(BundleRow.bundle == bundle.id))
+    if row is None:
+        row = BundleRow(
+            bundle=bundle.id, manifest_sha256=bundle.sha256, path=folder, uploaded_by=who, uploaded_ms=now_ms
+        )
+        session.add(row)
+        session.flush()
+    return row
+
+
+def brought_by(session: Session) -> dict[str, BundleRow]:
+    """Bundle id -> its row: who brought it and when."""
+    return {row.bundle: row for row in session.scalars(select(BundleRow))}
+
+
+def find_station(session: Session, key: str) -> Station:
+    """The station of `site~line~station`; InputError when there is none."""
+    parts = key.split("~")
+    found = None
+    if len(parts) == 3:
+        names = zip((Station.site, Station.line, Station.station), parts, strict=True)
+        found = session.scalar(select(Station).where(*(column == name for column, name in names)))
+    if found is None:
+        raise InputError("station", f"{key!r} is not known", "it appears here when its edge connects")
+    return found
+
+
+def ask(
+    session: Session,
+    publish: Publish,
+    registry: Registry,
+    station: Station,
+    bundle: Bundle,
+    who: str,
+    now_ms: int,
+    *,
+    rollback: bool,
+) -> Rollout:
+    """Record the request and send it; InputError, and no record, when it makes no sense or cannot be sent."""
+    _check_fits(registry, station, bundle, rollback=rollback)
+    row = keep_row(session, bundle, str(registry.folder / bundle.id), "", now_ms)
+    rollout = Rollout(
+        station_id=station.id,
+        bundle_id=row.id,
+        wanted_by=who,
+        wanted_ms=now_ms,
+        rollback=rollback,
+        state="asked",
+        why="",
+        state_ms=now_ms,
+    )
+    session.add(rollout)
+    session.flush()
+    message = ModelDesired(bundle=bundle.id, sha256=bundle.sha256, url=bundle.url, rollback=rollback)
+    # Sent before the commit: a request that is recorded but was never sent would be waited for in vain.
+    if not publish(Topics(station.site, station.line, station.station), message):
+        raise InputError("broker", "the hub is not connected to it, so nothing was asked", "try again when it is back")
+    return rollout
+
+
+def _check_fits(registry: Registry, station: Station, bundle: Bundle, *, rollback: bool) -> None:
+    serving = _known(registry, station.bundle)
+    if serving is None:
+        return
+    ours, theirs = bundle.manifest, serving.manifest
+    if ours.task != theirs.task:
+        raise InputError(
+            bundle.id,
+            f"is for the task {ours.task}, {station.station} inspects {theirs.task}",
+            "change a station's task in its edge.yaml, where its camera and policy are",
+        )
+    if ours.name == theirs.name and ours.version_key() < theirs.version_key() and not rollback:
+        raise InputError(bundle.id, f"is older than {serving.id}, which {station.station} serves", "use Roll back")
+
+
+def heard(session: Session, station: Station, said: ModelReported, now_ms: int) -> None:
+    """Note what an edge reported on the newest request to its station."""
+    newest = _history(session, station, 1)
+    if newest:
+        state = _state_of(newest[0].bundle.bundle, said.bundle, said.state, said.wanted)
+        if state != "asked" and (state, said.why) != (newest[0].state, newest[0].why):
+            newest[0].state, newest[0].why, newest[0].state_ms = state, said.why, now_ms
+
+
+def board(session: Session, registry: Registry) -> list[StationModel]:
+    """Every station, by name."""
+    stations = session.scalars(select(Station).order_by(Station.site, Station.line, Station.station)).all()
+    return [station_model(session, registry, station) for station in stations]
+
+
+def station_model(session: Session, registry: Registry, station: Station) -> StationModel:
+    history = _history(session, station, HISTORY)
+    asked = history[0] if history else None
+    if asked is None:
+        state = station.bundle_state or "none"
+    else:
+        state = _state_of(asked.bundle.bundle, station.bundle, station.bundle_state, station.bundle_wanted)
+    why = station.bundle_why if state in ("refused", "fetching") else ""
+    return StationModel(station, state, why, asked, history, _back_to(registry, station, history))
+
+
+def _state_of(asked: str, serving: str, reported: str, wanted: str) -> str:
+    """Where the request for `asked` stands, by what the edge reported."""
+    if wanted == asked and reported in ("fetching", "refused"):
+        return reported
+    return "serving" if serving == asked else "asked"
+
+
+def _back_to(registry: Registry, station: Station, history: Sequence[Rollout]) -> str | None:
+    """What served before what serves now; without a history, the next older version of it."""
+    here = registry.ids()
+    before = [r.bundle.bundle for r in history if r.state == "serving" and r.bundle.bundle != station.bundle]
+    serving = _known(registry, station.bundle)
+    if serving is not None:
+        name, version = serving.manifest.name, serving.manifest.version_key()
+        known = [b for bundle in here if (b := _known(registry, bundle))]
+        before += [b.id for b in known if b.manifest.name == name and b.manifest.version_key() < version]
+    return next((bundle for bundle in before if bundle in here), None)
+
+
+def _history(session: Session, station: Station, limit: int) -> Sequence[Rollout]:
+    newest_first = select(Rollout).where(Rollout.station_id == station.id).order_by(Rollout.id.desc())
+    return session.scalars(newest_first.limit(limit)).all()
+
+
+def _known(registry: Registry, bundle: str) -> Bundle | None:
+    try:
+        return registry.get(bundle) if bundle else None
+    except BundleError:
+        return None

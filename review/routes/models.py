@@ -1,0 +1,108 @@
+"""The Models page: what may be served, what each station serves, roll out and roll back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, HTTPException, Request, UploadFile
+from fastapi.responses import RedirectResponse, Response
+
+from inspection.errors import BundleError, InputError
+from review import rollout
+from review.clock import wall_ms
+from review.deps import ActingPerson, HubDep, page
+from review.hub import Hub
+from review.registry import MAX_ZIP_BYTES, Registry
+from review.store import Person
+
+router = APIRouter()
+
+
+@router.get("/models")
+def models(request: Request, hub: HubDep, person: ActingPerson) -> Response:
+    return _page(request, hub, person)
+
+
+@router.get("/models/stations/{key}")
+def station_state(request: Request, hub: HubDep, key: str) -> Response:
+    """What a station's edge reports, as a fragment the page asks for again and again."""
+    registry = _registry(hub)
+    with hub.store.reading() as session:
+        try:
+            row = rollout.station_model(session, registry, rollout.find_station(session, key))
+        except InputError as e:
+            raise HTTPException(404, str(e)) from e
+    return page(request, "models_state.html", row=row)
+
+
+@router.post("/models/upload")
+def upload(request: Request, hub: HubDep, person: ActingPerson, bundle: Annotated[UploadFile, File()]) -> Response:
+    registry = _registry(hub)
+    try:
+        _check_may(person)
+        data = bundle.file.read(MAX_ZIP_BYTES + 1)
+        added = registry.add_zip(data, bundle.filename or "zip")
+    except InputError as e:
+        return _page(request, hub, person, e)
+    with hub.store.writing() as session:
+        rollout.keep_row(session, added, str(registry.folder / added.id), person.name, wall_ms())
+    return RedirectResponse(f"/models#{added.id}", 303)
+
+
+@router.post("/models/rollout")
+def roll_out(
+    request: Request,
+    hub: HubDep,
+    person: ActingPerson,
+    station: Annotated[str, Form()],
+    bundle: Annotated[str, Form()],
+    rollback: Annotated[bool, Form()] = False,
+) -> Response:
+    registry = _registry(hub)
+    try:
+        _check_may(person)
+        wanted = registry.get(bundle)
+        with hub.store.writing() as session:
+            row = rollout.find_station(session, station)
+            rollout.ask(session, hub.publish, registry, row, wanted, person.name, wall_ms(), rollback=rollback)
+    except InputError as e:
+        return _page(request, hub, person, e)
+    return RedirectResponse("/models", 303)
+
+
+def _page(request: Request, hub: Hub, person: Person, refused: InputError | None = None) -> Response:
+    registry = _registry(hub)
+    bundles, broken = [], []
+    for bundle_id in registry.ids():
+        try:
+            bundles.append(registry.get(bundle_id))
+        except BundleError as e:
+            broken.append(e)
+    with hub.store.reading() as session:
+        stations = rollout.board(session, registry)
+        brought = rollout.brought_by(session)
+    return page(
+        request,
+        "models.html",
+        422 if refused else 200,
+        title="Models",
+        nav="models",
+        person=person,
+        bundles=bundles,
+        broken=broken,
+        stations=stations,
+        brought=brought,
+        refused=refused,
+        may_act=person.role in rollout.MAY_ROLL_OUT,
+    )
+
+
+def _check_may(person: Person) -> None:
+    if person.role not in rollout.MAY_ROLL_OUT:
+        raise InputError(
+            person.name, f"is {person.role}", f"models are for {' and '.join(rollout.MAY_ROLL_OUT)}s to change"
+        )
+
+
+def _registry(hub: Hub) -> Registry:
+    return Registry(hub.settings.bundles_dir)
