@@ -1,0 +1,128 @@
+"""From logits to calls, on groups the network never saw: calibrated scores, the limits lo and hi, the heat level.
+
+The score is the probability that a defect at or above the label book's limit is in the picture. All numbers come from the
+validation groups; the test groups only judge them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspection.bundle import ClassLimits, InputSpec
+from inspection.label_book import ClassRule
+from inspection.model_io import findings_in, fit, heat_to_frame
+from training.examples import Example
+
+Floats = NDArray[np.float64]
+MISS_BOUND = 0.02
+FALSE_CALL_BOUND = 0.01
+# What few validation groups cannot show, the band must hold: a frame at 0.3 is worth a look even if none of 100 was bad.
+LO_AT_MOST, LO_AT_LEAST, HI_AT_LEAST, HI_AT_MOST = 0.2, 0.01, 0.6, 0.99
+HEAT_LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Platt:
+    """score = sigmoid(scale * logit + bias), one per class (Platt 1999); identity where validation lacks either kind."""
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def __call__(self, logits: Floats) -> Floats:
+        z = np.clip(self.scale * logits + self.bias, -60, 60)
+        return np.asarray(1 / (1 + np.exp(-z)))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCalibration:
+    """One class's numbers and what they rest on: counts of validation pictures and what lo and hi do to them."""
+
+    platt: Platt
+    limits: ClassLimits
+    defective: int
+    good: int
+    missed: int
+    false_calls: int
+    length_error_mm: float
+
+
+def fit_platt(logits: Floats, target: Floats, prior_weight: float = 1.0) -> Platt:
+    """Newton's method on the log loss with a weak pull towards identity, so that separable scores stay finite.
+
+    `logits`, `target` (N,). Targets are Platt's smoothed ones, (n + 1) / (n + 2): no validation set proves certainty.
+    """
+    bad, good = float((target > 0.5).sum()), float((target <= 0.5).sum())
+    if not bad or not good:
+        return Platt()
+    t = np.where(target > 0.5, (bad + 1) / (bad + 2), 1 / (good + 2))
+    x = np.stack([logits, np.ones_like(logits)], 1)
+    theta = start = np.array([1.0, 0.0])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(x @ theta, -60, 60)))
+        gradient = x.T @ (p - t) + prior_weight * (theta - start)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + prior_weight * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        theta = theta - step / max(1.0, float(np.abs(step).max()))
+        if float(np.abs(step).max()) < 1e-8:
+            break
+    return Platt(max(0.05, float(theta[0])), float(theta[1]))
+
+
+def choose_limits(scores: Floats, target: Floats) -> tuple[float, float]:
+    """(lo, hi) on calibrated scores (N,): lo misses at most MISS_BOUND of the defective validation pictures, hi calls at most
+    FALSE_CALL_BOUND of the good ones. Never lo > hi, and never a band narrower than [LO_AT_MOST, HI_AT_LEAST].
+    """
+    bad, good = np.sort(scores[target > 0.5]), np.sort(scores[target <= 0.5])[::-1]
+    lo, hi = LO_AT_MOST, HI_AT_LEAST
+    if len(bad):
+        lo = min(lo, float(bad[math.floor(MISS_BOUND * len(bad))]) * 0.999)
+    if len(good):
+        hi = max(hi, float(good[math.floor(FALSE_CALL_BOUND * len(good))]) * 1.001)
+    return round(max(lo, LO_AT_LEAST), 4), round(min(hi, HI_AT_MOST), 4)
+
+
+def choose_heat_level(
+    heat: NDArray[np.uint8], region_mm: Floats, rule: ClassRule, spec: InputSpec, stride: int
+) -> tuple[float, float]:
+    """(level, mean absolute length error in mm) for one class, from maps (N, h, w) of defective pictures with a known region.
+
+    The level at which measured lengths match true ones best; 0.5 and NaN where no picture tells.
+    """
+    affine = heat_to_frame(fit(spec.width_px, spec.height_px, spec), stride)
+    best = (0.5, math.nan)
+    for level in HEAT_LEVELS:
+        limits = ClassLimits(cls=rule.cls, lo=0, hi=1, heat_level=level, limit_mm=rule.limit_mm)
+        found = [findings_in(one, limits, affine, spec.px_per_mm) for one in heat]
+        # A defect the map does not show at all counts with its whole length: a level must not win by seeing less.
+        errors = [abs((f[0].length_mm if f else 0.0) - true) for f, true in zip(found, region_mm, strict=True)]
+        if errors and not float(np.mean(errors)) >= best[1]:
+            best = (level, float(np.mean(errors)))
+    return best
+
+
+def calibrate(
+    logits: Floats,
+    heat: NDArray[np.uint8],
+    examples: list[Example],
+    rules: tuple[ClassRule, ...],
+    spec: InputSpec,
+    stride: int,
+) -> list[ClassCalibration]:
+    """`logits` (N, C) and `heat` (N, C, h, w) of the validation examples -> one calibration per class."""
+    target = np.array([e.target for e in examples], np.float64).reshape(len(examples), len(rules))
+    regions = np.array([e.region_mm for e in examples], np.float64).reshape(len(examples), len(rules))
+    done = []
+    for k, rule in enumerate(rules):
+        platt = fit_platt(logits[:, k], target[:, k])
+        scores, bad = platt(logits[:, k]), target[:, k] > 0.5
+        lo, hi = choose_limits(scores, target[:, k])
+        seen = bad & (regions[:, k] > 0)
+        level, error = choose_heat_level(heat[seen, k], regions[seen, k], rule, spec, stride)
+        limits = ClassLimits(cls=rule.cls, lo=lo, hi=hi, heat_level=level, limit_mm=rule.limit_mm)
+        missed, false_calls = int((scores[bad] < lo).sum()), int((scores[~bad] >= hi).sum())
+        done.append(ClassCalibration(platt, limits, int(bad.sum()), int((~bad).sum()), missed, false_calls, error))
+    return done

@@ -1,0 +1,114 @@
+"""What a training run leaves in its folder, written so that a kill at any moment loses at most the last minute.
+
+config.json      everything the run was asked for, resolved; the environment; the snapshot's id
+checkpoint.pt    weights, their average, optimizer, place in the schedule
+metrics.jsonl    one line per epoch
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspection.bundle import InputSpec
+from inspection.errors import ConfigError, DatasetError
+from inspection.label_book import LabelBook
+from inspection.samples import ClassName, Sha256
+
+CONFIG_FILE = "config.json"
+CHECKPOINT_FILE = "checkpoint.pt"
+METRICS_FILE = "metrics.jsonl"
+
+
+class Ask(BaseModel):
+    """What the person asked for. A run that is resumed must be asked for the same."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    seed: int = 0
+    width_px: int = Field(default=320, ge=32, multiple_of=16)
+    height_px: int = Field(default=256, ge=32, multiple_of=16)
+    channels: int = Field(default=16, ge=8, multiple_of=4)
+    batch: int = Field(default=16, ge=2)
+    lr: float = Field(default=2e-3, gt=0)
+    init: str | None = None
+    threads: int = Field(default=2, ge=1)
+
+
+class RunConfig(BaseModel):
+    """`config.json`. `epochs` is what `minutes` came to on the machine where the run began."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    ask: Ask
+    epochs: int
+    snapshot: str
+    snapshot_id: str
+    snapshot_sha256: Sha256
+    task: str
+    classes: tuple[ClassName, ...]
+    label_book: LabelBook
+    input: InputSpec
+    heat_stride: int
+    bf16: bool
+    weight_decay: float = 0.02
+    ema: float = 0.995
+    parent: str | None = None
+    environment: dict[str, str]
+
+
+def read_config(run: Path) -> RunConfig:
+    path = run / CONFIG_FILE
+    try:
+        return RunConfig.model_validate_json(path.read_bytes())
+    except OSError as e:
+        raise DatasetError(
+            run, f"is no training run: it has no {CONFIG_FILE}", "train one with `haltline train`"
+        ) from e
+    except ValidationError as e:
+        raise ConfigError(path, str(e.errors()[0]["msg"]), "train again") from e
+
+
+def write_config(run: Path, config: RunConfig) -> None:
+    write_atomically(run / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
+
+
+def save(run: Path, state: dict[str, Any], history: list[dict[str, float]]) -> None:
+    """The checkpoint first: metrics.jsonl is written from its history and can always be written again."""
+    partial = run / f".{CHECKPOINT_FILE}.partial"
+    with partial.open("wb") as f:
+        torch.save({**state, "history": history}, f)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(run / CHECKPOINT_FILE)
+    lines = "".join(json.dumps(line) + "\n" for line in history)
+    write_atomically(run / METRICS_FILE, lines.encode())
+
+
+def load(run: Path) -> dict[str, Any]:
+    """The run's checkpoint, tensors and plain values only: a checkpoint from elsewhere must not run code here."""
+    path = run / CHECKPOINT_FILE
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as e:
+        raise DatasetError(path, "is missing: the run was stopped before its first checkpoint", "train it again") from e
+    except Exception as e:  # torch raises many types for a broken file, pickle's among them
+        raise DatasetError(path, f"is no checkpoint: {e}", "train it again") from e
+    return state
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    partial.replace(path)

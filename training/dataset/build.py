@@ -1,0 +1,202 @@
+"""Items of one or more sources -> one snapshot: checked, without duplicates, split by group, written at once or not at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from inspection.errors import DatasetError
+from inspection.samples import Sample, Split
+from inspection.types import Image
+from training.dataset import rule
+from training.dataset.item import Item, Mask, Target, check_mask, decode
+from training.dataset.snapshot import (
+    BOXES_SUFFIX,
+    SAMPLES,
+    SNAPSHOT_FILE,
+    SnapshotManifest,
+    check_groups,
+    count,
+    read_snapshot,
+    snapshot_id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What part of the groups goes to validation and to test; `seed` deals them out differently."""
+
+    val: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+            raise DatasetError("--val and --test", f"are {self.val} and {self.test}", "their sum must be below 1")
+
+    def of(self, group: str) -> Split:
+        """A hash rather than a shuffle: pictures added later never move a group across the split."""
+        digest = hashlib.sha256(f"{self.seed}:{group}".encode()).digest()
+        place = int.from_bytes(digest[:8]) / 2**64
+        return "test" if place < self.test else "val" if place < self.test + self.val else "train"
+
+
+def build(
+    items: Iterable[Item], out: Path, target: Target, shares: Shares, sources: tuple[str, ...]
+) -> SnapshotManifest:
+    """Write a snapshot of `items` to `out`, which must not exist. Raises DatasetError and leaves nothing behind."""
+    if out.exists():
+        raise DatasetError(out, "exists already, and a snapshot never changes", "choose another name")
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        for name in ("images", "masks"):
+            (partial / name).mkdir(parents=True)
+        entries = _Entries(partial, target)
+        for item in items:
+            entries.add(item)
+        samples = _with_splits(entries.samples, entries.where, shares)
+        if not samples:
+            raise DatasetError(", ".join(sources), "holds no picture", "check the path and --format")
+        manifest = _write_manifest(partial, samples, target, shares.seed, sources, entries.duplicates)
+        read_snapshot(partial)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+class _Entries:
+    """Samples as they are checked and stored one by one; `where` names each image's source in errors."""
+
+    def __init__(self, folder: Path, target: Target) -> None:
+        self.folder, self.target = folder, target
+        self.samples: list[Sample] = []
+        self.where: dict[str, str] = {}
+        self.duplicates = 0
+        self._by_pixels: dict[str, Sample] = {}
+
+    def add(self, item: Item) -> None:
+        image = decode(item.data, item.where)
+        if item.mask is not None:
+            check_mask(item.mask, image, len(self.target.classes), item.where)
+        labels = self._labels(item)
+        # Hashed by pixels: the same picture saved twice, as PNG and as PNG with other compression, is still one.
+        pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+        if (twin := self._by_pixels.get(pixels)) is not None:
+            self._check_twin(item, labels, twin)
+            self.duplicates += 1
+            return
+        sample = self._store(item, labels, image)
+        self._by_pixels[pixels] = sample
+        self.where[sample.image] = item.where
+        self.samples.append(sample)
+
+    def _labels(self, item: Item) -> tuple[str, ...]:
+        """The item's labels in class order. Labels made under another version of the book follow from the mask again."""
+        stale = item.label_book not in (None, self.target.book.id)
+        if item.labels is None or (stale and item.mask is not None and item.px_per_mm):
+            if item.mask is None:
+                raise DatasetError(item.where, "has neither labels nor a mask", "label it, or leave it out")
+            return rule.labels_under(self.target.book, item.mask, item.px_per_mm)
+        if stale:
+            raise DatasetError(
+                item.where,
+                f"was labelled under {item.label_book}, the snapshot's rules are {self.target.book.id}",
+                "label it again, or give it a mask and px_per_mm so that the rule can be applied",
+            )
+        for cls in item.labels:
+            class_id = self.target.class_id(cls, item.where)
+            if item.mask is not None and not (item.mask == class_id).any():
+                raise DatasetError(item.where, f"is labelled {cls}, but its mask shows none", "mend label or mask")
+        return tuple(cls for cls in self.target.classes if cls in item.labels)
+
+    def _check_twin(self, item: Item, labels: tuple[str, ...], twin: Sample) -> None:
+        if labels != twin.labels:
+            raise DatasetError(
+                item.where,
+                f"is the same picture as {self.where[twin.image]}, labelled {_said(labels)} here and "
+                f"{_said(twin.labels)} there",
+                "settle the label, then import again",
+            )
+
+    def _store(self, item: Item, labels: tuple[str, ...], image: Image) -> Sample:
+        digest = hashlib.sha256(item.data).hexdigest()
+        name = f"images/{digest}{item.suffix.lower()}"
+        (self.folder / name).write_bytes(item.data)
+        mask_name, mask_digest = self._store_mask(item.mask, item.mask_is_boxes)
+        return Sample(
+            image=name,
+            image_sha256=digest,
+            width_px=image.shape[1],
+            height_px=image.shape[0],
+            mask=mask_name,
+            mask_sha256=mask_digest,
+            px_per_mm=item.px_per_mm or self.target.px_per_mm,
+            labels=labels,
+            annotations=tuple(a for a in item.annotations if a.cls in labels),
+            group=item.group,
+            split=item.split,
+            label_book=self.target.book.id,
+            labelled_by=item.labelled_by,
+            soft_labels=item.soft_labels,
+            source=item.source,
+        )
+
+    def _store_mask(self, mask: Mask | None, is_boxes: bool) -> tuple[str | None, str | None]:
+        if mask is None:
+            return None, None
+        data = cv2.imencode(".png", mask)[1].tobytes()
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"masks/{digest}{BOXES_SUFFIX if is_boxes else '.png'}"
+        (self.folder / name).write_bytes(data)
+        return name, digest
+
+
+def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -> list[Sample]:
+    """Every sample with its split: the one it came with, else its group's, else dealt out by the group's hash."""
+    given: dict[str, Sample] = {}
+    for s in samples:
+        first = given.setdefault(s.group, s) if s.split else None
+        if first is not None and first.split != s.split:
+            raise DatasetError(
+                where[s.image],
+                f"group {s.group!r} is in {s.split} here and in {first.split} in {where[first.image]}",
+                "give all pictures of one part the same split, or none and let the import choose",
+            )
+    split = {s.group: given[s.group].split if s.group in given else shares.of(s.group) for s in samples}
+    done = [s.model_copy(update={"split": split[s.group]}) for s in samples]
+    check_groups(done, SAMPLES)
+    return sorted(done, key=lambda s: s.image)
+
+
+def _write_manifest(
+    folder: Path, samples: list[Sample], target: Target, seed: int, sources: tuple[str, ...], duplicates: int
+) -> SnapshotManifest:
+    data = "".join(s.model_dump_json() + "\n" for s in samples).encode()
+    (folder / SAMPLES).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = SnapshotManifest(
+        id=snapshot_id(target.task, target.book, digest),
+        created_utc=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        task=target.task,
+        classes=target.classes,
+        label_book=target.book,
+        counts=count(samples, target.classes),
+        sources=sources,
+        duplicates_dropped=duplicates,
+        seed=seed,
+        samples_sha256=digest,
+    )
+    (folder / SNAPSHOT_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def _said(labels: tuple[str, ...]) -> str:
+    return "+".join(labels) or "good"

@@ -1,0 +1,144 @@
+"""One picture on its way into a snapshot, and the checks every importer shares.
+
+An importer reads one format and yields `Item`s; nothing here knows a format. Whatever is wrong with a file is a
+DatasetError that names the file, what was found and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspection.errors import DatasetError
+from inspection.label_book import LabelBook
+from inspection.samples import Annotation, Split
+from inspection.types import Image
+
+Mask = NDArray[np.uint8]
+"""(H, W) uint8: 0 = sound, k = the k-th class from 1."""
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One labelled picture. `where` names it in errors: a file, or `file:line`.
+
+    `data` are the encoded bytes with the extension `suffix`. `labels` None means that they follow from the mask and the
+    label book. `mask_is_boxes`: the mask is filled boxes, which say where to look and not where the defect ends.
+    """
+
+    where: str
+    data: bytes
+    suffix: str
+    group: str
+    mask: Mask | None = None
+    mask_is_boxes: bool = False
+    labels: tuple[str, ...] | None = None
+    annotations: tuple[Annotation, ...] = ()
+    px_per_mm: float | None = None
+    split: Split | None = None
+    label_book: str | None = None
+    labelled_by: tuple[str, ...] = ()
+    soft_labels: dict[str, float] | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a snapshot is for: importers map their classes to `classes` and masks to 1..C in that order."""
+
+    task: str
+    book: LabelBook
+    px_per_mm: float | None = None
+    classes: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", self.book.classes)
+
+    def class_id(self, name: str, where: object) -> int:
+        if name not in self.classes:
+            raise DatasetError(
+                where, f"the class {name!r} is not one of {list(self.classes)}", "name it with --classes, or mend it"
+            )
+        return self.classes.index(name) + 1
+
+
+def read_bytes(path: Path, named_by: object = None) -> bytes:
+    """The file's bytes; `named_by` is the file that pointed to it."""
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        by = f", which {named_by} names" if named_by else ""
+        raise DatasetError(path, f"cannot be read{by}: {e.strerror or e}", "restore the file or drop its line") from e
+
+
+def decode(data: bytes, where: object) -> Image:
+    """Encoded bytes -> (H, W, 3) uint8 BGR."""
+    image = _imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(where, "is not a readable image", "export it again as PNG or JPEG")
+    return image
+
+
+def decode_mask(data: bytes, where: object) -> Mask:
+    """Encoded bytes -> (H, W) uint8 as stored; a colour mask is refused, for nobody can say what its colours mean."""
+    mask = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise DatasetError(where, "is not a readable mask", "export it again as an 8-bit PNG of one channel")
+    if mask.ndim == 3 and all(np.array_equal(mask[..., 0], mask[..., c]) for c in range(1, min(3, mask.shape[2]))):
+        mask = mask[..., 0]
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise DatasetError(where, f"is a mask of {mask.shape} {mask.dtype}", "save it as an 8-bit PNG of one channel")
+    return np.ascontiguousarray(mask)
+
+
+def check_mask(mask: Mask, image: Image, classes: int, where: object) -> None:
+    """Refuse a mask of another size than its picture, or with a value that is no class."""
+    if mask.shape != image.shape[:2]:
+        (mh, mw), (h, w) = mask.shape, image.shape[:2]
+        raise DatasetError(where, f"the mask is {mw}x{mh} px, the picture {w}x{h}", "export picture and mask together")
+    if mask.max(initial=0) > classes:
+        raise DatasetError(
+            where,
+            f"the mask holds the value {int(mask.max())}, but there are {classes} classes",
+            "masks hold 0 for sound and k for the k-th class; 0 and 255 for a single class",
+        )
+
+
+def binary_to_class(mask: Mask, class_id: int) -> Mask:
+    """A mask of 0 and 255 (as JPEG may blur it) -> 0 and `class_id`; a mask of class numbers stays as it is."""
+    if mask.max(initial=0) < 128:
+        return mask
+    return np.where(mask >= 128, np.uint8(class_id), np.uint8(0))
+
+
+def fill_boxes(annotations: tuple[Annotation, ...], size: tuple[int, int], target: Target, where: object) -> Mask:
+    """Boxes -> a mask with the boxes filled, (H, W). Larger boxes first, so that a small one inside stays visible."""
+    mask = np.zeros(size, np.uint8)
+    boxed = [(a.box_px, target.class_id(a.cls, where)) for a in annotations if a.box_px is not None]
+    for (x, y, w, h), class_id in sorted(boxed, key=lambda b: -b[0][2] * b[0][3]):
+        left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
+        mask[top : int(np.ceil(y + h)), left : int(np.ceil(x + w))] = class_id
+    return mask
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The image files of a folder, by name."""
+    if not folder.is_dir():
+        raise DatasetError(folder, "is not a folder", "check the path")
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+
+
+def _imdecode(data: bytes, flags: int) -> Image | None:
+    if not data:
+        return None
+    try:
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if found is None else np.asarray(found)

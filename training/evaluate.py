@@ -1,0 +1,213 @@
+"""What a bundle does on pictures it never saw, in the words of the line: caught, missed, stopped for nothing, unsure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspection.errors import DatasetError
+from inspection.label_book import LabelBook
+from inspection.render import TASKS, DefectSpec, Seam
+from inspection.types import Call
+from training import metrics
+from training.checkpoint import write_atomically
+from training.dataset.snapshot import Snapshot
+from training.judging import JudgedPicture, StreamFrame, judge_pictures, judge_stream
+from training.served import Served
+
+FPS = 30.0
+STREAM_SPACING_MM = 100.0  # a camera's width between two defects: a good stretch follows every bad one
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A value with its 95 % interval over groups."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    cls: str
+    defective: int
+    good: int
+    image_ap: Figure
+    auroc: Figure
+    recall_at_1pc: Figure
+    pixel_ap: float
+    length_error_mm: float
+    length_bias_mm: float
+    lengths: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`caught`, `missed`, `unsure` are defective pictures by verdict; `false_stops` and `good_unsure` are good ones."""
+
+    bundle: str
+    snapshot: str
+    split: str
+    classes: tuple[ClassFigures, ...]
+    pictures: int
+    groups: int
+    defective: int
+    caught: int
+    missed: int
+    unsure: int
+    good: int
+    false_stops: int
+    good_unsure: int
+    uncertain_share: float
+    ms_p50: float
+    ms_p99: float
+    stream: dict[str, float] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        text = json.dumps(_finite(asdict(self)), indent=2)
+        write_atomically(path, (text + "\n").encode())
+
+
+def evaluate(served: Served, snapshot: Snapshot, split: str = "test") -> tuple[Figures, list[JudgedPicture]]:
+    samples, book = snapshot.split(split), snapshot.manifest.label_book
+    if not samples:
+        raise DatasetError(snapshot.folder, f"has no {split} pictures", "import with a larger --val or --test")
+    if served.manifest.classes != snapshot.manifest.classes:
+        raise DatasetError(
+            snapshot.folder,
+            f"has the classes {list(snapshot.manifest.classes)}, {served.manifest.id} {list(served.manifest.classes)}",
+            "evaluate on a snapshot of the model's own task",
+        )
+    pictures = list(judge_pictures(served, snapshot.folder, samples, book))
+    return figures_of(served.manifest.id, snapshot.manifest.id, split, pictures, book), pictures
+
+
+def figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[JudgedPicture], book: LabelBook) -> Figures:
+    bad = [p for p in pictures if p.target.any()]
+    good = [p for p in pictures if not p.target.any()]
+    ms = np.array([p.ms for p in pictures])
+
+    def said(some: Sequence[JudgedPicture], call: Call) -> int:
+        return sum(p.verdict is call for p in some)
+
+    return Figures(
+        bundle=bundle,
+        snapshot=snapshot,
+        split=split,
+        classes=tuple(_class_figures(k, cls, pictures) for k, cls in enumerate(book.classes)),
+        pictures=len(pictures),
+        groups=len({p.sample.group for p in pictures}),
+        defective=len(bad),
+        caught=said(bad, Call.DEFECT),
+        missed=said(bad, Call.PASS),
+        unsure=said(bad, Call.UNCERTAIN),
+        good=len(good),
+        false_stops=said(good, Call.DEFECT),
+        good_unsure=said(good, Call.UNCERTAIN),
+        uncertain_share=said(pictures, Call.UNCERTAIN) / len(pictures),
+        ms_p50=float(np.percentile(ms, 50)),
+        ms_p99=float(np.percentile(ms, 99)),
+    )
+
+
+def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> ClassFigures:
+    scores = np.array([p.scores[k] for p in pictures])
+    labels = np.array([p.target[k] for p in pictures])
+    groups = [p.sample.group for p in pictures]
+
+    def over_groups(figure: Callable[[NDArray[np.float64], NDArray[np.bool_]], float]) -> Figure:
+        def of_rows(rows: NDArray[np.int64]) -> float:
+            return figure(scores[rows], labels[rows])
+
+        return Figure(figure(scores, labels), *metrics.group_interval(of_rows, groups))
+
+    outlined = [p for p in pictures if p.cells is not None]
+    errors = np.array([p.found_mm[k] - p.region_mm[k] for p in outlined if p.target[k] and p.found_mm[k] > 0])
+    return ClassFigures(
+        cls=cls,
+        defective=int(labels.sum()),
+        good=int((~labels).sum()),
+        image_ap=over_groups(metrics.average_precision),
+        auroc=over_groups(metrics.auroc),
+        recall_at_1pc=over_groups(metrics.recall_at_false_calls),
+        pixel_ap=metrics.pixel_average_precision(
+            [p.heat[k] for p in outlined], [p.cells[k] for p in outlined if p.cells is not None]
+        ),
+        length_error_mm=float(np.abs(errors).mean()) if len(errors) else math.nan,
+        length_bias_mm=float(errors.mean()) if len(errors) else math.nan,
+        lengths=len(errors),
+    )
+
+
+def evaluate_stream(
+    served: Served, book: LabelBook, seed: int = 9000, strips: int = 4, k: int = 2, n: int = 3
+) -> dict[str, float]:
+    """The model over seams it never saw, one lap each, behind the edge's k of n; empty for a task that cannot be rendered."""
+    if served.manifest.task not in TASKS:
+        return {}
+    results = [judge_stream(served, seam_frames(served.manifest.task, book, seed + i), k, n) for i in range(strips)]
+    frames = sum(r.frames for r in results)
+    return {
+        "k": k,
+        "n": n,
+        "fps": FPS,
+        "minutes": frames / FPS / 60,
+        "defects": sum(r.defects for r in results),
+        "caught": sum(r.caught for r in results),
+        "missed": sum(r.defects - r.caught for r in results),
+        "false_halts": sum(r.false_halts for r in results),
+        "false_halts_per_hour": sum(r.false_halts for r in results) / (frames / FPS / 3600),
+    }
+
+
+def seam_frames(
+    task: str, book: LabelBook, seed: int, length_mm: float = 600.0, speed_mm_s: float = 30.0
+) -> Iterator[StreamFrame]:
+    """One lap over a rendered seam. A defect counts as in view as long as any part of it is."""
+    spec, rng = TASKS[task], np.random.default_rng((seed, 1))
+    low_y, high_y = (f * spec.height_px / spec.px_per_mm for f in (0.2, 0.8))
+    defects = []
+    for i in range(int(length_mm / STREAM_SPACING_MM)):
+        cls = str(rng.choice(spec.classes))
+        low, high = spec.length_mm[cls]
+        at = ((i + 0.5) * STREAM_SPACING_MM, float(rng.uniform(low_y, high_y)))
+        length = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        defects.append(DefectSpec(cls, length, contrast=float(rng.uniform(0.65, 1.3)), at_mm=at))
+    seam = Seam(task, seed, length_mm=length_mm, defects=defects, speed_mm_s=speed_mm_s, fps=FPS)
+    width_mm = spec.width_px / spec.px_per_mm
+    for number in range(int(length_mm / speed_mm_s * FPS)):
+        left = number * speed_mm_s / FPS
+        frame = seam.frame(number)
+        yield StreamFrame(frame.image, frame.px_per_mm, _in_view(defects, left, width_mm, length_mm, book))
+
+
+def _in_view(
+    defects: list[DefectSpec], left_mm: float, width_mm: float, lap_mm: float, book: LabelBook
+) -> frozenset[str]:
+    names = set()
+    for number, d in enumerate(defects):
+        assert d.at_mm is not None
+        half = d.length_mm / 2
+        from_left = (d.at_mm[0] - left_mm + half) % lap_mm - half
+        if -half <= from_left <= width_mm + half and book.rule(d.cls).is_defect(d.length_mm):
+            names.add(f"{d.cls} {d.length_mm:.1f} mm #{number}")
+    return frozenset(names)
+
+
+def _finite(value: object) -> object:
+    """NaN is no JSON: null says that there was nothing to measure."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

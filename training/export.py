@@ -1,0 +1,220 @@
+"""A finished run -> a bundle an edge will serve: graph, limits, golden frames, figures, card, signature.
+
+Nothing appears under the bundle's name before all of it is there and has been checked: onnxruntime must agree with torch on
+every golden frame and on noise, and must come to the same calls.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from inspection.bundle import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    Golden,
+    GoldenCase,
+    Lineage,
+    Manifest,
+    OutputSpec,
+    sha256,
+    sign,
+)
+from inspection.errors import BundleError
+from inspection.policy import Policy, judge, policy_of
+from inspection.types import Image
+from training.calibrate import ClassCalibration, calibrate
+from training.card import card
+from training.checkpoint import RunConfig
+from training.dataset.snapshot import Snapshot, read_snapshot
+from training.evaluate import Figures, evaluate, evaluate_stream
+from training.examples import Example, load
+from training.fit import predict, trained
+from training.graph import Graph, to_onnx, torch_outputs
+from training.served import Served, open_session, read_bundle
+from training.warm_start import parent_of
+
+GOLDEN_FRAMES = 8
+PARITY = 1e-3
+HEAT_PARITY = 1  # of 255: a value may round the other way
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What export made: where it lies, its manifest, what it was seen to do on the test split."""
+
+    folder: Path
+    manifest: Manifest
+    figures: Figures | None
+
+
+def export(
+    run: Path, out: Path, name: str, version: str, key: bytes | None = None, snapshot: Path | None = None
+) -> Release:
+    """Calibrate, export, check, evaluate, write `out`. `out` must not exist: a released version never changes."""
+    if out.exists():
+        raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
+    config, network = trained(run)
+    data = read_snapshot(snapshot or Path(config.snapshot))
+    if data.manifest.id != config.snapshot_id:
+        raise BundleError(
+            run, f"was trained on {config.snapshot_id}, not {data.manifest.id}", "name its own --snapshot"
+        )
+    examples = [load(data.folder, s, config.input, config.label_book) for s in data.split("val")]
+    if not examples:
+        raise BundleError(data.folder, "has no validation pictures to calibrate on", "import with --val above 0")
+    images = [e.image for e in examples]
+    logits, maps = predict(network, images)
+    heat = (maps * 255).round().to(torch.uint8).numpy()
+    rules = config.label_book.rules
+    classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride)
+    graph = Graph(network, [c.platt for c in classes])
+    files = {MODEL_FILE: to_onnx(graph, config.input, OutputSpec(heat_stride=config.heat_stride))}
+    golden = _golden(examples)
+    files |= {f"golden/{i}.png": cv2.imencode(".png", image)[1].tobytes() for i, image in enumerate(golden)}
+    manifest = _manifest(config, name, version, classes, files, golden, graph)
+    check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
+    return _publish(out, manifest, files, data, config, classes, key)
+
+
+def _golden(examples: list[Example]) -> list[Image]:
+    """Up to GOLDEN_FRAMES validation frames: good ones and every class in turn, so that each output is exercised."""
+    kinds = [[e for e in examples if not e.target.any()]]
+    kinds += [[e for e in examples if e.target[k] > 0.5] for k in range(len(examples[0].target))]
+    turns = [kind[turn].image for turn in range(GOLDEN_FRAMES) for kind in kinds if turn < len(kind)]
+    return turns[:GOLDEN_FRAMES]
+
+
+def _manifest(
+    config: RunConfig,
+    name: str,
+    version: str,
+    classes: list[ClassCalibration],
+    files: dict[str, bytes],
+    golden: list[Image],
+    graph: Graph,
+) -> Manifest:
+    session = open_session(files[MODEL_FILE])
+    cases = []
+    for i, image in enumerate(golden):
+        scores, heat = session.run(["scores", "heat"], {config.input.name: image[None]})
+        means = tuple(round(float(m), 4) for m in heat[0].mean((1, 2)))
+        cases.append(GoldenCase(image=f"golden/{i}.png", scores=tuple(float(s) for s in scores[0]), heat_mean=means))
+    parent = parent_of(Path(config.ask.init)) if config.ask.init else None
+    return Manifest(
+        name=name,
+        version=version,
+        task=config.task,
+        created_utc=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        classes=config.classes,
+        input=config.input,
+        outputs=OutputSpec(heat_stride=config.heat_stride),
+        limits=tuple(c.limits for c in classes),
+        label_book=config.label_book.id,
+        golden=Golden(cases=tuple(cases)),
+        lineage=Lineage(
+            snapshot=config.snapshot_id,
+            snapshot_sha256=config.snapshot_sha256,
+            parent=parent,
+            seed=config.ask.seed,
+            software={**config.environment, "onnxruntime": onnxruntime.__version__},
+        ),
+        files={path: sha256(data) for path, data in files.items()},
+    )
+
+
+def check_parity(graph: Graph, served: Served, golden: list[Image]) -> None:
+    """BundleError when onnxruntime and torch differ by more than PARITY in a score, or come to another call."""
+    spec = served.manifest.input
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (spec.height_px, spec.width_px, 3), np.uint8) for _ in range(4)]
+    flat = [np.full((spec.height_px, spec.width_px, 3), v, np.uint8) for v in (0, 128, 255)]
+    policy = Policy(policy_of(served.manifest))
+    for image in [*golden, *noise, *flat]:
+        (a, heat_a), (b, heat_b) = torch_outputs(graph, image), served.raw(image)
+        apart = float(np.abs(a - b).max())
+        if not apart <= PARITY:
+            raise BundleError(
+                "model.onnx", f"differs from torch by {apart:.2g} in a score", "report this: it is a defect"
+            )
+        if int(np.abs(heat_a.astype(int) - heat_b.astype(int)).max()) > HEAT_PARITY:
+            raise BundleError("model.onnx", "draws another heat map than torch", "report this: it is a defect")
+        if _call(a, policy, served) != _call(b, policy, served):
+            raise BundleError(
+                "model.onnx", "comes to another call than torch on a frame", "report this: it is a defect"
+            )
+
+
+def _call(scores: NDArray[np.float32], policy: Policy, served: Served) -> str:
+    named = dict(zip(served.manifest.classes, (float(s) for s in scores), strict=True))
+    return judge(named, (), policy).call
+
+
+def _publish(
+    out: Path,
+    manifest: Manifest,
+    files: dict[str, bytes],
+    data: Snapshot,
+    config: RunConfig,
+    classes: list[ClassCalibration],
+    key: bytes | None,
+) -> Release:
+    """Write to a folder beside `out`, judge it there as the edge would, add the figures, then rename."""
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        _write(partial, manifest, files, None)
+        figures = _figures(partial, data)
+        metrics = _summary(figures) if figures else {}
+        lineage = manifest.lineage.model_copy(update={"metrics": metrics})
+        text = card(manifest, data.manifest, config, classes, figures)
+        files = {**files, "card.md": text.encode()}
+        pinned = {path: sha256(content) for path, content in files.items()}
+        manifest = Manifest.model_validate({**manifest.model_dump(), "lineage": lineage.model_dump(), "files": pinned})
+        _write(partial, manifest, files, key)
+        read_bundle(partial)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Release(out, manifest, figures)
+
+
+def _write(folder: Path, manifest: Manifest, files: dict[str, bytes], key: bytes | None) -> None:
+    (folder / "golden").mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        (folder / path).write_bytes(content)
+    text = manifest.to_json()
+    (folder / MANIFEST_FILE).write_bytes(text)
+    if key:
+        (folder / SIGNATURE_FILE).write_bytes(sign(text, key))
+
+
+def _figures(bundle: Path, data: Snapshot) -> Figures | None:
+    """The test split's figures, with a moving seam where one can be rendered; None without test pictures."""
+    if not data.split("test"):
+        return None
+    served = read_bundle(bundle)
+    figures, _ = evaluate(served, data)
+    figures.stream.update(evaluate_stream(served, data.manifest.label_book))
+    return figures
+
+
+def _summary(figures: Figures) -> dict[str, float]:
+    """The figures a rollout compares: finite numbers only."""
+    found = {"caught": figures.caught, "missed": figures.missed, "false_stops": figures.false_stops}
+    found |= {"uncertain_share": round(figures.uncertain_share, 4), "ms_p50": round(figures.ms_p50, 2)}
+    for c in figures.classes:
+        for key, value in (("ap", c.image_ap.value), ("recall_at_1pc", c.recall_at_1pc.value)):
+            if np.isfinite(value):
+                found[f"{c.cls}.{key}"] = round(value, 4)
+    return found

@@ -1,0 +1,99 @@
+"""Network + calibration -> the ONNX graph a bundle holds: uint8 NHWC BGR in, calibrated scores and a uint8 heat map out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inspection.bundle import InputSpec, OutputSpec
+from inspection.errors import BundleError
+from training.calibrate import Platt
+from training.network import Network
+
+Floats = NDArray[np.float32]
+
+
+class Graph(nn.Module):
+    """What is exported. Heat is rounded to 256 levels, so that it costs the edge a quarter of the memory traffic."""
+
+    def __init__(self, network: Network, calibration: list[Platt]) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self.register_buffer("scale", torch.tensor([p.scale for p in calibration]))
+        self.register_buffer("bias", torch.tensor([p.bias for p in calibration]))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, maps = self.network(image)
+        scores = torch.sigmoid(logits * self.scale + self.bias)
+        return scores, (torch.sigmoid(maps) * 255).round().to(torch.uint8)
+
+
+def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
+    """Fixed shape, standard operators, weights inside. Checked by onnx's own checker.
+
+    Not optimised on the way: onnxruntime folds BatchNorm when it loads, and the weights keep their names, so that training
+    can start from a released bundle.
+    """
+    graph = graph.eval()
+    example = torch.zeros((1, spec.height_px, spec.width_px, 3), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            graph,
+            (example,),
+            path,
+            dynamo=True,
+            optimize=False,
+            external_data=False,
+            input_names=[spec.name],
+            output_names=[outputs.scores, outputs.heat],
+            verbose=False,
+        )
+        data = path.read_bytes()
+    model = onnx.load_from_string(data)
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    if foreign := sorted({n.domain for n in model.graph.node} - {"", "ai.onnx"}) or [f.name for f in model.functions]:
+        raise BundleError(
+            "model.onnx", f"needs operators from {foreign}", "export with the pinned torch and onnxscript"
+        )
+    return bytes(model.SerializeToString())
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: they hold this machine's paths and are a tenth of the file."""
+    del model.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, model.graph):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def torch_outputs(graph: Graph, image: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.uint8]]:
+    """(H, W, 3) -> scores (C,), heat (C, h, w), as torch computes them in float32."""
+    with torch.no_grad():
+        scores, heat = graph(torch.from_numpy(image[None]))
+    return scores[0].numpy(), heat[0].numpy()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints progress and warns of its own internals; neither helps whoever exports a model."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)

@@ -1,0 +1,157 @@
+"""Runs a bundle over labelled pictures, or over a moving seam, behind the edge's own LineGuard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspection import model_io
+from inspection.decision import GiveVerdict, Judged, LineGuard, PartArrived, RaiseHalt, ResumeAsked, SetPermit
+from inspection.label_book import LabelBook
+from inspection.policy import Policy, policy_of
+from inspection.samples import Sample
+from inspection.types import Call, Finding, Prediction
+from training.dataset.item import Mask, decode, decode_mask, read_bytes
+from training.dataset.rule import longest_px
+from training.dataset.snapshot import BOXES_SUFFIX
+from training.served import Served
+
+Floats = NDArray[np.float64]
+FRAME_NS = 33_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPicture:
+    """One picture, its label and what model and guard made of it.
+
+    `target` and `scores` (C,). `cells` (C, h, w) says where each class lies at the heat map's stride; None where no outline
+    is known. `region_mm` (C,): longest region of the mask; `found_mm` (C,): longest finding, 0 without one.
+    """
+
+    sample: Sample
+    target: NDArray[np.bool_]
+    scores: Floats
+    heat: NDArray[np.uint8]
+    cells: NDArray[np.bool_] | None
+    region_mm: Floats
+    found_mm: Floats
+    verdict: Call
+    ms: float
+
+
+def judge_pictures(served: Served, folder: Path, samples: Iterable[Sample], book: LabelBook) -> Iterator[JudgedPicture]:
+    """Each picture is one part with one frame: the guard gives exactly one verdict."""
+    guard = LineGuard(Policy(policy_of(served.manifest)), ["pictures"], boot=1, now_ns=0)
+    for number, sample in enumerate(samples, 1):
+        path = folder / sample.image
+        image, scale = decode(read_bytes(path), path), sample.px_per_mm or 1.0
+        served.check_scale(image, scale, path)
+        prediction, ms = served.predict(image, scale)
+        verdict = _verdict(guard, prediction, number)
+        mask = decode_mask(read_bytes(folder / sample.mask), folder / sample.mask) if sample.mask else None
+        outlined = mask is not None and not (sample.mask or "").endswith(BOXES_SUFFIX)
+        classes = len(book.classes)
+        yield JudgedPicture(
+            sample=sample,
+            target=np.array([c in sample.labels for c in book.classes]),
+            scores=np.array([prediction.scores[c] for c in book.classes]),
+            heat=prediction.heat,
+            cells=heat_cells(mask, served, classes) if mask is not None and outlined else None,
+            region_mm=np.array(longest_px(mask, classes)) / scale if mask is not None else np.zeros(classes),
+            found_mm=longest_mm(prediction.findings, book.classes),
+            verdict=verdict,
+            ms=ms,
+        )
+
+
+def longest_mm(findings: tuple[Finding, ...], classes: tuple[str, ...]) -> Floats:
+    return np.array([max((f.length_mm for f in findings if f.cls == c), default=0.0) for c in classes])
+
+
+def heat_cells(mask: Mask, served: Served, classes: int) -> NDArray[np.bool_]:
+    """(H, W) mask of a frame -> (C, h, w): the cells of the heat map each class touches."""
+    spec, s = served.manifest.input, served.manifest.outputs.heat_stride
+    fitted = model_io.mask_to_input(mask, spec)
+    cells = fitted.reshape(spec.height_px // s, s, spec.width_px // s, s)
+    return np.stack([(cells == k).any((1, 3)) for k in range(1, classes + 1)])
+
+
+def _verdict(guard: LineGuard, prediction: Prediction, number: int) -> Call:
+    now = number * FRAME_NS
+    guard.handle(PartArrived(now, f"picture-{number}", number, deadline_ms=1000, frames=1))
+    seen = Judged("pictures", number, now + 1, now, dict(prediction.scores), prediction.findings)
+    return next(a.verdict for a in guard.handle(seen) if isinstance(a, GiveVerdict))
+
+
+# ── a moving seam ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFrame:
+    """One frame of a stream: `visible` names the defects (ids) under the camera that count under the label book."""
+
+    image: NDArray[np.uint8]
+    px_per_mm: float
+    visible: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResult:
+    frames: int
+    defects: int
+    caught: int
+    false_halts: int
+    missed: tuple[str, ...]
+
+    def false_halts_per_hour(self, fps: float) -> float:
+        return self.false_halts / (self.frames / fps / 3600)
+
+
+def judge_stream(served: Served, frames: Iterable[StreamFrame], k: int, n: int, gap_frames: int = 15) -> StreamResult:
+    """Run a stream behind the guard: k of n frames halt, a person resumes at once, the strip moves on.
+
+    Halts less than `gap_frames` apart are one event, since one thing in view halts again after each resume. An event is a
+    false halt when no defect was in view in any of its halts. A defect is caught when a halt fell while it was in view.
+    """
+    guard = LineGuard(Policy(policy_of(served.manifest, k, n)), ["stream"], boot=1, now_ns=0)
+    seen: set[str] = set()
+    caught: set[str] = set()
+    events: list[tuple[int, bool]] = []  # last frame of the event, whether a defect was in view
+    count = 0
+    for count, frame in enumerate(frames, 1):
+        seen |= frame.visible
+        prediction, _ = served.predict(frame.image, frame.px_per_mm)
+        if not _halts(guard, prediction, count):
+            continue
+        caught |= frame.visible
+        if events and count - events[-1][0] < gap_frames:
+            events[-1] = (count, events[-1][1] or bool(frame.visible))
+        else:
+            events.append((count, bool(frame.visible)))
+    false_halts = sum(not real for _, real in events)
+    return StreamResult(count, len(seen), len(caught), false_halts, tuple(sorted(seen - caught)))
+
+
+def _halts(guard: LineGuard, prediction: Prediction, number: int) -> bool:
+    """Whether the guard halts at this frame; if so the halt is resumed at once."""
+    now = number * FRAME_NS
+    actions = guard.handle(Judged("stream", number, now + 1, now, dict(prediction.scores), prediction.findings))
+    halt = next((a.report.halt for a in actions if isinstance(a, RaiseHalt)), None)
+    if halt is None:
+        return False
+    assert any(isinstance(a, SetPermit) and not a.run for a in actions)
+    guard.handle(ResumeAsked(now + 2, halt, "evaluation", f"{number}", boot=1, seq=0, seq_now=0))
+    return True
+
+
+def overlay(image: NDArray[np.uint8], picture: JudgedPicture) -> NDArray[np.uint8]:
+    """The frame with its heat in red, for people's eyes."""
+    hot = cv2.resize(picture.heat.max(0), (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    out = image.copy()
+    out[..., 2] = np.maximum(out[..., 2], hot)
+    return out

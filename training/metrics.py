@@ -1,0 +1,84 @@
+"""Figures of merit in plain numpy, each with its source. Scores: higher means more likely a defect. Labels: 0 or 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+def average_precision(scores: Floats, labels: Bools) -> float:
+    """Area under the precision-recall steps, sum of (R_n - R_n-1) P_n; tied scores enter together. NaN without positives."""
+    if not labels.any():
+        return math.nan
+    place = np.argsort(-scores, kind="stable")
+    hits, ranked = np.cumsum(labels[place]), scores[place]
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    hits, calls = hits[last_of_tie], np.flatnonzero(last_of_tie) + 1
+    return float(np.sum(np.diff(hits, prepend=0) * hits / calls) / hits[-1])
+
+
+def auroc(scores: Floats, labels: Bools) -> float:
+    """Probability that a positive outranks a negative, ties half (Mann and Whitney 1947). NaN when either is missing."""
+    bad, good = int(labels.sum()), int((~labels).sum())
+    if not bad or not good:
+        return math.nan
+    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[labels].sum() - bad * (bad + 1) / 2) / (bad * good))
+
+
+def recall_at_false_calls(scores: Floats, labels: Bools, rate: float = 0.01) -> float:
+    """Share of positives above the lowest limit that at most `rate` of the negatives exceed. NaN when either is missing."""
+    bad, good = scores[labels], np.sort(scores[~labels])[::-1]
+    if not len(bad) or not len(good):
+        return math.nan
+    return float((bad > good[math.floor(rate * len(good))]).mean())
+
+
+def pixel_average_precision(heat: Sequence[NDArray[np.uint8]], masks: Sequence[Bools]) -> float:
+    """Average precision over all pixels of uint8 maps: 256 levels are all there are, so histograms lose nothing."""
+    hit, call = np.zeros(256), np.zeros(256)
+    for h, m in zip(heat, masks, strict=True):
+        hit += np.bincount(h[m].ravel(), minlength=256)
+        call += np.bincount(h.ravel(), minlength=256)
+    hits, calls = np.cumsum(hit[::-1]), np.cumsum(call[::-1])
+    if not hits[-1]:
+        return math.nan
+    return float(np.sum(np.diff(hits, prepend=0) * hits / np.maximum(calls, 1)) / hits[-1])
+
+
+def group_interval(
+    figure: Callable[[NDArray[np.int64]], float], groups: Sequence[str], rounds: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile bootstrap of `figure(rows)` where whole groups are drawn: pictures of one part are not independent."""
+    names, of_row = np.unique(np.asarray(groups), return_inverse=True)
+    rows = [np.flatnonzero(of_row == k) for k in range(len(names))]
+    rng = np.random.default_rng(seed)
+    drawn = [figure(np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])) for _ in range(rounds)]
+    known = np.array([v for v in drawn if not math.isnan(v)])
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def at_most(k: int, n: int, confidence: float = 0.95) -> float:
+    """Upper bound of a rate after k events in n trials (Clopper and Pearson 1934), by bisection of the binomial tail."""
+    if n == 0 or k >= n:
+        return 1.0
+    low, high = k / n, 1.0
+    for _ in range(60):
+        p = (low + high) / 2
+        tail = sum(math.exp(_log_binomial(n, j) + j * math.log(p) + (n - j) * math.log1p(-p)) for j in range(k + 1))
+        low, high = (p, high) if tail > 1 - confidence else (low, p)
+    return high
+
+
+def _log_binomial(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

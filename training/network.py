@@ -1,0 +1,108 @@
+"""Segment and decide: one small network says where a defect is (a map per class) and whether the rule is broken.
+
+    uint8 -> stem /2 -> /4 -> /8 -> /16          residual encoder
+                        |     |     |
+                        +<----+<----+            FPN, down to stride 4: stride 8 steps over a hairline scratch
+                        |
+              map per class at stride 2          sub-pixel convolution (Shi et al. 2016): sizes in mm need it
+                        |
+       features + map -> /16 -> max, mean -> one logit per class
+
+The design is SegDecNet's (Bozic, Tabernik, Skocaj 2021) at a twentieth of its cost. The decision reads the map, so that a
+scratch shorter than the label book's limit may glow on the map and still be no defect.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HEAT_STRIDE = 2
+MEAN, STD = 110.0, 60.0
+"""Grey level and its deviation on metal, roughly; any fixed pair would do, since the stem has a BatchNorm."""
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut (He et al. 2016)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.one = conv(c_in, c_out, stride=stride)
+        self.two = conv(c_out, c_out, act=False)
+        # Pool, then 1x1 (He et al. 2019, ResNet-D): a strided 1x1 drops three pixels of four, and torch 2.13's corrupts
+        # memory at 8 channels on some CPUs.
+        pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        same = stride == 1 and c_in == c_out
+        self.shortcut = nn.Identity() if same else nn.Sequential(pool, conv(c_in, c_out, kernel=1, act=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.two(self.one(x)) + self.shortcut(x))
+
+
+def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, act: bool = True) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(c_out),
+    ]
+    return nn.Sequential(*layers, nn.ReLU()) if act else nn.Sequential(*layers)
+
+
+class Network(nn.Module):
+    """`classes` outputs, `width` channels in the stem. Input sides must be multiples of 16.
+
+    `forward` takes (N, H, W, 3) uint8 BGR, as the camera gives it, and returns logits: scores (N, C) and
+    maps (N, C, H / 2, W / 2).
+    """
+
+    def __init__(self, classes: int, width: int = 16, prior: float = 0.01) -> None:
+        super().__init__()
+        w = width
+        self.stem = conv(3, w, stride=2)
+        self.stage4 = nn.Sequential(Block(w, 2 * w, 2), Block(2 * w, 2 * w))
+        self.stage8 = nn.Sequential(Block(2 * w, 3 * w, 2), Block(3 * w, 3 * w))
+        self.stage16 = nn.Sequential(Block(3 * w, 6 * w, 2), Block(6 * w, 6 * w))
+        self.side4, self.side8 = conv(2 * w, 2 * w, 1), conv(3 * w, 2 * w, 1)
+        self.side16 = conv(6 * w, 2 * w, 1)
+        self.smooth8, self.smooth4 = conv(2 * w, 2 * w), conv(2 * w, 2 * w)
+        self.to_map = nn.Conv2d(2 * w, classes * 4, 1)
+        # Initially every pixel is as likely a defect as defects are frequent: no first steps wasted on unlearning 0.5.
+        nn.init.zeros_(self.to_map.weight)
+        nn.init.constant_(_bias(self.to_map), math.log(prior / (1 - prior)))
+        self.decide = nn.Sequential(
+            conv(2 * w + classes * 4, 2 * w, stride=2), conv(2 * w, 4 * w, stride=2), conv(4 * w, 4 * w)
+        )
+        self.score = nn.Linear(8 * w + 2 * classes, classes)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        x = (image.permute(0, 3, 1, 2).float() - MEAN) / STD
+        features, cells = self.encode(x.contiguous(memory_format=torch.channels_last))
+        return self.judge(features, cells), F.pixel_shuffle(cells, HEAT_STRIDE)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """-> features (N, 2w, H/4, W/4) and map logits (N, 4C, H/4, W/4), four per cell."""
+        s4 = self.stage4(self.stem(x))
+        s8 = self.stage8(s4)
+        p8 = self.smooth8(self.side8(s8) + double(self.side16(self.stage16(s8))))
+        p4 = self.smooth4(self.side4(s4) + double(p8))
+        return p4, self.to_map(p4)
+
+    def judge(self, features: Tensor, cells: Tensor) -> Tensor:
+        """Score logits (N, C) from the features and the map. The map is only read: the score must not bend it."""
+        seen = torch.sigmoid(cells.detach())
+        deep = self.decide(torch.cat([features, seen], 1))
+        per_class = seen.unflatten(1, (-1, HEAT_STRIDE**2)).amax(2)
+        pooled = [deep.amax((2, 3)), deep.mean((2, 3)), per_class.amax((2, 3)), per_class.mean((2, 3))]
+        out: Tensor = self.score(torch.cat(pooled, 1))
+        return out
+
+
+def double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias

@@ -1,0 +1,81 @@
+"""A bundle as the edge serves it: verified, then run through onnxruntime with the same geometry. What evaluation judges."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from inspection import model_io
+from inspection.bundle import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    Manifest,
+    check_names,
+    parse_manifest,
+    verify_files,
+)
+from inspection.errors import BundleError
+from inspection.types import Image, Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    manifest: Manifest
+    session: Any
+
+    def raw(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """An input-sized image -> scores (C,) and heat (C, h, w)."""
+        outputs = self.manifest.outputs
+        scores, heat = self.session.run([outputs.scores, outputs.heat], {self.manifest.input.name: image[None]})
+        return scores[0], heat[0]
+
+    def predict(self, frame: Image, px_per_mm: float) -> tuple[Prediction, float]:
+        """A camera frame -> what the model says of it, and the milliseconds of fit, inference and findings."""
+        m, start = self.manifest, time.perf_counter()
+        fitted, how = model_io.to_input(frame, m.input)
+        scores, heat = self.raw(fitted)
+        found = model_io.to_prediction(scores, heat, m.limits, how, m.outputs.heat_stride, px_per_mm)
+        return found, (time.perf_counter() - start) * 1e3
+
+    def check_scale(self, frame: Image, px_per_mm: float, where: object) -> None:
+        """Refuse frames at another scale than the model was trained for: its sizes in mm would be wrong."""
+        spec = self.manifest.input
+        scale = px_per_mm * model_io.fit(frame.shape[1], frame.shape[0], spec).scale
+        if max(scale / spec.px_per_mm, spec.px_per_mm / scale) > spec.scale_tolerance:
+            raise BundleError(
+                where,
+                f"has {scale:.2f} px/mm at the input, {self.manifest.id} was trained at {spec.px_per_mm:.2f}",
+                "use frames of the scale the model was made for, or train one for this scale",
+            )
+
+
+def open_session(model: bytes, threads: int = 2) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def read_bundle(folder: Path, threads: int = 2) -> Served:
+    """Check a bundle against its manifest and open it. Signatures are the edge's concern: it knows whom to trust."""
+    files = bundle_files(folder)
+    if MANIFEST_FILE not in files:
+        raise BundleError(folder, f"is no bundle: it has no {MANIFEST_FILE}", "make one with `haltline export`")
+    manifest = parse_manifest(files.pop(MANIFEST_FILE), folder / MANIFEST_FILE)
+    files.pop(SIGNATURE_FILE, None)
+    verify_files(manifest, files, folder)
+    return Served(manifest, open_session(files[MODEL_FILE], threads))
+
+
+def bundle_files(folder: Path) -> dict[str, bytes]:
+    paths = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    names = [p.relative_to(folder).as_posix() for p in paths]
+    check_names(names, folder)
+    return {name: path.read_bytes() for name, path in zip(names, paths, strict=True)}

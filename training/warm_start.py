@@ -1,0 +1,52 @@
+"""Start from what an earlier model learned: a run's folder, or a released bundle, whose graph keeps its weights by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from inspection.bundle import MANIFEST_FILE, MODEL_FILE, parse_manifest
+from inspection.errors import BundleError, DatasetError
+from training import checkpoint as ckpt
+from training.checkpoint import RunConfig
+from training.network import Network
+
+
+def load_weights(network: Network, source: Path, config: RunConfig) -> None:
+    """Fill `network` from `source`. DatasetError or BundleError when it is of another kind or other classes."""
+    state, classes = _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
+    if classes != config.classes:
+        raise DatasetError(
+            source, f"knows the classes {list(classes)}, not {list(config.classes)}", "choose another --init"
+        )
+    own = network.state_dict()
+    wrong = sorted(n for n, v in own.items() if v.is_floating_point() and (n not in state or state[n].shape != v.shape))
+    if wrong:
+        raise BundleError(
+            source, f"has other layers: {wrong[0]} does not fit", "use the same --channels, or train from scratch"
+        )
+    network.load_state_dict({n: state.get(n, v) for n, v in own.items()})
+
+
+def parent_of(source: Path) -> str:
+    """What the lineage calls it: a bundle's id, or the run's task and snapshot."""
+    if (source / MANIFEST_FILE).exists():
+        return parse_manifest((source / MANIFEST_FILE).read_bytes(), source / MANIFEST_FILE).id
+    return f"run {source.name} on {ckpt.read_config(source).snapshot_id}"
+
+
+def _from_run(run: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    config = ckpt.read_config(run)
+    return ckpt.load(run)["average"], config.classes
+
+
+def _from_bundle(bundle: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    manifest = parse_manifest((bundle / MANIFEST_FILE).read_bytes(), bundle / MANIFEST_FILE)
+    graph = onnx.load_from_string((bundle / MODEL_FILE).read_bytes()).graph
+    weights = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
+    prefix = "network."
+    return {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}, manifest.classes
