@@ -1,0 +1,1 @@
+"""Putting the rooms together: the demo on one machine, and what a plant installs."""

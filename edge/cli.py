@@ -1,0 +1,120 @@
+"""`haltline edge …` and `haltline plc-sim`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Watch a camera, judge each frame, stop the line.")
+
+ConfigPath = Annotated[Path, typer.Argument(help="The edge's configuration, e.g. deploy/edge.example.yaml.")]
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    log_format: Annotated[str, typer.Option(help="`console` for people, `json` for machines.")] = "console",
+) -> None:
+    """Run an edge until SIGTERM or Ctrl+C. Exits with 1 when the frame path dies, so that a supervisor restarts it."""
+    from edge.config import load
+    from edge.wiring import build
+
+    set_up_logging(log_format)
+    stop = _stop_on_signals()
+    edge = build(load(config))
+    if not edge.run(stop):
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(config: ConfigPath) -> None:
+    """Say whether a configuration is right; a mistake is named with line, key, value and fix (exit code 2)."""
+    from edge.bundle_store import read_bundle
+    from edge.config import load
+    from edge.wiring import policy_for
+
+    settings = load(config)
+    bundle = read_bundle(settings.bundle.path, settings.bundle.trusted_keys)
+    policy = policy_for(settings.policy, bundle.manifest)
+    cameras = ", ".join(f"{camera.name} ({camera.type})" for camera in settings.cameras)
+    typer.echo(
+        f"{config} is right: {settings.station.topics().base}, {cameras}, {bundle.manifest.id}, policy {policy.id}"
+    )
+
+
+@app.command()
+def doctor(
+    config: ConfigPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Open the camera, load the bundle, run real inferences, and print what it really runs on. Touches no line."""
+    from edge.config import load
+    from edge.doctor import examine, report
+
+    facts = examine(load(config))
+    typer.echo(json.dumps(facts, indent=1) if as_json else report(facts))
+    if not facts["ok"]:
+        raise typer.Exit(1)
+
+
+def plc_sim(
+    site: Annotated[str, typer.Option(help="First level of the topics.")] = "demo",
+    line: Annotated[str, typer.Option(help="Second level.")] = "line1",
+    station: Annotated[str, typer.Option(help="Third level.")] = "weld1",
+    mqtt_host: Annotated[str, typer.Option()] = "127.0.0.1",
+    mqtt_port: Annotated[int, typer.Option()] = 1883,
+    protocol: Annotated[str, typer.Option(help="MQTT version, `5` or `3.1.1`.")] = "5",
+    watchdog_ms: Annotated[int, typer.Option(min=500, max=5000, help="Longest time between valid permits.")] = 1000,
+    panel_port: Annotated[int, typer.Option(help="Serve the panel with RESET and START here; 0 = none.")] = 8081,
+    start: Annotated[bool, typer.Option("--start", help="Press START once, as soon as the permit is good.")] = False,
+) -> None:
+    """Simulate the line's controller: run only on a fresh permit, otherwise trip and latch (deploy/plc is its twin)."""
+    from edge.config import MqttConfig
+    from edge.line.plc_sim import PlcSim, serve_panel
+    from inspection.messages import Topics
+    from inspection.watchdog import WatchdogLimits
+
+    set_up_logging("console")
+    stop = _stop_on_signals()
+    mqtt = MqttConfig.model_validate({"host": mqtt_host, "port": mqtt_port, "protocol": protocol})
+    plc = PlcSim(mqtt, Topics(site, line, station), WatchdogLimits(watchdog_ms=watchdog_ms))
+    panel = serve_panel(plc, "127.0.0.1", panel_port) if panel_port else None
+    plc.start()
+    while not stop.wait(0.1):
+        if start and plc.press_start():
+            start = False
+    plc.close()
+    if panel:
+        panel.shutdown()
+
+
+def set_up_logging(log_format: str) -> None:
+    """One place: time, level, event and its facts, to stderr."""
+    last: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if log_format == "json" else _as_is,
+            last,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _as_is(_logger: Any, _method: str, event: Any) -> Any:
+    return event
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

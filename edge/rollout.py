@@ -1,0 +1,129 @@
+"""A new bundle for a running edge: fetched, verified, loaded and self-tested beside the serving one, then swapped in.
+
+The frame path sees one thing only, a `Serve` in its inbox between two frames; the permit never pauses. Whatever is
+wrong with the new bundle, the old one goes on serving and the hub is told why.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import structlog
+
+from edge.bundle_store import VerifiedBundle, fetch_bundle, read_bundle
+from edge.line.outbox import Outbox
+from edge.model_onnx import OnnxModel
+from edge.ports import Serve
+from inspection.bundle import Manifest
+from inspection.errors import BundleError
+from inspection.messages import ModelDesired, ModelReported
+from inspection.policy import Policy
+
+log = structlog.get_logger()
+
+Load = Callable[[VerifiedBundle], OnnxModel]
+
+
+class Rollout:
+    """One thread; the newest order wins. `serve` hands the loaded model to the frame path."""
+
+    def __init__(
+        self,
+        serving: OnnxModel,
+        load: Load,
+        policy_of: Callable[[Manifest], Policy],
+        serve: Callable[[Serve], None],
+        outbox: Outbox,
+        http: httpx.Client | None,
+        store: Path,
+        trusted_keys: tuple[Path, ...],
+    ) -> None:
+        self.serving = serving
+        self._load, self._policy_of, self._serve = load, policy_of, serve
+        self._outbox, self._http, self._store, self._keys = outbox, http, store, trusted_keys
+        self._orders: queue.Queue[ModelDesired | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="rollout", daemon=True)
+        outbox.on_model_desired(self._orders.put)
+
+    def start(self) -> None:
+        self._report("serving")
+        self._thread.start()
+
+    def close(self) -> None:
+        self._orders.put(None)
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        while (order := self._newest()) is not None:
+            if order.sha256 == self.serving.sha256:
+                self._report("serving", order.bundle)
+                continue
+            try:
+                self._change(order)
+            except BundleError as e:
+                log.warning("bundle refused", bundle=order.bundle, where=e.where, why=e.what)
+                self._report("refused", order.bundle, f"{e.what}. {e.fix}"[:400])
+            except Exception as e:
+                log.exception("rollout failed", bundle=order.bundle)
+                self._report("refused", order.bundle, f"internal: {e}"[:400])
+
+    def _newest(self) -> ModelDesired | None:
+        order = self._orders.get()
+        while order is not None and not self._orders.empty():
+            order = self._orders.get()
+        return order
+
+    def _change(self, order: ModelDesired) -> None:
+        self._report("fetching", order.bundle)
+        bundle = self._get(order)
+        check_order(order, bundle, self.serving.manifest)
+        model = self._load(bundle)
+        self._serve(Serve(model, self._policy_of(bundle.manifest)))
+        self.serving = model
+        log.info("now serving", bundle=model.bundle_id, golden_error=model.golden_error)
+        self._report("serving", order.bundle)
+
+    def _get(self, order: ModelDesired) -> VerifiedBundle:
+        kept = self._store / order.bundle
+        if kept.is_dir():
+            try:
+                bundle = read_bundle(kept, self._keys)
+            except BundleError as e:
+                log.warning("kept bundle is broken, fetching it again", where=e.where, what=e.what)
+            else:
+                if bundle.sha256 == order.sha256:
+                    return bundle
+        if self._http is None:
+            raise BundleError("edge.yaml", "no hub is configured to fetch from", "set hub.url")
+        return fetch_bundle(self._http, order.url, order.sha256, self._store, self._keys)
+
+    def _report(self, state: Literal["serving", "fetching", "refused"], wanted: str = "", why: str = "") -> None:
+        m = self.serving
+        self._outbox.report_model(
+            ModelReported(
+                bundle=m.bundle_id,
+                sha256=m.sha256,
+                state=state,
+                wanted=wanted,
+                why=why,
+                provider=m.provider,
+                ts_ms=time.time_ns() // 1_000_000,
+            )
+        )
+
+
+def check_order(order: ModelDesired, bundle: VerifiedBundle, serving: Manifest) -> None:
+    """Refuse what is not what was ordered, another task's model, and an older one unless it is a rollback."""
+    new = bundle.manifest
+    if new.id != order.bundle or bundle.sha256 != order.sha256:
+        raise BundleError(order.bundle, f"the hub sent {new.id}", "order the rollout again")
+    if new.task != serving.task:
+        raise BundleError(new.id, f"is for {new.task}, this station inspects {serving.task}", "roll out the right one")
+    if new.version_key() < serving.version_key() and not order.rollback:
+        raise BundleError(new.id, f"is older than {serving.id}", "order it as a rollback")

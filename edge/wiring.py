@@ -1,0 +1,237 @@
+"""The one file that chooses adapters: a configuration in, a whole edge out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import structlog
+
+from edge import runner
+from edge.bundle_store import read_bundle
+from edge.cameras.folder import FolderCamera
+from edge.cameras.opencv import OpenCvCamera, VideoCamera
+from edge.cameras.pump import CameraPump
+from edge.cameras.simulated import SimulatedCamera
+from edge.config import CameraConfig, EdgeConfig, PolicyConfig
+from edge.inbox import Inbox
+from edge.line.connection import Received
+from edge.line.mqtt import MqttLine
+from edge.line.outbox import Outbox
+from edge.live import LiveView
+from edge.model_onnx import OnnxModel
+from edge.ports import Camera
+from edge.recorder import Evidence, HaltMemory, Numbers
+from edge.rollout import Rollout
+from edge.spool import Spool
+from edge.state import EdgeState
+from edge.status import StatusServer
+from edge.uploader import Uploader
+from inspection.bundle import Manifest
+from inspection.decision import LineGuard, Tick
+from inspection.errors import ConfigError
+from inspection.messages import PlcState
+from inspection.policy import ClassPolicy, Policy
+
+log = structlog.get_logger()
+
+CAMERAS: dict[str, Callable[[CameraConfig], Camera]] = {
+    "folder": FolderCamera,
+    "video": VideoCamera,
+    "opencv": OpenCvCamera,
+    "simulated": SimulatedCamera,
+}
+TICK_S = 0.05
+
+
+def open_camera(config: CameraConfig) -> Camera:
+    return CAMERAS[config.type](config)
+
+
+def load_model(config: EdgeConfig, path: Path | None = None) -> OnnxModel:
+    bundle = read_bundle(path or config.bundle.path, config.bundle.trusted_keys)
+    return OnnxModel(bundle, config.bundle.provider, config.bundle.threads)
+
+
+def policy_for(config: PolicyConfig, manifest: Manifest) -> Policy:
+    """The bundle's limits under the site's overrides. ConfigError when a class is unknown or an order impossible."""
+    stray = set(config.classes) - set(manifest.classes)
+    if stray:
+        known = ", ".join(manifest.classes)
+        raise ConfigError("policy.classes", f"{manifest.id} has no class {sorted(stray)}", f"it knows {known}")
+    classes = []
+    for m in manifest.limits:
+        rule = {"cls": m.cls, "lo": m.lo, "hi": m.hi, "limit_mm": m.limit_mm, "k": config.k, "n": config.n}
+        if override := config.classes.get(m.cls):
+            rule |= override.model_dump(exclude_none=True)
+        try:
+            classes.append(ClassPolicy(**rule))  # type: ignore[arg-type]
+        except ValueError as e:
+            raise ConfigError(f"policy.classes.{m.cls}", str(e), "limits must be 0 <= lo <= hi <= 1, k <= n") from e
+    rest = config.model_dump(exclude={"classes", "k", "n"})
+    return Policy(classes=tuple(classes), **rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A running edge. `run` blocks until `stop` is called from a signal handler, or the frame path dies."""
+
+    inbox: Inbox
+    line: MqttLine
+    outbox: Outbox
+    spool: Spool
+    numbers: Numbers
+    rollout: Rollout
+    pumps: tuple[CameraPump, ...]
+    closers: tuple[Callable[[], None], ...]
+    path: threading.Thread
+
+    def run(self, stop: threading.Event) -> bool:
+        """True for an orderly end; False when the frame path died, which a supervisor must see as a failure."""
+        while not stop.wait(0.2):
+            if not self.path.is_alive():
+                log.error("the frame path died; the permit lapses by itself")
+                break
+        died = not self.path.is_alive()
+        self.close()
+        return not died
+
+    def close(self) -> None:
+        for close in self.closers:
+            try:
+                close()
+            except Exception:
+                log.exception("closing failed")
+
+
+def build(config: EdgeConfig) -> Edge:
+    """Everything made and started, in the order in which it may fail: model and camera before the line hears of us."""
+    model = load_model(config)
+    policy = policy_for(config.policy, model.manifest)
+    cameras = [open_camera(camera) for camera in config.cameras]
+    state = EdgeState(config.state_dir)
+    topics = config.station.topics()
+    inbox = Inbox()
+    outbox = Outbox(config.mqtt, topics)
+    line = MqttLine(config.mqtt, topics, state.boot, outbox, inbox.put)
+    _let_simulated_seams_stop(line, cameras)
+    guard = LineGuard(policy, [c.name for c in config.cameras], state.boot, time.monotonic_ns(), state.open_halt)
+    spool = Spool(config.state_dir / "spool", config.spool.quota_mb * 2**20)
+    numbers = Numbers()
+    http = _http(config)
+    uploader = Uploader(spool, outbox, http) if http else None
+    rollout = Rollout(
+        model,
+        lambda bundle: OnnxModel(bundle, config.bundle.provider, config.bundle.threads),
+        lambda manifest: policy_for(config.policy, manifest),
+        inbox.put,
+        outbox,
+        http,
+        config.bundle.store or config.state_dir / "bundles",
+        config.bundle.trusted_keys,
+    )
+    pumps = tuple(CameraPump(c.name, _opener(c), inbox) for c in config.cameras)
+    live = LiveView(config.live, numbers, outbox)
+    status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
+    recorders = (HaltMemory(state), numbers, Evidence(spool, topics, state.boot))
+    path = threading.Thread(target=runner.run, args=(inbox, model, guard, line, recorders), name="frames", daemon=True)
+
+    outbox.start()
+    line.start()
+    path.start()
+    ticker = _Ticker(inbox)
+    for starts in (ticker, uploader, rollout, live, status):
+        if starts:
+            starts.start()
+    for pump, camera in zip(pumps, cameras, strict=True):
+        pump.start(camera)
+    closers = (
+        line.close,  # the line first: run 0 before anything else ends
+        *(pump.close for pump in pumps),
+        inbox.close,
+        *((uploader.close,) if uploader else ()),
+        rollout.close,
+        live.close,
+        status.close,
+        ticker.close,
+        spool.close,
+        outbox.close,
+        *((http.close,) if http else ()),
+    )
+    log.info("edge started", boot=state.boot, bundle=model.bundle_id, provider=model.provider, topics=topics.base)
+    return Edge(inbox, line, outbox, spool, numbers, rollout, pumps, closers, path)
+
+
+class _Ticker:
+    """Puts the time into the inbox, since a pure guard cannot notice silence."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="ticker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def _work(self) -> None:
+        while not self._closing.wait(TICK_S):
+            self._inbox.put(Tick(time.monotonic_ns()))
+
+
+def _opener(config: CameraConfig) -> Callable[[], Camera]:
+    return lambda: open_camera(config)
+
+
+def _let_simulated_seams_stop(line: MqttLine, cameras: list[Camera]) -> None:
+    simulated = [camera for camera in cameras if isinstance(camera, SimulatedCamera)]
+    if not simulated:
+        return
+
+    def heard(received: Received) -> None:
+        runs = PlcState.decode(received.payload).state == "RUNNING"
+        for camera in simulated:
+            camera.line_runs = runs
+
+    line.connection.on(line.topics.of(PlcState), 1, heard)
+
+
+def _http(config: EdgeConfig) -> httpx.Client | None:
+    if config.hub is None:
+        return None
+    headers = {}
+    if config.hub.token_file:
+        try:
+            headers["authorization"] = f"Bearer {config.hub.token_file.read_text().strip()}"
+        except OSError as e:
+            raise ConfigError(config.hub.token_file, e.strerror or str(e), "check hub.token_file") from e
+    verify: Any = str(config.hub.ca) if config.hub.ca else True
+    return httpx.Client(base_url=config.hub.url, headers=headers, timeout=10, verify=verify, trust_env=False)
+
+
+def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, line: MqttLine) -> dict[str, Any]:
+    c = spool.counters
+    return {
+        "station": config.station.topics().base,
+        "boot": line.boot,
+        "bundle": rollout.serving.bundle_id,
+        "provider": rollout.serving.provider,
+        "mqtt_connected": line.connection.connected,
+        "permit_lapses": line.lapses,
+        "dropped_frames": inbox.dropped,
+        "spool": {
+            "pending": c.pending,
+            "pending_bytes": c.pending_bytes,
+            "accepted": c.accepted,
+            "acknowledged": c.acknowledged,
+            "refused": c.refused,
+            "failed": c.failed,
+        },
+    }

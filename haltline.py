@@ -1,0 +1,96 @@
+"""The `haltline` command: mounts each room's commands when they are asked for, so that the edge never loads torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from inspection.errors import HaltlineError, InputError
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("deploy.demo:demo", "demo"),
+    "edge": ("edge.cli:app", "edge"),
+    "plc-sim": ("edge.cli:plc_sim", "edge"),
+    "review": ("review.cli:app", "review"),
+    "render": ("training.cli:render", "training"),
+    "dataset": ("training.cli:dataset", "training"),
+    "train": ("training.cli:train", "training"),
+    "evaluate": ("training.cli:evaluate", "training"),
+    "export": ("training.cli:export", "training"),
+    "bench": ("benchmarks.cli:app", "edge"),
+}
+"""Command -> where it lives, and the extra of the package that brings what it needs."""
+
+
+class LazyGroup(TyperGroup):
+    """Looks a command up by importing its room at that moment."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        target, extra = COMMANDS[cmd_name]
+        module, _, name = target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as e:
+            if (e.name or "").split(".")[0] in ("edge", "review", "training", "inspection", "deploy", "benchmarks"):
+                raise
+            return _not_installed(cmd_name, extra, e)
+        app = found if isinstance(found, typer.Typer) else _single(found)
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+
+def _single(function: Any) -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return app
+
+
+def _not_installed(name: str, extra: str, error: ModuleNotFoundError) -> Any:
+    def tell() -> None:
+        raise InputError(f"haltline {name}", f"needs {error.name}", f"pip install 'haltline[{extra}]'")
+
+    tell.__doc__ = f"(not installed: pip install 'haltline[{extra}]')"
+    command = typer.main.get_command(_single(tell))
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Haltline watches a production step and stops the line at a defect. Try `haltline demo` first.",
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Keeps the group a group, whatever is mounted."""
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 failed or found not ok, 2 wrong input, which the message says how to mend."""
+    try:
+        app()
+    except InputError as e:
+        sys.stderr.write(f"{e}\n")
+        raise SystemExit(2) from None
+    except HaltlineError as e:
+        sys.stderr.write(f"{type(e).__name__}: {e}\n")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
