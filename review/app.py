@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
 from review.deps import STATIC, NameNeeded, edge_token, name_needed, same_origin
+from review.headers import SafeHeaders
 from review.hub import Hub
 from review.settings import Settings
 from review.upkeep import Upkeep
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     # No /docs: its Swagger files come from a CDN, and a factory has no internet.
     app = FastAPI(title="Haltline review", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.hub = hub
+    app.add_middleware(SafeHeaders, framed_url=settings.plc_panel_url)
     app.add_middleware(
         SessionMiddleware,
         secret_key=settings.session_secret(),

@@ -14,11 +14,20 @@ from review.pictures import Rect, crop_around, scale_bar_mm
 from review.store import Halt, HaltEventRow, Record
 
 STAGES = (
-    ("queue", "camera to model"),
+    ("queue", "waiting"),
     ("inference", "model"),
     ("decide", "decision"),
-    ("send", "permit on the wire"),
+    ("send", "sending"),
 )
+ICONS = {
+    State.ACTIVE_UNACKED: "halted",
+    State.ACTIVE_ACKED: "halted",
+    State.RESET_REQUESTED: "halted",
+    State.RESET: "stopped",
+    State.CLEARED_UNACKED: "stopped",
+    State.CLEARED_ACKED: "stopped",
+    State.CLOSED: "closed",
+}
 STATE_WORDS = {
     State.ACTIVE_UNACKED: "Halted, not acknowledged",
     State.ACTIVE_ACKED: "Halted, acknowledged",
@@ -92,6 +101,7 @@ class Step:
 class HaltView:
     halt: Halt
     title: str
+    icon: str
     state_words: str
     picture: Picture | None
     whole: Picture | None
@@ -108,8 +118,9 @@ class HaltView:
     no_reset: str
 
 
-def view(session: Session, halt: Halt) -> HaltView:
-    found = evidence(session, halt)
+def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
+    """`frame_uid`: the record to look at, among the halt's own; without one, the frame that completed it."""
+    found = evidence(session, halt, frame_uid)
     picture, whole, reference = _pictures(halt, found.main, found.reference)
     state, judged = State(halt.state), halt.verdict is not None
     history = tuple(_step(e) for e in halt.events)
@@ -119,6 +130,7 @@ def view(session: Session, halt: Halt) -> HaltView:
     return HaltView(
         halt=halt,
         title=(halt.cls.replace("_", " ") or CODE_WORDS[Code(halt.code)]).capitalize(),
+        icon=ICONS[state],
         state_words=STATE_WORDS[state],
         picture=picture,
         whole=whole,

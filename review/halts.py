@@ -85,7 +85,8 @@ class Evidence:
     reference: Record | None
 
 
-def evidence(session: Session, halt: Halt) -> Evidence:
+def evidence(session: Session, halt: Halt, frame_uid: str = "") -> Evidence:
+    """`frame_uid` puts another of the halt's frames first."""
     belongs = Record.uid.in_(halt.records) | (Record.halt == halt.halt)
     found = session.scalars(
         select(Record)
@@ -93,7 +94,7 @@ def evidence(session: Session, halt: Halt) -> Evidence:
         .order_by(Record.frame_id)
         .limit(24)
     ).all()
-    main = min(found, key=lambda r: _distance(r, halt), default=None)
+    main = min(found, key=lambda r: (r.uid != frame_uid, *_distance(r, halt)), default=None)
     good = (Record.station_id == halt.station_id, Record.call == "pass", Record.image.is_not(None))
     camera = () if main is None else (Record.camera == main.camera,)
     reference = session.scalar(select(Record).where(*good, *camera).order_by(Record.id.desc()).limit(1))

@@ -38,6 +38,7 @@ from inspection.messages import (
     VerdictEvent,
 )
 from review.broadcast import News
+from review.clock import wall_ms
 from review.live import Live
 from review.settings import MqttSettings
 from review.writer import Arrival
@@ -199,7 +200,7 @@ class MqttIn:
     def _on_picture(self, topics: Topics, picture: LivePicture, now_ns: int) -> None:
         self._live.picture(topics, picture, now_ns)
         key = f"{topics.site}~{topics.line}~{topics.station}"
-        self._tell(News("picture", key, {"key": key, "frame": picture.frame_id, "call": picture.call}))
+        self._tell(News("picture", key, {"frame": picture.frame_id, "call": picture.call, "at_ms": wall_ms()}))
 
     def _show(self, topics: Topics, message: Message, now_ns: int, *, retained: bool) -> bool:
         """Update what pages see now; True when the message must also be stored."""

@@ -37,12 +37,12 @@ class Rect:
 def crop_around(
     box_px: Sequence[float] | None, width_px: int, height_px: int, px_per_mm: float, aspect: float = 4 / 3
 ) -> Rect:
-    """The rectangle to show for a finding: three times its size, at least 12 mm wide, `aspect` wide to high, inside
+    """The rectangle to show for a finding: three times its size, at least 18 mm wide, `aspect` wide to high, inside
     the frame. Without a finding, the whole frame."""
     if box_px is None:
         return Rect(0, 0, width_px, height_px)
     x, y, w, h = box_px
-    wide = max(3 * w, 3 * h * aspect, 12 * px_per_mm, 96)
+    wide = max(3 * w, 3 * h * aspect, 18 * px_per_mm, 128)
     wide = min(wide, width_px, height_px * aspect)
     high = wide / aspect
     left = min(max(x + w / 2 - wide / 2, 0), width_px - wide)
@@ -87,8 +87,10 @@ def heat_layer(heat_png: bytes, heat_to_frame: Sequence[float], rect: Rect) -> b
     affine[:, 2] -= (rect.x, rect.y)
     size = (max(1, round(rect.w * shrink)), max(1, round(rect.h * shrink)))
     warm = cv2.warpAffine(heat, affine * shrink, size, flags=cv2.INTER_LINEAR)
-    layer = cv2.cvtColor(cv2.applyColorMap(warm, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2BGRA)
-    layer[..., 3] = np.minimum(warm.astype(np.uint16) * 3 // 4, 190).astype(np.uint8)
+    # The bright half of the scale only: its dark end would hide what it should point at.
+    tint = cv2.applyColorMap((128 + warm // 2).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    layer = cv2.cvtColor(tint, cv2.COLOR_BGR2BGRA)
+    layer[..., 3] = np.minimum(warm.astype(np.uint16) * 3 // 4, 170).astype(np.uint8)
     contours, _ = cv2.findContours((warm >= 128).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(layer, contours, -1, (255, 255, 255, 255), max(1, size[0] // 400))
     return cv2.imencode(".png", layer)[1].tobytes()

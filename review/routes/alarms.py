@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from review.alarms import UNACKED, State, Verdict
 from review.deps import HubDep, page
-from review.halt_view import STATE_WORDS, VERDICT_WORDS
+from review.halt_view import ICONS, STATE_WORDS, VERDICT_WORDS
 from review.store import Halt, Station
 
 router = APIRouter()
@@ -50,6 +50,7 @@ def alarms(
         verdict=verdict or "",
         verdicts=VERDICT_WORDS,
         state_words=STATE_WORDS,
+        icons=ICONS,
         unacked=UNACKED,
     )
 

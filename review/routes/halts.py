@@ -6,7 +6,7 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 from sqlalchemy import select
 
 from inspection.errors import StorageError
@@ -25,13 +25,13 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 @router.get("/halts/{halt_id}")
-def halt(request: Request, hub: HubDep, halt_id: int) -> Response:
-    return _show(request, hub, halt_id, "halt.html")
+def halt(request: Request, hub: HubDep, halt_id: int, frame: str = "") -> Response:
+    return _show(request, hub, halt_id, "halt.html", frame)
 
 
 @router.get("/halts/{halt_id}/panel")
-def panel(request: Request, hub: HubDep, halt_id: int) -> Response:
-    return _show(request, hub, halt_id, "halt_panel.html")
+def panel(request: Request, hub: HubDep, halt_id: int, frame: str = "") -> Response:
+    return _show(request, hub, halt_id, "halt_panel.html", frame)
 
 
 @router.post("/halts/{halt_id}/ack")
@@ -105,21 +105,17 @@ def _record(hub: Hub, uid: str) -> Record:
     return record
 
 
-def _show(
-    request: Request, hub: Hub, halt_id: int, template: str, problem: str = "", status_code: int = 200
-) -> Response:
+def _show(request: Request, hub: Hub, halt_id: int, template: str, frame: str = "", problem: str = "") -> Response:
     with hub.store.reading() as session:
         try:
-            v = view(session, halts.load(session, halt_id))
+            v = view(session, halts.load(session, halt_id), frame)
         except halts.NoSuchHalt as e:
             raise HTTPException(404, str(e)) from e
-    return page(request, template, status_code, v=v, problem=problem, nav="alarms", title=f"Halt {v.halt.halt}")
+    return page(
+        request, template, 409 if problem else 200, v=v, problem=problem, nav="alarms", title=f"Halt {v.halt.halt}"
+    )
 
 
 def _answer(request: Request, hub: Hub, halt_id: int, problem: str) -> Response:
-    """The panel as it is now; a browser without scripts is sent back to the page."""
-    if request.headers.get("hx-request"):
-        return _show(request, hub, halt_id, "halt_panel.html", problem, 409 if problem else 200)
-    if problem:
-        raise HTTPException(409, problem)
-    return RedirectResponse(f"/halts/{halt_id}", 303)
+    """The panel as it is now, for scripts only: a page that cannot show that it is stale must not act."""
+    return _show(request, hub, halt_id, "halt_panel.html", problem=problem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Request
@@ -15,7 +15,7 @@ from review.alarms import State
 from review.clock import wall_ms
 from review.deps import HubDep, page
 from review.hub import Hub
-from review.live import NEVER_MS, Now, Shown, shown
+from review.live import NEVER_MS, Mode, Now, Shown, shown
 from review.store import Halt, Station
 
 router = APIRouter()
@@ -29,6 +29,7 @@ class Card:
     shown: Shown
     picture_at_ms: int | None
     plc: str
+    runs_without_permit: bool
     halt: Halt | None
     open_halts: int
     last_halt_ms: int | None
@@ -66,7 +67,18 @@ def _card(session: Session, now: Now, station_id: int | None, now_ns: int, now_m
     oldest = session.scalar(select(Halt).where(*is_open).order_by(Halt.id).limit(1))
     count = session.scalar(select(func.count()).select_from(Halt).where(*is_open)) or 0
     last = session.scalar(select(func.max(Halt.at_ms)).where(Halt.station_id == station_id))
-    return Card(now, shown(now, now_ns), picture_at, _plc_word(now, now_ns), oldest, count, last)
+    seen = _with_reason(session, shown(now, now_ns), now, station_id)
+    moving = now.plc is not None and now.plc.state == "RUNNING" and not now.plc_silent(now_ns)
+    runs = moving and seen.mode is Mode.HALTED
+    return Card(now, seen, picture_at, _plc_word(now, now_ns), runs, oldest, count, last)
+
+
+def _with_reason(session: Session, seen: Shown, now: Now, station_id: int | None) -> Shown:
+    """A halted station says why in the edge's own words, once the halt event is here."""
+    if seen.mode is not Mode.HALTED or now.permit is None:
+        return seen
+    reason = session.scalar(select(Halt.reason).where(Halt.station_id == station_id, Halt.halt == now.permit.halt))
+    return replace(seen, why=reason) if reason else seen
 
 
 def _plc_word(now: Now, now_ns: int) -> str:

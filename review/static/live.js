@@ -1,0 +1,175 @@
+// One event stream per tab. News says what changed and the page refetches it; silence turns the page stale.
+// Plain EventSource, not htmx's: htmx pauses streams in hidden tabs, and an alarm must sound there too.
+"use strict";
+
+(() => {
+  const STALE_AFTER_MS = 6000;
+  const GATHER_MS = 120; // a burst of news is one refetch
+  const $ = (id) => document.getElementById(id);
+
+  let stream = null;
+  let lastTick = performance.now();
+  let clockOffset = 0; // hub's clock minus ours
+  let wasAway = false;
+  let brokerAway = false;
+  let notStoring = false;
+
+  // ── news ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  const pending = new Set();
+  let timer = 0;
+
+  function refetch(section) {
+    pending.add(section);
+    timer ||= setTimeout(() => {
+      timer = 0;
+      const sections = [...pending];
+      pending.clear();
+      for (const s of sections) if (s.isConnected) htmx.trigger(s, "refetch");
+    }, GATHER_MS);
+  }
+
+  function changed(kind, key) {
+    for (const s of document.querySelectorAll("[data-news]")) {
+      const wanted = s.dataset.news.split(" ");
+      if (wanted.includes(kind) || wanted.includes(`${kind}:${key}`)) refetch(s);
+    }
+  }
+
+  function everythingChanged() {
+    document.querySelectorAll("[data-news]").forEach(refetch);
+    document.querySelectorAll("img[data-live]").forEach((img) => show(img.dataset.live, Date.now()));
+  }
+
+  function open() {
+    stream?.close();
+    stream = new EventSource("/events");
+    stream.addEventListener("tick", (e) => tick(JSON.parse(e.data)));
+    for (const kind of ["line", "halt", "model", "record"]) {
+      stream.addEventListener(kind, (e) => changed(kind, JSON.parse(e.data).key));
+    }
+    stream.addEventListener("picture", (e) => picture(JSON.parse(e.data)));
+    stream.onerror = () => { wasAway = true; };
+  }
+
+  function tick(data) {
+    lastTick = performance.now();
+    clockOffset = data.now_ms - Date.now();
+    const back = wasAway || brokerAway === data.broker;
+    brokerAway = !data.broker;
+    notStoring = !data.storing;
+    if (back) {
+      everythingChanged();
+      document.dispatchEvent(new Event("haltline:live"));
+    }
+    wasAway = false;
+    alarm(data.unacked);
+    look();
+  }
+
+  // ── staleness ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  function look() {
+    const silent = performance.now() - lastTick;
+    const stale = silent > STALE_AFTER_MS;
+    const banner = $("stale");
+    let why = "";
+    if (stale) why = `This page has not heard from the hub for ${Math.round(silent / 1000)} s. What it shows is old.`;
+    else if (brokerAway) why = "The hub has lost the message broker: nothing arrives from any station.";
+    else if (notStoring) why = "The hub cannot store records: its disk or database fails. Edges keep theirs meanwhile.";
+    banner.hidden = !why;
+    banner.classList.toggle("only-storage", !stale && !brokerAway && notStoring);
+    $("stale-why").textContent = why;
+    document.body.classList.toggle("is-stale", stale || brokerAway);
+    if (stale) {
+      wasAway = true;
+      if (stream.readyState === EventSource.CLOSED) open();
+    }
+    ages(stale);
+  }
+
+  function words(ms) {
+    const s = Math.max(0, ms) / 1000;
+    if (s < 10) return `${s.toFixed(1)} s`;
+    if (s < 120) return `${Math.round(s)} s`;
+    return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
+  }
+
+  function ages(stale) {
+    const now = Date.now() + clockOffset;
+    for (const el of document.querySelectorAll("[data-age-from]")) {
+      const ms = now - Number(el.dataset.ageFrom);
+      el.textContent = `${words(ms)} ago`;
+      if (el.dataset.oldAfter) el.classList.toggle("old", stale || ms > Number(el.dataset.oldAfter));
+    }
+  }
+
+  // ── live pictures ───────────────────────────────────────────────────────────────────────────────────────────
+
+  const loading = new Set();
+
+  function show(key, version) {
+    if (loading.has(key) || document.hidden) return; // never two requests for one picture; a hidden tab needs none
+    loading.add(key);
+    const next = new Image();
+    next.onload = next.onerror = () => {
+      loading.delete(key);
+      const img = $(`live-${key}`);
+      if (img && next.naturalWidth) img.src = next.src;
+    };
+    next.src = `/live/${key}.jpg?${version}`;
+  }
+
+  function picture({ key, frame, call, at_ms }) {
+    if (!$(`live-${key}`)) { changed("line", key); return; }
+    show(key, frame);
+    const said = $(`call-${key}`);
+    said.textContent = call.toUpperCase();
+    said.className = `call call-${call}`;
+    $(`age-${key}`).dataset.ageFrom = at_ms;
+  }
+
+  // ── sound ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  let audio = null;
+  let unacked = 0;
+
+  function beep() {
+    for (const [at, hz] of [[0, 880], [0.22, 660]]) {
+      const tone = audio.createOscillator();
+      const volume = audio.createGain();
+      tone.type = "square";
+      tone.frequency.value = hz;
+      volume.gain.setValueAtTime(0.15, audio.currentTime + at);
+      volume.gain.exponentialRampToValueAtTime(0.001, audio.currentTime + at + 0.2);
+      tone.connect(volume).connect(audio.destination);
+      tone.start(audio.currentTime + at);
+      tone.stop(audio.currentTime + at + 0.2);
+    }
+  }
+
+  function alarm(count) {
+    if (count > unacked && audio) beep();
+    unacked = count;
+    $("unacked").hidden = !count;
+    $("unacked").textContent = count;
+  }
+
+  function enableSound() {
+    audio ||= new AudioContext();
+    audio.resume();
+    sessionStorage.setItem("sound", "1");
+    $("sound").textContent = "Test sound";
+    $("sound").setAttribute("aria-pressed", "true");
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    $("sound").addEventListener("click", () => { enableSound(); beep(); });
+    // Browsers allow sound only after a touch; on the next page of this tab any touch is enough.
+    if (sessionStorage.getItem("sound")) document.addEventListener("pointerdown", enableSound, { once: true });
+    open();
+    look();
+    setInterval(look, 500);
+    setInterval(() => { if (audio && (unacked || performance.now() - lastTick > STALE_AFTER_MS)) beep(); }, 2000);
+  });
+})();

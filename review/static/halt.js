@@ -1,0 +1,93 @@
+// The Halt page: keys, the heat map, and the rule that a verdict counts only once the picture has been on the screen.
+"use strict";
+
+(() => {
+  const WAITING = "haltline-not-yet-sent";
+  const panel = () => document.getElementById("halt");
+  let heatOn = false;
+
+  // ── the picture first, then the verdict ─────────────────────────────────────────────────────────────────────
+
+  function seen() {
+    const photo = panel().querySelector(".main-picture img.photo");
+    return Boolean(photo?.complete && photo.naturalWidth);
+  }
+
+  function settle() {
+    for (const key of panel().querySelectorAll("[data-needs-picture]")) key.disabled = !seen();
+    for (const img of panel().querySelectorAll("img.photo")) {
+      if (!img.complete) img.addEventListener("load", settle, { once: true });
+    }
+    panel().classList.toggle("heat-on", heatOn);
+    panel().querySelector("#heat")?.setAttribute("aria-pressed", String(heatOn));
+    sayWaiting();
+  }
+
+  function toggleHeat() {
+    heatOn = !heatOn;
+    settle();
+  }
+
+  // ── what did not reach the hub ──────────────────────────────────────────────────────────────────────────────
+  // An acknowledgement or verdict is a fact about the past and is kept until the hub answers. A reset is not: sent
+  // later it would act on a line nobody is looking at.
+
+  const waiting = () => JSON.parse(localStorage.getItem(WAITING) || "[]");
+  const keep = (list) => localStorage.setItem(WAITING, JSON.stringify(list));
+
+  function say(text) {
+    const line = panel().querySelector(".say");
+    line.textContent = text;
+    line.dataset.bad = "";
+  }
+
+  function sayWaiting() {
+    if (waiting().some((w) => w.url.startsWith(`${location.pathname}/`))) {
+      say("NOT YET SENT: the hub did not answer. It is kept here and sent when the hub is back.");
+    }
+  }
+
+  function notSent(ctx) {
+    if (ctx?.request?.method?.toUpperCase() !== "POST") return;
+    const url = new URL(ctx.request.action, location.href).pathname;
+    if (url.endsWith("/reset")) {
+      say("NOT SENT: the hub did not answer. Nothing was reset; press again when the page is live.");
+      return;
+    }
+    keep([...waiting().filter((w) => w.url !== url), { url, body: new URLSearchParams(ctx.request.body).toString() }]);
+    sayWaiting();
+  }
+
+  async function sendWaiting() {
+    for (const w of waiting()) {
+      const headers = { "Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true" };
+      try {
+        const answer = await fetch(w.url, { method: "POST", headers, body: w.body });
+        if (answer.status >= 500) return;
+      } catch {
+        return;
+      }
+      keep(waiting().filter((other) => other.url !== w.url));
+    }
+    htmx.trigger(panel(), "refetch");
+  }
+
+  // ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  document.addEventListener("click", (e) => { if (e.target.closest("#heat")) toggleHeat(); });
+
+  document.addEventListener("keydown", (e) => {
+    if (e.repeat || e.ctrlKey || e.altKey || e.metaKey || e.target.closest("input, select, textarea")) return;
+    const key = e.key.toLowerCase();
+    if (key === "h") toggleHeat();
+    else panel().querySelector(`[data-key="${CSS.escape(key)}"]:not(:disabled)`)?.click();
+  });
+
+  document.addEventListener("htmx:error", (e) => notSent(e.detail.ctx));
+  document.addEventListener("htmx:response:error", (e) => {
+    if (e.detail.ctx.response.status >= 500) notSent(e.detail.ctx);
+  });
+  document.addEventListener("htmx:after:swap", settle);
+  document.addEventListener("haltline:live", () => { if (waiting().length) sendWaiting(); });
+  document.addEventListener("DOMContentLoaded", settle);
+})();

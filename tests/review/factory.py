@@ -1,0 +1,239 @@
+"""A hub in a process of its own and edges that speak the real messages, for tests of the hub and its pages."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from inspection.messages import (
+    AckEvent,
+    Conn,
+    HaltEvent,
+    Heartbeat,
+    LivePicture,
+    Message,
+    ModelReported,
+    Permit,
+    PlcState,
+    RecordEvent,
+    Resume,
+    ResumeAnswer,
+    Topics,
+)
+from inspection.render import DefectSpec, render
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 8, what: str = "") -> Any:
+    """The first truthy value of `condition`; fails after the timeout."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.03)
+    raise AssertionError(f"not within {timeout_s} s: {what or condition}")
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def png(image: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+class HubProcess:
+    """`haltline review serve` on a port of its own."""
+
+    def __init__(self, data: Path, port: int, mqtt_port: int, *more: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.data = data
+        self._command = [sys.executable, "-m", "review.cli", "serve", "--data", str(data), "--port", str(port)]
+        self._command += ["--mqtt-port", str(mqtt_port), "--demo-people", *more]
+        self.log = data.parent / f"hub-{port}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> HubProcess:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, cwd=REPO, stdout=log, stderr=log)
+        until(self._answers, 20, f"the hub's /healthz; see {self.log}")
+        return self
+
+    def _answers(self) -> bool:
+        assert self.process
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.url}/healthz", timeout=1).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self, how: int = signal.SIGTERM) -> float:
+        """Seconds it took to exit."""
+        assert self.process
+        began = time.monotonic()
+        self.process.send_signal(how)
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        return time.monotonic() - began
+
+    def signed_in(self, name: str = "Ana (operator)") -> httpx.Client:
+        client = httpx.Client(base_url=self.url, headers={"HX-Request": "true"})
+        assert client.post("/who", data={"name": name}).status_code == 303
+        return client
+
+
+class FakeEdge:
+    """Sends permits like an edge and does with a resume what `on_resume` says: (accepted, why), or None for silence."""
+
+    def __init__(self, mqtt_port: int, hub_url: str, station: str = "weld-1", boot: int = 17) -> None:
+        self.topics = Topics("plant", "line-a", station)
+        self.hub_url = hub_url
+        self.boot, self.seq, self.halt_id = boot, 0, 0
+        self.run, self.code = 1, 0
+        self.acked: list[str] = []
+        self.resumes: list[Resume] = []
+        self.on_resume: Callable[[Resume], tuple[bool, str] | None] = lambda _r: (True, "fresh frames seen")
+        self.permits = threading.Event()
+        self.permits.set()
+        self._stop = threading.Event()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._client.on_message = self._on_message
+        ready = threading.Event()
+        self._client.on_subscribe = lambda *_: ready.set()
+        self._client.connect("127.0.0.1", mqtt_port)
+        self._client.loop_start()
+        self._client.subscribe([(self.topics.of(AckEvent), 1), (self.topics.of(Resume), 1)])
+        assert ready.wait(5)
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        self._client.publish(self.topics.of(type(message)), message.encode(), message.QOS, message.RETAIN)
+
+    def raw(self, path: str, payload: bytes, qos: int = 1) -> None:
+        self._client.publish(f"{self.topics.base}/{path}", payload, qos)
+
+    def online(self, plc: str = "RUNNING") -> None:
+        self.send(Conn(state="ONLINE", boot=self.boot, edge="bench"))
+        self.line(plc)
+        self.send(
+            ModelReported(
+                bundle="weld-0.3.1", sha256="a" * 64, state="serving", provider="CPUExecutionProvider", ts_ms=wall_ms()
+            )
+        )
+
+    def line(self, state: str, why: str = "") -> None:
+        self.send(PlcState(state=state, why=why, ts_ms=wall_ms()))  # type: ignore[arg-type]
+
+    def permit_now(self) -> None:
+        self.seq += 1
+        self.send(
+            Permit(
+                boot=self.boot, seq=self.seq, run=self.run, code=self.code, halt=self.halt_id, echo=0, age_ms=20,  # type: ignore[arg-type]
+                ts_ms=wall_ms(),
+            )
+        )  # fmt: skip
+
+    def _beat(self) -> None:
+        n = 0
+        while not self._stop.wait(0.25):
+            n += 1
+            if self.permits.is_set():
+                self.permit_now()
+            self.send(Heartbeat(n=n))
+
+    def picture(self, image: np.ndarray, frame_id: int, call: str = "pass") -> None:
+        small = cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA)
+        jpeg = bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
+        live = LivePicture("cam", frame_id, wall_ms(), call, jpeg)
+        self._client.publish(f"{self.topics.base}/live/picture", live.encode(), 0)
+
+    def upload(self, data: bytes) -> str:
+        sha = hashlib.sha256(data).hexdigest()
+        answer = httpx.put(f"{self.hub_url}/api/edge/frames/{sha}", content=data)
+        assert answer.status_code in (200, 201), answer.text
+        return sha
+
+    def good(self, seed: int, task: str = "weld") -> RecordEvent:
+        picture = render(task, seed, defects=[])
+        return self.record(call="pass", why=("audit",), image=self.upload(png(picture.image)))
+
+    def halt(self, seed: int = 5, cls: str = "porosity", length_mm: float = 1.6, task: str = "weld") -> HaltEvent:
+        """The permit goes, the halt is told, and the evidence follows: in the edge's order."""
+        number = self.boot * 10_000 + 1 if not self.halt_id else self.halt_id + 1
+        self.run, self.code, self.halt_id = 0, 1, number
+        self.permit_now()
+        event = HaltEvent(
+            halt=number, uid=uuid.uuid4().hex, code=1, cls=cls, score=0.97, limit=0.62, length_mm=length_mm,
+            limit_mm=0.5, frame_id=4812, part="P-20931", model="weld-0.3.1", policy="3f9a1c77be02",
+            reason=f"{cls} {length_mm} mm at or above its limit of 0.5 mm, score 0.97",
+            records=(uuid.uuid4().hex,), stages_ms={"queue": 1.9, "inference": 11.2, "decide": 0.1, "send": 0.3, "total": 13.5},
+            ts_ms=wall_ms(),
+        )  # fmt: skip
+        self.send(event)
+        self._evidence(event, seed, task)
+        return event
+
+    def _evidence(self, event: HaltEvent, seed: int, task: str) -> None:
+        picture = render(task, seed, defects=[DefectSpec(event.cls, event.length_mm)])
+        truth = picture.defects[0]
+        heat = cv2.resize((picture.mask > 0).astype(np.float32), None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+        heat = np.clip(cv2.GaussianBlur(heat, (0, 0), 1.5) * 400, 0, 250).astype(np.uint8)
+        finding = {"cls": event.cls, "score": 0.97, "box_px": truth.box_px, "length_mm": event.length_mm, "area_mm2": 1.1}
+        self.record(
+            uid=event.records[0], call="defect", why=("halt",), halt=event.halt, frame_id=event.frame_id,
+            image=self.upload(png(picture.image)), heat=self.upload(png(heat)), heat_cls=event.cls,
+            heat_to_frame=(4.0, 0.0, 1.5, 0.0, 4.0, 1.5), findings=(finding,), scores={event.cls: 0.97},
+        )  # fmt: skip
+
+    def record(self, **fields: Any) -> RecordEvent:
+        base: dict[str, Any] = {
+            "uid": uuid.uuid4().hex, "why": ("uncertain",), "camera": "cam", "frame_id": 1, "ts_ms": wall_ms(),
+            "call": "uncertain", "scores": {"porosity": 0.1}, "px_per_mm": 10.0, "width_px": 640, "height_px": 512,
+            "model": "weld-0.3.1", "policy": "3f9a1c77be02", "label_book": "weld@1",
+        }  # fmt: skip
+        message = RecordEvent.model_validate(base | fields, strict=False)
+        self.send(message)
+        return message
+
+    def _on_message(self, _client: mqtt.Client, _data: object, raw: mqtt.MQTTMessage) -> None:
+        if raw.topic == self.topics.of(AckEvent):
+            self.acked += AckEvent.decode(raw.payload).uids
+            return
+        resume = Resume.decode(raw.payload)
+        self.resumes.append(resume)
+        answer = self.on_resume(resume)
+        if answer is None:
+            return
+        accepted, why = answer
+        if accepted:
+            self.run, self.code, self.halt_id = 1, 0, 0
+        self.send(
+            ResumeAnswer(
+                halt=resume.halt, who=resume.who, nonce=resume.nonce, accepted=accepted, why=why, ts_ms=wall_ms()
+            )
+        )
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(2)
+        self._client.disconnect()
+        self._client.loop_stop()
