@@ -50,8 +50,14 @@ async function start() {
 
 // -- what the page shows -------------------------------------------------------------------------------------------
 
+const NOTE_MS = 6000;
+let noteTimer = null;
+
+/** A note leaves by itself, as it covers a strip of the frame; what went wrong stays. */
 function say(words, bad = false) {
   const box = $("message");
+  clearTimeout(noteTimer);
+  if (words && !bad) noteTimer = setTimeout(() => say(""), NOTE_MS);
   box.textContent = words;
   box.classList.toggle("bad", bad);
   box.hidden = !words;
@@ -92,9 +98,9 @@ function setTool(tool) {
   view?.request();
 }
 
-function toggleShow(what, button) {
+function toggleShow(what) {
   view.show[what] = !view.show[what];
-  button.setAttribute("aria-pressed", String(view.show[what]));
+  $(what).setAttribute("aria-pressed", String(view.show[what]));
   view.request();
 }
 
@@ -107,7 +113,7 @@ async function toggleHeat() {
       return say("The model's suggestion does not load.", true);
     }
   }
-  return toggleShow("heat", $("heat"));
+  return toggleShow("heat");
 }
 
 /** Grey heat -> one hue with the heat as its opacity, so that the frame stays visible under it. */
@@ -333,7 +339,7 @@ const COMMANDS = {
   b: () => setTool("brush"), e: () => setTool("erase"), p: () => setTool("poly"), l: () => setTool("line"), h: () => setTool("hand"),
   g: () => decide("good"), u: () => decide("unsure"), z: undo, s: () => location.assign(data.skip),
   "[": () => brush(-1), "]": () => brush(1), "+": () => view.zoomCentre(1.5), "=": () => view.zoomCentre(1.5), "-": () => view.zoomCentre(1 / 1.5), 0: () => view.fit(),
-  m: toggleHeat, v: () => toggleShow("marks", $("marks")), c: () => toggleShow("contrast", $("contrast")),
+  m: toggleHeat, v: () => toggleShow("bare"), c: () => toggleShow("contrast"),
   enter: () => finishDrawing(), escape: cancelDrawing,
 };
 

@@ -154,5 +154,5 @@ export function verdictText(rule, mm) {
   const says = mm >= rule.limit_mm ? `${size}, from ${rule.limit_mm} mm on: defect.` : `${size}, under ${rule.limit_mm} mm: no defect.`;
   const band = rule.ambiguous_mm;
   const near = band && mm >= band[0] && mm <= band[1];
-  return near ? `${says} People differed from ${band[0]} to ${band[1]} mm: measure twice.` : says;
+  return near ? `${says} People differ at this size: measure twice.` : says;
 }

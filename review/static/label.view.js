@@ -12,7 +12,7 @@ export class View {
     this.overlayContext = this.overlay.getContext("2d");
     this.colors = [[0, 0, 0], ...state.rules.map((r) => [1, 3, 5].map((i) => parseInt(r.color.slice(i, i + 2), 16)))];
     this.heat = null; // {image, affine}
-    this.show = { marks: true, heat: false, contrast: false };
+    this.show = { bare: false, heat: false, contrast: false };
     this.drawing = null;
     this.cursor = null;
     this.fitted = true;
@@ -124,9 +124,9 @@ export class View {
     c.filter = "none";
     if (this.show.heat && this.heat) this.drawHeat(c, k, inFrame);
     c.imageSmoothingEnabled = k < 1;
-    if (this.show.marks) c.drawImage(this.overlay, 0, 0);
+    if (!this.show.bare) c.drawImage(this.overlay, 0, 0);
     c.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    if (this.show.marks) for (const s of this.state.shapes) if (s.kind === "line") this.drawLine(s.points, this.state.rule(s.value).color, !s.painted);
+    if (!this.show.bare) for (const s of this.state.shapes) if (s.kind === "line") this.drawLine(s.points, this.state.rule(s.value).color, !s.painted);
     if (this.drawing) this.drawInProgress();
     else if (this.cursor) this.drawCursor();
     this.drawScaleBar();

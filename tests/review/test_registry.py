@@ -1,0 +1,265 @@
+"""Bundles: what may enter the hub, what an edge may fetch, what a roll out sends. Real app, real SQLite."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from inspection.bundle import (
+    ClassLimits,
+    Golden,
+    GoldenCase,
+    InputSpec,
+    Lineage,
+    Manifest,
+    sha256,
+)
+from inspection.errors import BundleError
+from inspection.messages import Message, ModelDesired, ModelReported, Topics
+from review.app import create_app
+from review.people import add_person
+from review.registry import Registry
+from review.rollout import heard
+from review.settings import Settings
+from review.store import Rollout, Station
+
+FILES = {"model.onnx": b"graph", "golden/0.png": b"picture", "card.md": b"# Card\n\nMisses <b>hairlines</b>.\n"}
+
+
+def bundle_files(version: str = "1.0.0", *, task: str = "scratch", **more: bytes) -> dict[str, bytes]:
+    files = {**FILES, **more}
+    manifest = Manifest(
+        name=task,
+        version=version,
+        task=task,
+        created_utc="2026-11-20T06:00:00Z",
+        classes=("scratch",),
+        input=InputSpec(width_px=320, height_px=256, px_per_mm=10),
+        limits=(ClassLimits(cls="scratch", lo=0.1, hi=0.8, limit_mm=1.5),),
+        label_book="scratch@1",
+        golden=Golden(cases=(GoldenCase(image="golden/0.png", scores=(0.5,), heat_mean=(10.0,)),)),
+        lineage=Lineage(snapshot="s", snapshot_sha256="0" * 64),
+        files={name: sha256(data) for name, data in files.items()},
+    )
+    return {**files, "manifest.json": manifest.to_json()}
+
+
+def in_folder(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def zipped(files: dict[str, bytes], root: str = "") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(root + name, data)
+    return out.getvalue()
+
+
+def test_a_whole_bundle_enters_and_says_what_it_is(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "bundles")
+    files = bundle_files()
+    added = registry.add_folder(in_folder(tmp_path / "b", files))
+    assert (added.id, added.sha256, added.signed) == ("scratch-1.0.0", sha256(files["manifest.json"]), False)
+    assert "hairlines" in added.card
+    assert registry.ids() == ["scratch-1.0.0"]
+    assert registry.add_zip(zipped(files, "scratch-1.0.0/")) == added  # the same again changes nothing
+    assert not list((tmp_path / "bundles").glob(".new-*"))
+
+
+def test_newest_versions_come_first_by_number_not_by_letter(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    for version in ("1.9.0", "1.10.0", "1.2.0"):
+        registry.add_zip(zipped(bundle_files(version)))
+    assert registry.ids() == ["scratch-1.10.0", "scratch-1.9.0", "scratch-1.2.0"]
+
+
+def _with(name: str, data: bytes | None) -> Callable[[], bytes]:
+    def make() -> bytes:
+        files = bundle_files()
+        files.pop(name, None)
+        return zipped(files if data is None else {**files, name: data})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (lambda: b"no zip at all", "no readable zip"),
+        (lambda: zipped(bundle_files())[:-60], "no readable zip"),
+        (_with("manifest.json", None), "0 files manifest.json"),
+        (_with("manifest.json", b"{}"), "Field required"),
+        (_with("model.onnx", None), "lacks"),
+        (_with("model.onnx", b"other graph"), "sha256"),
+        (_with("stray.bin", b"x"), "does not pin"),
+        (_with("../evil.txt", b"x"), "path"),
+        (_with("/etc/evil", b"x"), "path"),
+        (_with("a/b/c.txt", b"x"), "path"),
+        (lambda: zipped({f"f{n}": b"" for n in range(65)}), "65 files"),
+        (_with("golden/1.png", b"\0" * (33 * 2**20)), "more than"),
+    ],
+)
+def test_what_is_no_whole_bundle_stays_out(tmp_path: Path, data: Callable[[], bytes], words: str) -> None:
+    registry = Registry(tmp_path / "bundles")
+    with pytest.raises(BundleError, match=words):
+        registry.add_zip(data(), "up.zip")
+    assert registry.ids() == []
+    assert not (tmp_path / "evil.txt").exists()
+
+
+def test_the_name_of_the_folder_in_a_zip_leads_nowhere(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "bundles")
+    assert registry.add_zip(zipped(bundle_files(), "../../")).id == "scratch-1.0.0"
+    assert [p.name for p in tmp_path.iterdir()] == ["bundles"]
+
+
+def test_an_id_names_one_content_for_good(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    registry.add_zip(zipped(bundle_files()))
+    with pytest.raises(BundleError, match="raise the version"):
+        registry.add_zip(zipped(bundle_files(**{"model.onnx": b"another"})))
+
+
+@pytest.mark.parametrize("bundle", ["..", "scratch-1.0.1", "../bundles/scratch-1.0.0", "", "SCRATCH-1.0.0"])
+def test_an_unknown_bundle_is_none(tmp_path: Path, bundle: str) -> None:
+    registry = Registry(tmp_path / "bundles")
+    registry.add_zip(zipped(bundle_files()))
+    assert registry.file(bundle, "manifest.json") is None
+    assert registry.file("scratch-1.0.0", "../../secret") is None
+
+
+# -- over HTTP -------------------------------------------------------------------------------------------------------
+
+
+class World:
+    """The app with an engineer and an inspector, one station, and what was published instead of a broker."""
+
+    def __init__(self, folder: Path, token: str | None = None) -> None:
+        app = create_app(Settings(data_dir=folder, edge_token=SecretStr(token) if token else None))
+        self.hub = app.state.hub
+        self.sent: list[tuple[Topics, Message]] = []
+        self.broker = True
+        self.hub.mqtt.publish = self._publish
+        add_person(self.hub.store, "Eve", "engineer")
+        add_person(self.hub.store, "Ian", "inspector")
+        with self.hub.store.writing() as session:
+            session.add(Station(site="p", line="l", station="s"))
+        self.client = TestClient(app, base_url="http://hub")
+        self.sign_in("Eve")
+
+    def _publish(self, topics: Topics, message: Message) -> bool:
+        if self.broker:
+            self.sent.append((topics, message))
+        return self.broker
+
+    def sign_in(self, name: str) -> None:
+        assert self.client.post("/who", data={"name": name, "next": "/models"}).status_code == 200
+
+    def upload(self, files: dict[str, bytes]) -> str:
+        answer = self.client.post("/models/upload", files={"bundle": ("up.zip", zipped(files))})
+        return answer.text if answer.status_code == 200 else f"{answer.status_code} {answer.text}"
+
+    def roll_out(self, bundle: str, *, rollback: bool = False) -> str:
+        fields = {"station": "p~l~s", "bundle": bundle, "rollback": str(rollback).lower()}
+        answer = self.client.post("/models/rollout", data=fields)
+        return f"{answer.status_code} {answer.text}"
+
+    def reports(self, bundle: str, state: str, wanted: str = "", why: str = "") -> None:
+        said = ModelReported(bundle=bundle, sha256="", state=state, wanted=wanted, why=why, ts_ms=0)  # type: ignore[arg-type]
+        with self.hub.store.writing() as session:
+            station = session.get(Station, 1)
+            station.bundle, station.bundle_state = said.bundle, said.state
+            station.bundle_wanted, station.bundle_why = said.wanted, said.why
+            heard(session, station, said, 5)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_upload_roll_out_refused_then_roll_back(world: World) -> None:
+    files = {v: bundle_files(v) for v in ("1.0.0", "1.1.0")}
+    for one in files.values():
+        assert "scratch-1" in world.upload(one)
+    assert world.roll_out("scratch-1.0.0").startswith("200")
+    topics, sent = world.sent[0]
+    assert topics.of(ModelDesired) == "haltline/v1/p/l/s/model/desired"
+    assert sent == ModelDesired(
+        bundle="scratch-1.0.0", sha256=sha256(files["1.0.0"]["manifest.json"]), url="/api/edge/bundles/scratch-1.0.0"
+    )
+    assert "Asked, no answer yet" in world.client.get("/models/stations/p~l~s").text
+    world.reports("scratch-1.0.0", "serving")
+    shown = world.client.get("/models/stations/p~l~s").text
+    assert "Serving" in shown
+    assert "asked by Eve" in shown
+    world.roll_out("scratch-1.1.0")
+    world.reports("scratch-1.0.0", "refused", "scratch-1.1.0", "golden/0.png differs by 0.2")
+    shown = world.client.get("/models/stations/p~l~s").text
+    assert "Refused" in shown
+    assert "golden/0.png differs by 0.2" in shown
+    assert "Serves scratch-1.0.0" in shown
+    world.reports("scratch-1.1.0", "serving")
+    assert "422" in world.roll_out("scratch-1.0.0")
+    assert "Roll back to scratch-1.0.0" in world.client.get("/models").text
+    assert world.roll_out("scratch-1.0.0", rollback=True).startswith("200")
+    assert world.sent[-1][1].rollback is True  # type: ignore[attr-defined]
+    with world.hub.store.reading() as session:
+        assert [r.state for r in session.query(Rollout).order_by(Rollout.id)] == ["serving", "serving", "asked"]
+
+
+def test_without_a_broker_nothing_is_recorded(world: World) -> None:
+    world.upload(bundle_files())
+    world.broker = False
+    answer = world.roll_out("scratch-1.0.0")
+    assert answer.startswith("422")
+    assert "not connected" in answer
+    with world.hub.store.reading() as session:
+        assert session.query(Rollout).count() == 0
+
+
+def test_a_model_for_another_task_is_refused(world: World) -> None:
+    world.upload(bundle_files())
+    world.upload(bundle_files(task="weld"))
+    world.reports("scratch-1.0.0", "serving")
+    assert "is for the task weld" in world.roll_out("weld-1.0.0")
+
+
+def test_who_is_no_engineer_looks_and_does_not_touch(world: World) -> None:
+    world.upload(bundle_files())
+    world.sign_in("Ian")
+    assert "Upload and check" not in world.client.get("/models").text
+    assert "is inspector" in world.roll_out("scratch-1.0.0")
+    assert world.upload(bundle_files("2.0.0")).startswith("422")
+    assert not world.sent
+
+
+def test_a_bad_upload_is_told_in_words_and_a_card_is_no_html(world: World) -> None:
+    answer = world.upload({**bundle_files(), "model.onnx": b"tampered"})
+    assert answer.startswith("422")
+    assert "does not have the sha256" in answer
+    world.upload(bundle_files())
+    assert "&lt;b&gt;hairlines" in world.client.get("/models").text
+
+
+def test_an_edge_fetches_pinned_files_with_its_token(tmp_path: Path) -> None:
+    world = World(tmp_path, token="s3cret-token")
+    files = bundle_files()
+    world.upload(files)
+    base, token = "/api/edge/bundles/scratch-1.0.0", {"Authorization": "Bearer s3cret-token"}
+    for name, data in files.items():
+        assert world.client.get(f"{base}/{name}", headers=token).content == data
+    for path in ("manifest.sig", "../../hub.db", "%2e%2e/%2e%2e/hub.db", "nothing", ""):
+        assert world.client.get(f"{base}/{path}", headers=token).status_code == 404
+    assert world.client.get(f"{base}/manifest.json").status_code == 401
+    assert world.client.get(f"{base}/manifest.json", headers={"Authorization": "Bearer x"}).status_code == 401
