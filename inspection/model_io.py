@@ -140,7 +140,7 @@ def findings_in(
     fine = cv2.resize(heat, None, fx=FINE, fy=FINE, interpolation=cv2.INTER_LINEAR)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((fine >= level).astype(np.uint8), connectivity=8)
     px = float(affine[0, 0]) / FINE  # frame px per fine px; fit() keeps the aspect, so one number serves both axes
-    left, top = affine[0, 2] - affine[0, 0] / 2, affine[1, 2] - affine[0, 0] / 2
+    left, top = float(affine[0, 2] - affine[0, 0] / 2), float(affine[1, 2] - affine[0, 0] / 2)
     found = []
     for k in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[k])

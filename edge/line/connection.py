@@ -89,7 +89,13 @@ class Connection:
     def publish(
         self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, expiry_s: int | None = None
     ) -> bool:
-        """Hand over to paho; False when it did not take it (not connected, or its queue is full). Never blocks."""
+        """Hand over to paho; False when it did not take it (not connected, or its queue is full). Never blocks.
+
+        Not before CONNACK: paho would put a packet in front of its own CONNECT, which the broker answers by hanging
+        up, and would keep QoS 1 messages in memory, where nobody counts them.
+        """
+        if not self.connected:
+            return False
         properties = None
         if self._v5 and expiry_s is not None:
             properties = _properties(PacketTypes.PUBLISH, MessageExpiryInterval=expiry_s)

@@ -1,0 +1,59 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each makes what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8080
+MQTT_PORT ?= 1883
+CAMERA ?=
+TASK ?= weld
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix loop real models bench faults figures screenshots clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+# Torch is a separate environment step, so that the demo never waits for it.
+$(VENV)/demo.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/demo.stamp  ## the whole loop on this machine: camera, edge, simulated line, hub (PORT= MQTT_PORT= CAMERA= TASK=)
+	@$(BIN)/haltline demo --port $(PORT) --mqtt-port $(MQTT_PORT) --task $(TASK) $(if $(CAMERA),--camera '$(CAMERA)')
+
+test: $(VENV)/dev.stamp  ## the whole suite: real broker, real browser, real kills
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp  ## ruff, mypy strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/dev.stamp  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+loop: $(VENV)/dev.stamp  ## once round: uncertain frame -> two labels -> retrained bundle -> running edge
+	$(BIN)/python -m pytest tests/e2e/test_loop.py -s
+
+models: $(VENV)/dev.stamp  ## make the released bundles again, from rendered frames only
+	$(BIN)/python -m training.release
+
+real: $(VENV)/dev.stamp  ## train and judge on public weld images (HALTLINE_DATA=folder)
+	$(BIN)/python -m training.real_input
+
+bench: $(VENV)/dev.stamp  ## what the README quotes about the edge, measured here
+	$(BIN)/haltline bench edge
+
+faults: $(VENV)/dev.stamp  ## the fault table at its full numbers (hours)
+	$(BIN)/python -m benchmarks.faults
+
+clean:  ## remove what is made here, never data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

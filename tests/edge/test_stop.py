@@ -1,0 +1,138 @@
+"""The stop, measured where it counts: at a controller on the other side of a real broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from station import TOPICS, end, plc_on, run_line, start_edge, state_file, trip_after, wait_for, write_station
+
+from edge.config import MqttConfig
+from edge.line.connection import Connection
+from inspection.messages import Resume
+
+pytestmark = pytest.mark.broker
+WATCHDOG_S = 1.05
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_defect_stops_the_line_and_only_a_reset_and_a_start_run_it_again(
+    mosquitto: int, tmp_path: Path, protocol: str
+) -> None:
+    # 60 good frames, then a 6 mm bar in view for 5 frames, then good ones for a long time
+    pictures = [0.0] * 60 + [6.0] * 5 + [0.0] * 120
+    config = write_station(tmp_path, mosquitto, pictures=pictures, protocol=protocol)
+    with plc_on(mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            wait_for(lambda: plc.view()["state"] == "TRIPPED", what="the halt")
+            view = plc.view()
+            assert view["code"] == 1
+            assert view["halt"] == 10_001
+            assert "halt 10001" in view["why"]
+            time.sleep(0.5)
+            assert not plc.press_start(), "a start without a permit must do nothing"
+            assert plc.press_reset("kim")
+            run_line(plc)
+            assert plc.view()["halt"] == 0
+            assert plc.view()["state"] == "RUNNING"
+        finally:
+            assert end(edge) == 0
+
+
+def test_a_killed_edge_trips_the_line_by_its_silence(mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, mosquitto)
+    with plc_on(mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            time.sleep(0.5)
+            injected = time.monotonic_ns()
+            os.kill(edge.pid, signal.SIGKILL)
+            after_s, why = trip_after(plc, injected)
+            assert after_s <= WATCHDOG_S
+            assert "no valid permit" in why
+            edge.wait()
+            edge = start_edge(config)
+            wait_for(lambda: plc.view()["state"] == "READY", what="the permit of the next life")
+            assert plc.view()["state"] != "RUNNING", "the line must not run before START"
+            assert state_file(config)["boot"] == 2
+        finally:
+            end(edge)
+
+
+def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, mosquitto)
+    with plc_on(mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            injected = time.monotonic_ns()
+            os.kill(edge.pid, signal.SIGSTOP)
+            after_s, _ = trip_after(plc, injected)
+            assert after_s <= WATCHDOG_S
+            time.sleep(2)
+            os.kill(edge.pid, signal.SIGCONT)
+            time.sleep(2)
+            assert plc.view()["state"] != "RUNNING"
+        finally:
+            end(edge)
+
+
+def test_an_open_halt_outlives_the_edge(mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 300)
+    with plc_on(mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            wait_for(lambda: plc.view()["halt"] == 10_001, what="the halt")
+            wait_for(lambda: state_file(config)["open_halt"], what="the halt on disk")
+            os.kill(edge.pid, signal.SIGKILL)
+            edge.wait()
+            edge = start_edge(config)
+            wait_for(lambda: plc._dog.newest and plc._dog.newest.boot == 2, what="the next life")
+            time.sleep(1)
+            assert plc.view()["halt"] == 10_001
+            assert plc.view()["state"] == "TRIPPED"
+            assert plc.press_reset()
+            run_line(plc)
+            wait_for(lambda: state_file(config)["open_halt"] is None, what="the end of the halt on disk")
+        finally:
+            end(edge)
+
+
+def test_a_resume_from_the_past_does_nothing(mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 600)
+    with plc_on(mosquitto) as plc:
+        edge = start_edge(config)
+        attacker = Connection(MqttConfig(port=mosquitto), "attacker")
+        attacker.start()
+        try:
+            run_line(plc)
+            wait_for(lambda: plc.view()["halt"] == 10_001, what="the halt")
+            wait_for(lambda: attacker.connected)
+            seq = plc.view()["seq"]
+            stale = Resume(halt=10_001, who="ghost", nonce="stale-one", boot=1, seq=max(0, seq - 200))
+            other = Resume(halt=10_002, who="ghost", nonce="wrong-halt", boot=1, seq=seq)
+            past = Resume(halt=10_001, who="ghost", nonce="other-boot", boot=0, seq=seq)
+            for resume in (stale, other, past):
+                attacker.publish(TOPICS.of(Resume), resume.encode(), qos=1)
+            retained = Resume(halt=10_001, who="ghost", nonce="retained-one", boot=1, seq=plc.view()["seq"])
+            attacker.publish(TOPICS.of(Resume), b"\xff{not json", qos=1)
+            time.sleep(1)
+            assert plc.view()["run"] == 0
+            assert plc.view()["halt"] == 10_001
+            # kept by the broker and handed to the next life of the edge: an order of unknown age
+            end(edge)
+            attacker.publish(TOPICS.of(Resume), retained.encode(), qos=1, retain=True)
+            edge = start_edge(config)
+            wait_for(lambda: plc._dog.newest and plc._dog.newest.boot == 2, what="the next life")
+            time.sleep(1)
+            assert plc.view()["halt"] == 10_001
+        finally:
+            attacker.stop()
+            end(edge)
