@@ -1,7 +1,7 @@
 """From logits to calls, on groups the network never saw: calibrated scores, the limits lo and hi, the heat level.
 
-The score is the probability that a defect at or above the label book's limit is in the picture. All numbers come from the
-validation groups; the test groups only judge them.
+The score is the probability that a defect at or above the label book's limit is in the picture. All numbers come from
+the validation groups; the test groups only judge them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from training.examples import Example
 Floats = NDArray[np.float64]
 MISS_BOUND = 0.02
 FALSE_CALL_BOUND = 0.01
-# What few validation groups cannot show, the band must hold: a frame at 0.3 is worth a look even if none of 100 was bad.
+# What few validation groups cannot show, the band must hold: 0.3 is worth a look even if none of 100 was bad.
 LO_AT_MOST, LO_AT_LEAST, HI_AT_LEAST, HI_AT_MOST = 0.2, 0.01, 0.6, 0.99
 HEAT_LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
 class Platt:
-    """score = sigmoid(scale * logit + bias), one per class (Platt 1999); identity where validation lacks either kind."""
+    """score = sigmoid(scale * logit + bias), one per class (Platt 1999); identity where one kind is missing."""
 
     scale: float = 1.0
     bias: float = 0.0
@@ -73,8 +73,8 @@ def fit_platt(logits: Floats, target: Floats, prior_weight: float = 1.0) -> Plat
 
 
 def choose_limits(scores: Floats, target: Floats) -> tuple[float, float]:
-    """(lo, hi) on calibrated scores (N,): lo misses at most MISS_BOUND of the defective validation pictures, hi calls at most
-    FALSE_CALL_BOUND of the good ones. Never lo > hi, and never a band narrower than [LO_AT_MOST, HI_AT_LEAST].
+    """(lo, hi) on calibrated scores (N,): lo misses at most MISS_BOUND of the defective validation pictures, hi calls
+    at most FALSE_CALL_BOUND of the good ones. Never lo > hi, and never a band narrower than [LO_AT_MOST, HI_AT_LEAST].
     """
     bad, good = np.sort(scores[target > 0.5]), np.sort(scores[target <= 0.5])[::-1]
     lo, hi = LO_AT_MOST, HI_AT_LEAST
@@ -88,7 +88,7 @@ def choose_limits(scores: Floats, target: Floats) -> tuple[float, float]:
 def choose_heat_level(
     heat: NDArray[np.uint8], region_mm: Floats, rule: ClassRule, spec: InputSpec, stride: int
 ) -> tuple[float, float]:
-    """(level, mean absolute length error in mm) for one class, from maps (N, h, w) of defective pictures with a known region.
+    """(level, mean absolute length error in mm) for one class, from maps (N, h, w) of pictures with a known region.
 
     The level at which measured lengths match true ones best; 0.5 and NaN where no picture tells.
     """

@@ -30,100 +30,112 @@ def card(
     classes: list[ClassCalibration],
     figures: Figures | None,
 ) -> str:
-    spec = manifest.input
-    rules = {r.cls: r for r in config.label_book.rules}
-    lines = [
-        f"# {manifest.id}",
-        "",
-        f"Finds {', '.join(rules[c].title.lower() for c in manifest.classes)} (task `{manifest.task}`). "
-        "Made by `haltline export`; limits and figures below were measured, not promised.",
-        "",
-        "## What it is",
-        "",
-        f"A segment-and-decide network, {spec.width_px}x{spec.height_px} px at {spec.px_per_mm:.1f} px/mm "
-        f"(frames up to a factor {spec.scale_tolerance:g} off are accepted). Per class it gives the probability that a defect "
-        "at or above the limit is in the picture, and a map of where.",
-        "",
-        "| class | a defect is | pass below | halt from | map level |",
-        "| --- | --- | --- | --- | --- |",
-        *[
-            f"| {c.limits.cls} | {rules[c.limits.cls].rule} | {c.limits.lo:.3f} | {c.limits.hi:.3f} | {c.limits.heat_level:.2f} |"
-            for c in classes
-        ],
-        "",
-        f"Label book {manifest.label_book}. Between the two limits a picture is *uncertain* and goes to a person.",
-        "",
-        *_data(data, config, manifest),
-        *_calibration(classes),
-        *(_test(figures) if figures else ["No test pictures were set aside: nothing is known of its rates.", ""]),
+    """The card as Markdown. `figures` None: no test pictures were set aside."""
+    untested = "No test pictures were set aside: nothing is known of its rates.\n"
+    parts = [
+        _what_it_is(manifest, config, classes),
+        _data(data, config, manifest),
+        _calibration(classes),
+        _test(figures) if figures else untested,
         LIMITS,
     ]
-    return "\n".join(lines)
+    return "\n".join(parts)
 
 
-def _data(data: SnapshotManifest, config: RunConfig, manifest: Manifest) -> list[str]:
-    rows = [
+def _what_it_is(manifest: Manifest, config: RunConfig, classes: list[ClassCalibration]) -> str:
+    spec, rules = manifest.input, {r.cls: r for r in config.label_book.rules}
+    named = ", ".join(rules[c].title.lower() for c in manifest.classes)
+    rows = "\n".join(
+        f"| {x.cls} | {rules[x.cls].rule} | {x.lo:.3f} | {x.hi:.3f} | {x.heat_level:.2f} |"
+        for x in (c.limits for c in classes)
+    )
+    return f"""\
+# {manifest.id}
+
+Finds {named} (task `{manifest.task}`). Made by `haltline export`; limits and figures below were measured, not promised.
+
+## What it is
+
+A segment-and-decide network, {spec.width_px}x{spec.height_px} px at {spec.px_per_mm:.1f} px/mm (frames up to a factor
+{spec.scale_tolerance:g} off are accepted). Per class it gives the probability that a defect at or above the limit is in
+the picture, and a map of where.
+
+| class | a defect is | pass below | halt from | map level |
+| --- | --- | --- | --- | --- |
+{rows}
+
+Label book {manifest.label_book}. Between the two limits a picture is *uncertain* and goes to a person.
+"""
+
+
+def _data(data: SnapshotManifest, config: RunConfig, manifest: Manifest) -> str:
+    rows = "\n".join(
         f"| {split} | {c['samples']} | {c['groups']} | {c['good']} | {', '.join(f'{k} {c[k]}' for k in data.classes)} |"
         for split, c in data.counts.items()
-    ]
+    )
     parent = f" Started from {manifest.lineage.parent}." if manifest.lineage.parent else ""
-    return [
-        "## Trained on",
-        "",
-        f"Snapshot `{data.id}`, split by part or scene: no group is on both sides. {config.epochs} epochs, "
-        f"seed {config.ask.seed}.{parent}",
-        "",
-        "| split | pictures | groups | good | defective |",
-        "| --- | --- | --- | --- | --- |",
-        *rows,
-        "",
-    ]
+    drawn = " Every picture was drawn by Haltline's renderer; it saw no real metal." if _all_rendered(data) else ""
+    return f"""\
+## Trained on
+
+Snapshot `{data.id}`, split by part or scene: no group is on both sides. {config.epochs} epochs, seed
+{config.ask.seed}.{parent}{drawn}
+
+| split | pictures | groups | good | defective |
+| --- | --- | --- | --- | --- |
+{rows}
+"""
 
 
-def _calibration(classes: list[ClassCalibration]) -> list[str]:
+def _all_rendered(data: SnapshotManifest) -> bool:
+    return bool(data.made_by) and all(maker.startswith("rendered:") for maker in data.made_by)
+
+
+def _calibration(classes: list[ClassCalibration]) -> str:
     lines = ["## Limits, chosen on the validation pictures", ""]
     for c in classes:
+        missed, called = at_most(c.missed, c.defective), at_most(c.false_calls, c.good)
         lines.append(
-            f"- {c.limits.cls}: {c.missed} of {c.defective} defective pictures below the pass limit "
-            f"(rate under {at_most(c.missed, c.defective):.1%} with 95 % confidence), "
-            f"{c.false_calls} of {c.good} others from the halt limit on (under {at_most(c.false_calls, c.good):.1%})."
+            f"- {c.limits.cls}: {c.missed} of {c.defective} defective pictures below the pass limit (rate under "
+            f"{missed:.1%} with 95 % confidence), {c.false_calls} of {c.good} others from the halt limit on (under "
+            f"{called:.1%})."
         )
-    return [*lines, ""]
+    return "\n".join([*lines, ""])
 
 
-def _test(f: Figures) -> list[str]:
-    rows = [
+def _test(f: Figures) -> str:
+    rows = "\n".join(
         f"| {c.cls} | {c.defective} | {c.image_ap} | {c.recall_at_1pc} | {_or_dash(c.pixel_ap)} | "
         f"{_or_dash(c.length_error_mm, ' mm')} | {_or_dash(c.length_bias_mm, ' mm', '+.2f')} |"
         for c in f.classes
-    ]
-    lines = [
-        "## Measured on the test pictures",
-        "",
-        f"{f.pictures} pictures of {f.groups} groups, each judged as one part by the guard that runs on the edge.",
-        "",
-        f"- {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (miss rate under "
-        f"{at_most(f.missed, f.defective):.1%} with 95 % confidence), {f.unsure} sent to a person.",
-        f"- {f.good} good: **{f.false_stops} false stops** (under {at_most(f.false_stops, f.good):.1%}), "
-        f"{f.good_unsure} sent to a person.",
-        f"- {f.ms_p50:.1f} ms a frame (median; p99 {f.ms_p99:.1f}) on the exporting machine's CPU, 2 threads.",
-        "",
-        "Intervals are 95 %, by bootstrap over groups. Recall is at 1 % false calls. Length error is the mean distance between the "
-        "longest region found and the longest drawn; the last column is its sign.",
-        "",
-        "| class | defective | image AP | recall | pixel AP | length error | bias |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *rows,
-        "",
-    ]
-    if f.stream:
-        s = f.stream
-        lines += [
-            f"Moving seam, {s['k']:.0f} of {s['n']:.0f} frames at {s['fps']:.0f} fps, {s['minutes']:.1f} minutes: "
-            f"{s['caught']:.0f} of {s['defects']:.0f} defects caught, {s['false_halts']:.0f} false halts.",
-            "",
-        ]
-    return lines
+    )
+    return f"""\
+## Measured on the test pictures
+
+{f.pictures} pictures of {f.groups} groups, each judged as one part by the guard that runs on the edge.
+
+- {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (miss rate under
+  {at_most(f.missed, f.defective):.1%} with 95 % confidence), {f.unsure} sent to a person.
+- {f.good} good: **{f.false_stops} false stops** (under {at_most(f.false_stops, f.good):.1%}), {f.good_unsure} sent to
+  a person.
+- {f.ms_p50:.1f} ms a frame (median; p99 {f.ms_p99:.1f}) on the exporting machine's CPU, 2 threads.
+
+Intervals are 95 %, by bootstrap over groups. Recall is at 1 % false calls. Length error is the mean distance between
+the longest region found and the longest outlined; the last column keeps its sign.
+
+| class | defective | image AP | recall | pixel AP | length error | bias |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+{_stream(f.stream)}"""
+
+
+def _stream(s: dict[str, float]) -> str:
+    if not s:
+        return ""
+    return f"""
+Moving seam, {s["k"]:.0f} of {s["n"]:.0f} frames at {s["fps"]:.0f} fps, {s["minutes"]:.1f} minutes: {s["caught"]:.0f} of
+{s["defects"]:.0f} defects caught, {s["false_halts"]:.0f} false halts.
+"""
 
 
 def _or_dash(value: float, unit: str = "", form: str = ".2f") -> str:

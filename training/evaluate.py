@@ -1,4 +1,4 @@
-"""What a bundle does on pictures it never saw, in the words of the line: caught, missed, stopped for nothing, unsure."""
+"""What a bundle does on pictures it never saw: what it catches, misses, stops for nothing and is unsure of."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> Class
 def evaluate_stream(
     served: Served, book: LabelBook, seed: int = 9000, strips: int = 4, k: int = 2, n: int = 3
 ) -> dict[str, float]:
-    """The model over seams it never saw, one lap each, behind the edge's k of n; empty for a task that cannot be rendered."""
+    """The model over seams it never saw, a lap each, behind k of n; empty for a task that cannot be rendered."""
     if served.manifest.task not in TASKS:
         return {}
     results = [judge_stream(served, seam_frames(served.manifest.task, book, seed + i), k, n) for i in range(strips)]

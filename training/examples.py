@@ -1,7 +1,7 @@
 """Samples of a snapshot as the network sees them: fitted to the input once, then varied anew in every epoch.
 
-Geometry is `inspection.model_io`'s, the same lines the edge runs. Every variation follows from (seed, epoch, place), so a
-run that was killed goes on as if nothing had happened.
+Geometry is `inspection.model_io`'s, the same lines the edge runs. Every variation follows from (seed, epoch, place),
+so a run that was killed goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Floats = NDArray[np.float32]
 class Example:
     """`image` (H, W, 3) and `mask` (H, W) at the input's size; `mask` None: nobody said where.
 
-    `target` (C,) is 1 where the class is labelled, or the soft label. `length_mm` (C,) is the longest defect of each class,
-    also of one under the limit; NaN where it is not known. `region_mm` (C,) is the longest connected region of the mask,
-    what a finding can be held against: a row of pores is long, and each of its regions is short.
+    `target` (C,) is 1 where the class is labelled, or the soft label. `length_mm` (C,) is the longest defect of each
+    class, also of one under the limit; NaN where it is not known. `region_mm` (C,) is the longest connected region of
+    the mask, what a finding can be held against: a row of pores is long, and each of its regions is short.
     """
 
     image: Image
@@ -118,7 +118,7 @@ def _warp(rng: np.random.Generator, width_px: int, height_px: int) -> NDArray[np
 
 
 def _relabel(example: Example, before: Mask, after: Mask, book: LabelBook) -> tuple[Floats, Floats]:
-    """Targets and lengths after a warp: each length changes as its longest region did, then the rule is applied again."""
+    """Targets and lengths after a warp: lengths change as their longest region did, then the rule applies."""
     target, length_mm = example.target.copy(), example.length_mm.copy()
     if not before.any():
         return target, length_mm
@@ -186,8 +186,8 @@ def collate(examples: Sequence[Example], heat_stride: int) -> Batch:
 def _map_and_weight(example: Example, s: int) -> tuple[Floats, Floats]:
     """Per class 0/1 at the heat map's stride, on wherever a class touches the cell; and what each cell weighs.
 
-    Weights are SegDecNet's: 1 outside, up to 1 + 3 in the middle of a defect, falling as (distance / largest)^2 towards its
-    edge, where outlines are uncertain.
+    Weights are SegDecNet's: 1 outside, up to 1 + 3 in the middle of a defect, falling as (distance / largest)^2
+    towards its edge, where outlines are uncertain.
     """
     h, w = example.image.shape[0] // s, example.image.shape[1] // s
     classes = len(example.target)

@@ -1,7 +1,7 @@
 """A finished run -> a bundle an edge will serve: graph, limits, golden frames, figures, card, signature.
 
-Nothing appears under the bundle's name before all of it is there and has been checked: onnxruntime must agree with torch on
-every golden frame and on noise, and must come to the same calls.
+Nothing appears under the bundle's name before all of it is there and has been checked: onnxruntime must agree with
+torch on every golden frame and on noise, and must come to the same calls.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _figures(bundle: Path, data: Snapshot) -> Figures | None:
 
 def _summary(figures: Figures) -> dict[str, float]:
     """The figures a rollout compares: finite numbers only."""
-    found = {"caught": figures.caught, "missed": figures.missed, "false_stops": figures.false_stops}
+    found: dict[str, float] = {"caught": figures.caught, "missed": figures.missed, "false_stops": figures.false_stops}
     found |= {"uncertain_share": round(figures.uncertain_share, 4), "ms_p50": round(figures.ms_p50, 2)}
     for c in figures.classes:
         for key, value in (("ap", c.image_ap.value), ("recall_at_1pc", c.recall_at_1pc.value)):

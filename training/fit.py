@@ -1,7 +1,8 @@
 """The training loop. One readable pass: examples, loss, step, average, checkpoint.
 
-Everything random follows from (seed, epoch, place) and the schedule from the step number, so the checkpoint needs no state
-of any generator, and a run killed at any moment ends with the same weights as one left alone (same machine and threads).
+Everything random follows from (seed, epoch, place) and the schedule from the step number, so the checkpoint needs no
+state of any generator, and a run killed at any moment ends with the same weights as one left alone (same machine and
+threads).
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def epochs_in(minutes: float, config: RunConfig, examples: list[Example]) -> int:
-    """How many epochs fit into `minutes`, by timing four steps of a throwaway copy. Fixed then, so that a run repeats."""
+    """How many epochs fit into `minutes`, by timing four steps of a throwaway copy. Fixed from then on."""
     trial = new_trainer(config)
     took = []
     for batch in batches(examples * 4, config, epoch=0):
@@ -253,7 +254,7 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
 
 @torch.no_grad()
 def predict(network: Network, images: list[np.ndarray], batch: int = 16) -> tuple[Tensor, Tensor]:
-    """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the exported graph computes them."""
+    """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
     scores, maps = [], []
     for start in range(0, len(images), batch):
         s, m = network(torch.from_numpy(np.stack(images[start : start + batch])))

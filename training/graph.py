@@ -1,4 +1,6 @@
-"""Network + calibration -> the ONNX graph a bundle holds: uint8 NHWC BGR in, calibrated scores and a uint8 heat map out."""
+"""Network + calibration -> the ONNX graph a bundle holds: uint8 NHWC BGR in, calibrated scores and a uint8 heat map
+out.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,8 @@ class Graph(nn.Module):
 def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
     """Fixed shape, standard operators, weights inside. Checked by onnx's own checker.
 
-    Not optimised on the way: onnxruntime folds BatchNorm when it loads, and the weights keep their names, so that training
-    can start from a released bundle.
+    Not optimised on the way: onnxruntime folds BatchNorm when it loads, and the weights keep their names, so that
+    training can start from a released bundle.
     """
     graph = graph.eval()
     example = torch.zeros((1, spec.height_px, spec.width_px, 3), dtype=torch.uint8)

@@ -29,8 +29,8 @@ FRAME_NS = 33_000_000
 class JudgedPicture:
     """One picture, its label and what model and guard made of it.
 
-    `target` and `scores` (C,). `cells` (C, h, w) says where each class lies at the heat map's stride; None where no outline
-    is known. `region_mm` (C,): longest region of the mask; `found_mm` (C,): longest finding, 0 without one.
+    `target` and `scores` (C,). `cells` (C, h, w) says where each class lies at the heat map's stride; None where no
+    outline is known. `region_mm` (C,): longest region of the mask; `found_mm` (C,): longest finding, 0 without one.
     """
 
     sample: Sample
@@ -115,8 +115,9 @@ class StreamResult:
 def judge_stream(served: Served, frames: Iterable[StreamFrame], k: int, n: int, gap_frames: int = 15) -> StreamResult:
     """Run a stream behind the guard: k of n frames halt, a person resumes at once, the strip moves on.
 
-    Halts less than `gap_frames` apart are one event, since one thing in view halts again after each resume. An event is a
-    false halt when no defect was in view in any of its halts. A defect is caught when a halt fell while it was in view.
+    Halts less than `gap_frames` apart are one event, since one thing in view halts again after each resume. An event
+    is a false halt when no defect was in view in any of its halts. A defect is caught when a halt fell while it was
+    in view.
     """
     guard = LineGuard(Policy(policy_of(served.manifest, k, n)), ["stream"], boot=1, now_ns=0)
     seen: set[str] = set()

@@ -21,7 +21,9 @@ def segmentation(logits: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
 
 
 def _dice(p: Tensor, maps: Tensor) -> Tensor:
-    """1 - 2|A n B| / (|A| + |B|) averaged over the (picture, class) pairs that hold a defect (Milletari et al. 2016)."""
+    """1 - 2|A n B| / (|A| + |B|) averaged over the (picture, class) pairs that hold a defect (Milletari et al.
+    2016).
+    """
     inside, both = (p * maps).sum((2, 3)), p.sum((2, 3)) + maps.sum((2, 3))
     dice = 1 - (2 * inside + 1) / (both + 1)
     holds = (maps.amax((2, 3)) > 0).float()

@@ -13,7 +13,7 @@ Bools = NDArray[np.bool_]
 
 
 def average_precision(scores: Floats, labels: Bools) -> float:
-    """Area under the precision-recall steps, sum of (R_n - R_n-1) P_n; tied scores enter together. NaN without positives."""
+    """Sum of (R_n - R_n-1) P_n over the steps of the curve; tied scores enter together. NaN without positives."""
     if not labels.any():
         return math.nan
     place = np.argsort(-scores, kind="stable")
@@ -24,17 +24,17 @@ def average_precision(scores: Floats, labels: Bools) -> float:
 
 
 def auroc(scores: Floats, labels: Bools) -> float:
-    """Probability that a positive outranks a negative, ties half (Mann and Whitney 1947). NaN when either is missing."""
+    """Probability that a positive outranks a negative, ties half (Mann, Whitney 1947). NaN when one is missing."""
     bad, good = int(labels.sum()), int((~labels).sum())
     if not bad or not good:
         return math.nan
-    values, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return float((ranks[labels].sum() - bad * (bad + 1) / 2) / (bad * good))
 
 
 def recall_at_false_calls(scores: Floats, labels: Bools, rate: float = 0.01) -> float:
-    """Share of positives above the lowest limit that at most `rate` of the negatives exceed. NaN when either is missing."""
+    """Share of positives above the lowest limit that at most `rate` of the negatives exceed. NaN as above."""
     bad, good = scores[labels], np.sort(scores[~labels])[::-1]
     if not len(bad) or not len(good):
         return math.nan
@@ -56,7 +56,7 @@ def pixel_average_precision(heat: Sequence[NDArray[np.uint8]], masks: Sequence[B
 def group_interval(
     figure: Callable[[NDArray[np.int64]], float], groups: Sequence[str], rounds: int = 500, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap of `figure(rows)` where whole groups are drawn: pictures of one part are not independent."""
+    """95 % bootstrap interval of `figure(rows)`, drawing whole groups: pictures of one part are not independent."""
     names, of_row = np.unique(np.asarray(groups), return_inverse=True)
     rows = [np.flatnonzero(of_row == k) for k in range(len(names))]
     rng = np.random.default_rng(seed)
@@ -69,7 +69,7 @@ def group_interval(
 
 
 def at_most(k: int, n: int, confidence: float = 0.95) -> float:
-    """Upper bound of a rate after k events in n trials (Clopper and Pearson 1934), by bisection of the binomial tail."""
+    """Upper bound of a rate after k events in n trials (Clopper, Pearson 1934), by bisecting the binomial tail."""
     if n == 0 or k >= n:
         return 1.0
     low, high = k / n, 1.0

@@ -8,8 +8,8 @@
                         |
        features + map -> /16 -> max, mean -> one logit per class
 
-The design is SegDecNet's (Bozic, Tabernik, Skocaj 2021) at a twentieth of its cost. The decision reads the map, so that a
-scratch shorter than the label book's limit may glow on the map and still be no defect.
+The design is SegDecNet's (Bozic, Tabernik, Skocaj 2021) at a twentieth of its cost. The decision reads the map, so
+that a scratch shorter than the label book's limit may glow on the map and still be no defect.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Network(nn.Module):
         """Score logits (N, C) from the features and the map. The map is only read: the score must not bend it."""
         seen = torch.sigmoid(cells.detach())
         deep = self.decide(torch.cat([features, seen], 1))
-        per_class = seen.unflatten(1, (-1, HEAT_STRIDE**2)).amax(2)
+        per_class = seen.reshape(len(seen), -1, HEAT_STRIDE**2, *seen.shape[2:]).amax(2)
         pooled = [deep.amax((2, 3)), deep.mean((2, 3)), per_class.amax((2, 3)), per_class.mean((2, 3))]
         out: Tensor = self.score(torch.cat(pooled, 1))
         return out

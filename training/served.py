@@ -1,4 +1,6 @@
-"""A bundle as the edge serves it: verified, then run through onnxruntime with the same geometry. What evaluation judges."""
+"""A bundle as the edge serves it: verified, then run through onnxruntime with the same geometry. What evaluation
+judges.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Start from what an earlier model learned: a run's folder, or a released bundle, whose graph keeps its weights by name."""
+"""Start from what an earlier model learned: a run's folder, or a released bundle, whose graph keeps its weights by
+name.
+"""
 
 from __future__ import annotations
 
@@ -50,3 +52,12 @@ def _from_bundle(bundle: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     weights = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
     prefix = "network."
     return {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}, manifest.classes
+
+
+def input_size(source: Path) -> tuple[int, int]:
+    """Width and height of the earlier model's input: what learned at one scale is worth little at another."""
+    if (source / MANIFEST_FILE).exists():
+        spec = parse_manifest((source / MANIFEST_FILE).read_bytes(), source / MANIFEST_FILE).input
+    else:
+        spec = ckpt.read_config(source).input
+    return spec.width_px, spec.height_px

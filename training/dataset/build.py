@@ -1,4 +1,4 @@
-"""Items of one or more sources -> one snapshot: checked, without duplicates, split by group, written at once or not at all."""
+"""Items of one or more sources -> one snapshot: checked, split by group, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Entries:
         self.samples.append(sample)
 
     def _labels(self, item: Item) -> tuple[str, ...]:
-        """The item's labels in class order. Labels made under another version of the book follow from the mask again."""
+        """The item's labels in class order. Labels made under another version of the book follow from the mask."""
         stale = item.label_book not in (None, self.target.book.id)
         if item.labels is None or (stale and item.mask is not None and item.px_per_mm):
             if item.mask is None:
@@ -190,12 +190,19 @@ def _write_manifest(
         label_book=target.book,
         counts=count(samples, target.classes),
         sources=sources,
+        made_by=tuple(sorted({_kind(s.source) for s in samples})),
         duplicates_dropped=duplicates,
         seed=seed,
         samples_sha256=digest,
     )
     (folder / SNAPSHOT_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
+
+
+def _kind(source: str) -> str:
+    """`rendered:seed=7` -> `rendered:`; a source that says nothing is unknown."""
+    head, colon, _ = source.partition(":")
+    return (head.partition("#")[0] + colon) or "unknown"
 
 
 def _said(labels: tuple[str, ...]) -> str:

@@ -6,7 +6,8 @@ DatasetError that names the file, what was found and what to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -50,22 +51,40 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a snapshot is for: importers map their classes to `classes` and masks to 1..C in that order."""
+    """What a snapshot is for: importers map their classes to `classes` and masks to 1..C in that order.
+
+    With `merge` there is one class and every defect, whatever its name, counts as it.
+    """
 
     task: str
     book: LabelBook
     px_per_mm: float | None = None
-    classes: tuple[str, ...] = field(init=False)
+    merge: bool = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", self.book.classes)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.book.classes
 
-    def class_id(self, name: str, where: object) -> int:
+    def class_of(self, name: str, where: object) -> str:
+        """The snapshot's class for a source's class; DatasetError when it has none."""
+        if self.merge:
+            return self.classes[0]
         if name not in self.classes:
             raise DatasetError(
                 where, f"the class {name!r} is not one of {list(self.classes)}", "name it with --classes, or mend it"
             )
-        return self.classes.index(name) + 1
+        return name
+
+    def class_id(self, name: str, where: object) -> int:
+        return self.classes.index(self.class_of(name, where)) + 1
+
+
+def class_name(raw: str, where: object) -> str:
+    """A source's name as a class name here: `Lack of fusion` -> `lack_of_fusion`."""
+    name = re.sub(r"[^a-z0-9]+", "_", raw.strip().lower()).strip("_")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
+        raise DatasetError(where, f"{raw!r} gives no class name", "begin with a letter, at most 32 letters and digits")
+    return name
 
 
 def read_bytes(path: Path, named_by: object = None) -> bytes:

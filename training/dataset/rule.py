@@ -24,7 +24,7 @@ def longest_px(mask: Mask, classes: int) -> tuple[float, ...]:
 
 def _longest_of(region: np.ndarray) -> float:
     contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return max(max(cv2.minAreaRect(c)[1]) + 1.0 for c in contours)
+    return max(float(max(cv2.minAreaRect(c)[1])) + 1.0 for c in contours)
 
 
 def labels_under(book: LabelBook, mask: Mask, px_per_mm: float | None) -> tuple[str, ...]:

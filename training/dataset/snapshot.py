@@ -4,8 +4,8 @@
     samples.jsonl    one `inspection.samples.Sample` a line, each with its split
     images/ masks/   files named by the sha256 of their content
 
-The id is a hash of the content, so "trained on weld-3f2a..." means exactly these pictures, labels and splits. A mask whose
-name ends in `.boxes.png` was filled from boxes: it says where to look, not where the defect ends.
+The id is a hash of the content, so "trained on weld-3f2a..." means exactly these pictures, labels and splits. A mask
+whose name ends in `.boxes.png` was filled from boxes: it says where to look, not where the defect ends.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
 class SnapshotManifest(BaseModel):
-    """`snapshot.json`. `counts` is split -> {samples, groups, good, and one entry per class}."""
+    """`snapshot.json`. `counts` is split -> {samples, groups, good, and one entry per class}.
+
+    `made_by` are the kinds of source its pictures came from, e.g. `rendered:` or `coco`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +45,7 @@ class SnapshotManifest(BaseModel):
     label_book: LabelBook
     counts: dict[str, dict[str, int]]
     sources: tuple[str, ...]
+    made_by: tuple[str, ...] = ()
     duplicates_dropped: int = 0
     seed: int
     samples_sha256: Sha256
@@ -82,7 +86,7 @@ def count(samples: Iterable[Sample], classes: tuple[str, ...]) -> dict[str, dict
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """The snapshot in `folder`. Checks that the list of samples is the one the manifest names; `verify` checks files."""
+    """The snapshot in `folder`, its list of samples checked against the manifest; `verify` checks the files."""
     manifest_file = folder / SNAPSHOT_FILE
     if not manifest_file.is_file():
         raise DatasetError(

@@ -1,0 +1,182 @@
+"""Reads boxes: COCO json and YOLO text. Boxes become annotations and a filled-box mask that is marked as such.
+
+A polygon of COCO becomes a real outline. Where a picture has a box without one, its whole mask is marked as boxes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspection.errors import DatasetError
+from inspection.samples import Annotation
+from training.dataset.item import Item, Mask, Target, class_name, decode, fill_boxes, pictures, read_bytes
+from training.dataset.snapshot import first_error
+
+# ── COCO ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CocoImage(_Loose):
+    id: int
+    file_name: str
+
+
+class CocoBox(_Loose):
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+
+
+class CocoCategory(_Loose):
+    id: int
+    name: str
+
+
+class Coco(_Loose):
+    images: list[CocoImage] = Field(min_length=1)
+    annotations: list[CocoBox]
+    categories: list[CocoCategory] = Field(min_length=1)
+
+
+def read_coco(path: Path) -> Coco:
+    try:
+        return Coco.model_validate_json(read_bytes(path))
+    except ValidationError as e:
+        raise DatasetError(path, first_error(e), "export COCO with images, annotations and categories") from e
+
+
+def coco_classes(path: Path) -> tuple[str, ...]:
+    return tuple(class_name(c.name, path) for c in sorted(read_coco(path).categories, key=lambda c: c.id))
+
+
+def import_coco(path: Path, target: Target) -> Iterator[Item]:
+    """Pictures lie where `file_name` says, from the json's folder or from `images/` beside it."""
+    coco = read_coco(path)
+    names = {c.id: class_name(c.name, path) for c in coco.categories}
+    of_image: dict[int, list[CocoBox]] = {i.id: [] for i in coco.images}
+    for box in coco.annotations:
+        if box.image_id not in of_image:
+            raise DatasetError(
+                path, f"an annotation names image {box.image_id}, which is not listed", "export it again"
+            )
+        if box.category_id not in names:
+            raise DatasetError(path, f"an annotation names category {box.category_id}, which is not listed", "mend it")
+        of_image[box.image_id].append(box)
+    for image in coco.images:
+        file = path.parent / image.file_name
+        if not file.exists() and (path.parent / "images" / image.file_name).exists():
+            file = path.parent / "images" / image.file_name
+        data = read_bytes(file, path)
+        height, width = decode(data, file).shape[:2]
+        yield _coco_item(file, data, (height, width), of_image[image.id], names, target)
+
+
+def _coco_item(
+    file: Path, data: bytes, size: tuple[int, int], boxes: list[CocoBox], names: dict[int, str], target: Target
+) -> Item:
+    annotations, mask, only_boxes = [], np.zeros(size, np.uint8), False
+    for box in boxes:
+        cls = target.class_of(names[box.category_id], file)
+        if isinstance(box.segmentation, dict):
+            raise DatasetError(file, "has a run-length encoded outline in its COCO file", "export polygons or masks")
+        if box.segmentation:
+            _fill_polygons(mask, box.segmentation, target.class_id(cls, file))
+        elif box.bbox:
+            only_boxes = True
+            mask = np.maximum(mask, fill_boxes((Annotation(cls=cls, box_px=box.bbox),), size, target, file))
+        else:
+            raise DatasetError(file, f"has a {cls} without box or outline in its COCO file", "draw it, or remove it")
+        annotations.append(Annotation(cls=cls, box_px=box.bbox))
+    labels = tuple(dict.fromkeys(a.cls for a in annotations))
+    return Item(
+        where=str(file),
+        data=data,
+        suffix=file.suffix,
+        group=file.stem,
+        mask=mask,
+        mask_is_boxes=only_boxes,
+        labels=labels,
+        annotations=tuple(annotations),
+        source="coco",
+    )
+
+
+def _fill_polygons(mask: Mask, polygons: list[list[float]], class_id: int) -> None:
+    outlines = [np.round(np.array(p).reshape(-1, 2)).astype(np.int32) for p in polygons if len(p) >= 6]
+    cv2.fillPoly(mask, outlines, class_id)
+
+
+# ── YOLO ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def yolo_classes(folder: Path) -> tuple[str, ...]:
+    path = folder / "classes.txt"
+    names = [line.strip() for line in read_bytes(path).decode().splitlines() if line.strip()]
+    if not names:
+        raise DatasetError(path, "names no class", "write one class a line, in the order of their numbers")
+    return tuple(class_name(name, path) for name in names)
+
+
+def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
+    """images/, labels/ with `class x y w h` (middle and size, as shares of the picture), classes.txt."""
+    names = yolo_classes(folder)
+    for image in pictures(folder / "images"):
+        yield yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
+
+
+def yolo_item(image: Path, labels: Path, names: tuple[str, ...], target: Target, group: str | None = None) -> Item:
+    if not labels.exists():
+        raise DatasetError(labels, f"is missing for {image.name}", "a picture without a defect has an empty file")
+    data = read_bytes(image)
+    height, width = decode(data, image).shape[:2]
+    annotations = tuple(
+        _yolo_box(line.split(), (width, height), names, target, f"{labels}:{number}")
+        for number, line in enumerate(read_bytes(labels).decode().splitlines(), 1)
+        if line.strip()
+    )
+    return Item(
+        where=str(image),
+        data=data,
+        suffix=image.suffix,
+        group=group or image.stem,
+        mask=fill_boxes(annotations, (height, width), target, labels),
+        mask_is_boxes=bool(annotations),
+        labels=tuple(dict.fromkeys(a.cls for a in annotations)),
+        annotations=annotations,
+        source="yolo",
+    )
+
+
+def _yolo_box(
+    fields: list[str], size: tuple[int, int], names: tuple[str, ...], target: Target, where: str
+) -> Annotation:
+    try:
+        number, x, y, w, h = int(fields[0]), *(float(v) for v in fields[1:5])
+    except (ValueError, IndexError) as e:
+        raise DatasetError(where, f"is {' '.join(fields)!r}", "write: class x y width height") from e
+    if not 0 <= number < len(names):
+        raise DatasetError(where, f"names class {number}, classes.txt has {len(names)}", "add it to classes.txt")
+    if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < w <= 1 and 0 < h <= 1):
+        raise DatasetError(where, f"holds a box outside the picture: {x} {y} {w} {h}", "values are shares, 0 to 1")
+    left, top = (x - w / 2) * size[0], (y - h / 2) * size[1]
+    return Annotation(cls=target.class_of(names[number], where), box_px=(left, top, w * size[0], h * size[1]))
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a json file looks like COCO, without judging it."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"images", "annotations"} <= set(found)

@@ -1,0 +1,91 @@
+"""Cuts big pictures into crops, so that the stretches between defects serve as good parts.
+
+A crop's label follows from its own mask. Its group stays that of the picture: two crops of one part never end up on
+both sides of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from inspection.errors import DatasetError
+from training.dataset.item import Item, Mask, decode
+
+SLIVER_OF_CROP = 0.004
+SLIVER_OF_DEFECT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Crops of `width_px` x `height_px` every `stride_px`; the last of a row lies flush with the border."""
+
+    width_px: int
+    height_px: int
+    stride_px: int
+
+    def __post_init__(self) -> None:
+        if min(self.width_px, self.height_px, self.stride_px) < 16:
+            raise DatasetError("--crop and --stride", f"are {self}", "use 16 px or more")
+
+
+def crop_items(items: Iterable[Item], cut: Cut) -> Iterator[Item]:
+    """Each picture's crops, less those into which a defect only peeks: neither good nor a defect to learn."""
+    for item in items:
+        image = decode(item.data, item.where)
+        mask = item.mask
+        if mask is None:
+            if item.labels:
+                raise DatasetError(item.where, "cannot be cut: it has no mask", "give it a mask, or leave out --crop")
+            mask = np.zeros(image.shape[:2], np.uint8)
+        if mask.shape != image.shape[:2]:
+            yield item  # the snapshot refuses it and says why
+            continue
+        regions = _region_sizes(mask)
+        for x, y, w, h in _windows(image.shape[1], image.shape[0], cut):
+            part = np.ascontiguousarray(mask[y : y + h, x : x + w])
+            if _sliver(part, regions[y : y + h, x : x + w]):
+                continue
+            data = cv2.imencode(".png", image[y : y + h, x : x + w])[1].tobytes()
+            yield replace(
+                item,
+                where=f"{item.where} at {x},{y}",
+                data=data,
+                suffix=".png",
+                mask=part,
+                labels=None,
+                annotations=(),
+                soft_labels=None,
+                label_book=None,
+                source=f"{item.source}#{x},{y},{w},{h}",
+            )
+
+
+def _windows(width_px: int, height_px: int, cut: Cut) -> Iterator[tuple[int, int, int, int]]:
+    for y in _starts(height_px, cut.height_px, cut.stride_px):
+        for x in _starts(width_px, cut.width_px, cut.stride_px):
+            yield x, y, min(cut.width_px, width_px), min(cut.height_px, height_px)
+
+
+def _starts(length: int, size: int, stride: int) -> list[int]:
+    last = max(0, length - size)
+    return sorted({*range(0, last + 1, stride), last})
+
+
+def _region_sizes(mask: Mask) -> np.ndarray:
+    """(H, W) int: how many px the defect has that a pixel belongs to, 0 where it is sound."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8), connectivity=8)
+    sizes = stats[:, cv2.CC_STAT_AREA].copy()
+    sizes[0] = 0
+    return np.asarray(sizes[labels]) if count > 1 else np.zeros(mask.shape, np.int32)
+
+
+def _sliver(part: Mask, sizes: np.ndarray) -> bool:
+    """Whether the crop shows defect pixels, but few, and less than half of the largest defect they belong to."""
+    shown = int((part > 0).sum())
+    if shown == 0:
+        return False
+    return shown < SLIVER_OF_CROP * part.size and shown < SLIVER_OF_DEFECT * int(sizes.max())

@@ -1,0 +1,153 @@
+"""Reads pictures with masks beside them: folders of pairs, the layout of MVTec AD, and a table in a CSV file.
+
+A mask of 0 and 255 is binary: its class is the row's label, the defect's folder, or the only class there is. Smaller
+values are class numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from inspection.errors import DatasetError
+from inspection.samples import Split
+from training.dataset.boxes import yolo_classes, yolo_item
+from training.dataset.item import Item, Mask, Target, binary_to_class, class_name, decode_mask, pictures, read_bytes
+
+GOOD = {"", "good", "ok", "free", "mt_free", "none"}
+SPLIT_NAMES: dict[str, Split | None] = {
+    "": None,
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+# ── images/ and masks/ ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
+    """images/x.* with masks/x.*; each picture is its own group."""
+    masks = {p.stem: p for p in pictures(folder / "masks")}
+    for image in pictures(folder / "images"):
+        if image.stem not in masks:
+            raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
+        yield _item(image, masks[image.stem], None, target, group=image.stem, source="pairs")
+
+
+def _item(
+    image: Path,
+    mask_file: Path,
+    cls: str | None,
+    target: Target,
+    group: str,
+    source: str,
+    split: Split | None = None,
+    named_by: object = None,
+) -> Item:
+    mask = decode_mask(read_bytes(mask_file, named_by), mask_file)
+    return Item(
+        where=str(image),
+        data=read_bytes(image, named_by),
+        suffix=image.suffix,
+        group=group,
+        mask=_with_class(mask, cls, target, mask_file),
+        split=split,
+        source=source,
+    )
+
+
+def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mask:
+    if mask.max(initial=0) < 128:
+        return mask
+    if cls is None and len(target.classes) > 1:
+        raise DatasetError(
+            where, f"is a mask of 0 and 255, and there are {len(target.classes)} classes", "use class numbers from 1"
+        )
+    return binary_to_class(mask, target.class_id(cls or target.classes[0], where))
+
+
+# ── MVTec AD ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mvtec_classes(folder: Path) -> tuple[str, ...]:
+    return tuple(class_name(p.name, p) for p in sorted((folder / "test").iterdir()) if p.is_dir() and p.name != "good")
+
+
+def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
+    """One category: train/good, test/<defect>, ground_truth/<defect>/<name>_mask.png.
+
+    Its own split is not kept: its training part has no defect, and this network learns from defects. A group is a
+    picture.
+    """
+    for part in ("train", "test"):
+        for kind in sorted(p for p in (folder / part).iterdir() if p.is_dir()):
+            for image in pictures(kind):
+                group = f"{folder.name}-{part}-{kind.name}-{image.stem}"
+                if kind.name == "good":
+                    data = read_bytes(image)
+                    yield Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
+                    continue
+                mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
+                cls = target.class_of(class_name(kind.name, kind), image)
+                yield _item(image, mask_file, cls, target, group, "mvtec", named_by=image)
+
+
+# ── a table ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]:
+    """(line number, row) of the CSV; `only` keeps the rows of one value in the column `dataset`."""
+    reader = csv.DictReader(io.StringIO(read_bytes(path).decode()))
+    wanted = {"image", "mask_or_boxes", "label", "group"}
+    if missing := sorted(wanted - set(reader.fieldnames or ())):
+        raise DatasetError(f"{path}:1", f"has no column {missing[0]!r}", f"columns are {', '.join(sorted(wanted))}")
+    rows = [(reader.line_num, row) for row in reader if only is None or row.get("dataset") == only]
+    if not rows:
+        raise DatasetError(path, f"has no row of the data set {only!r}" if only else "has no row", "check --only")
+    return rows
+
+
+def table_classes(path: Path, only: str | None) -> tuple[str, ...]:
+    """Names from the rows' labels, or from classes.txt where the rows have boxes."""
+    rows = table_rows(path, only)
+    first = rows[0][1]
+    if first["mask_or_boxes"].endswith(".txt"):
+        return yolo_classes((path.parent / first["mask_or_boxes"]).parent.parent)
+    labels = {row["label"] for _, row in rows if row["label"].lower() not in GOOD}
+    return tuple(class_name(label, path) for label in sorted(labels))
+
+
+def import_table(path: Path, target: Target, only: str | None = None) -> Iterator[Item]:
+    """Columns image, mask_or_boxes (may be empty), label, group and perhaps suggested_split, dataset."""
+    for number, row in table_rows(path, only):
+        where = f"{path}:{number}"
+        image = path.parent / row["image"]
+        split = row.get("suggested_split", "")
+        if split not in SPLIT_NAMES:
+            raise DatasetError(where, f"has the split {split!r}", "write train, val or test, or leave it empty")
+        yield _row_item(row, image, SPLIT_NAMES[split], where, target, path.parent)
+
+
+def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str, target: Target, root: Path) -> Item:
+    label, group, named = row["label"], row["group"], row["mask_or_boxes"]
+    good = label.lower() in GOOD
+    if named.endswith(".txt"):
+        names = yolo_classes((root / named).parent.parent)
+        item = yolo_item(image, root / named, names, target, group)
+        return _with_split(item, split)
+    if not named:
+        labels = () if good else (target.class_of(class_name(label, where), where),)
+        return Item(where, read_bytes(image, where), image.suffix, group, labels=labels, split=split, source="table")
+    cls = None if good else target.class_of(class_name(label, where), where)
+    return _item(image, root / named, cls, target, group, "table", split, where)
+
+
+def _with_split(item: Item, split: Split | None) -> Item:
+    from dataclasses import replace
+
+    return replace(item, split=split)
