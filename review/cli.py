@@ -1,10 +1,10 @@
-"""`haltline review …`: start the hub, add people. Imports little, so that `--help` is instant."""
+"""`haltline review …`: the hub, its people, labels and models. Imports little, so that `--help` is instant."""
 
 from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The hub: operators' pages, alarms, labels, models.")
 user = typer.Typer(no_args_is_help=True, help="People who may act.")
 app.add_typer(user, name="user")
+models = typer.Typer(no_args_is_help=True, help="Model bundles the hub can roll out.")
+app.add_typer(models, name="models")
 
 BAD_INPUT = 2
 STREAMS_END_S = 3
@@ -96,6 +98,44 @@ def user_add(
     typer.echo(f"{name} is {role}" if added else f"{name} is already there, nothing changed")
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="New folder for `haltline dataset import`.")],
+    task: Annotated[str | None, typer.Option(help="Which task's labels; needed when there are several.")] = None,
+    allow_single: Annotated[bool, typer.Option(help="Frames that only one person labelled as well.")] = False,
+    data: Data = Path("var/hub"),
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
+) -> None:
+    """Write what people agree on as a labelled folder; name what they differ on."""
+    from review.export import export_labels
+    from review.settings import Settings
+
+    try:
+        summary = export_labels(Settings(data_dir=data, database_url=database), out, task, allow_single=allow_single)
+    except HaltlineError as e:
+        _give_up(str(e))
+    typer.echo(f"{out}: {summary.line()}")
+    for why, uids in (("to adjudicate", summary.disputed), ("unreadable", summary.unreadable)):
+        for uid in uids:
+            typer.echo(f"  {why}: /label/{uid}")
+
+
+@models.command("add")
+def models_add(
+    bundle: Annotated[Path, typer.Argument(help="The folder that `haltline export` wrote.")],
+    data: Data = Path("var/hub"),
+) -> None:
+    """Check a bundle and put it where the hub rolls bundles out from; works while the hub runs."""
+    from review.registry import Registry
+    from review.settings import Settings
+
+    try:
+        added = Registry(Settings(data_dir=data).bundles_dir).add_folder(bundle)
+    except HaltlineError as e:
+        _give_up(str(e))
+    typer.echo(f"{added.id} is ready to roll out, manifest sha256 {added.sha256}")
+
+
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl+C. ConfigError when the port is taken."""
     import uvicorn
@@ -138,7 +178,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _give_up(why: str) -> None:
+def _give_up(why: str) -> NoReturn:
     typer.echo(f"haltline review: {why}", err=True)
     raise typer.Exit(BAD_INPUT)
 

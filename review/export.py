@@ -16,15 +16,17 @@ from itertools import groupby
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from inspection.bundle import sha256
-from inspection.errors import DatasetError, InputError, StorageError
+from inspection.errors import ConfigError, DatasetError, InputError, StorageError
 from inspection.label_book import BOOKS, LabelBook
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
-from review.frames import FrameStore
+from review.frames import FolderFrames, FrameStore
 from review.label_queue import NEED
 from review.labelling import Consensus, Mark, Vote, consensus, decode_mask, encode_mask, merge_annotations, merge_masks
+from review.settings import Settings
 from review.store import Label, Record, Store
 
 EVENT_GAP_MS = 2_000
@@ -123,6 +125,19 @@ def export_folder(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+def export_labels(settings: Settings, out: Path, task: str | None = None, *, allow_single: bool = False) -> Summary:
+    """`export_folder` from a hub's data folder, also while the hub runs: it only reads."""
+    if settings.database_url is None and not (settings.data_dir / "hub.db").is_file():
+        raise ConfigError("--data", f"{settings.data_dir} holds no hub.db", "name the hub's data folder")
+    store = Store(settings.database)
+    try:
+        return export_folder(store, FolderFrames(settings.frames_dir), out, task, allow_single=allow_single)
+    except SQLAlchemyError as e:
+        raise StorageError(f"{settings.database} cannot be read: {e}") from e
+    finally:
+        store.close()
 
 
 def export_zip(

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inspection.messages import Conn, HaltEvent, Message, ModelReported, PlcState, RecordEvent, ResumeAnswer, Topics
+from review import rollout
 from review.alarms import Cause, State, step
 from review.broadcast import News
 from review.clock import wall_ms
@@ -41,6 +42,7 @@ def store(session: Session, frames: FrameStore, topics: Topics, message: Message
             station.bundle, station.bundle_state = message.bundle, message.state
             station.bundle_wanted, station.bundle_why = message.wanted, message.why
             station.provider = message.provider
+            rollout.heard(session, station, message, wall_ms())
             return Outcome(news=(News("model", station.key),))
         case HaltEvent():
             return _halt(session, station, message)

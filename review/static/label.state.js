@@ -118,9 +118,12 @@ export class LabelState {
   }
 
   annotations() {
-    return this.shapes
-      .filter((s) => s.kind === "line")
-      .map((s) => ({ cls: this.rule(s.value).cls, box_px: boxPx(s.points, this.width, this.height), length_mm: Math.round(this.mm(s.points) * 1000) / 1000 }));
+    return this.shapes.filter((s) => s.kind === "line").map((s) => ({
+      cls: this.rule(s.value).cls,
+      box_px: boxPx(s.points, this.width, this.height),
+      length_mm: Math.round(this.mm(s.points) * 1000) / 1000,
+      points_px: s.points,
+    }));
   }
 
   summary() {

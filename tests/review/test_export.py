@@ -9,11 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from inspection.bundle import sha256
 from inspection.errors import DatasetError
 from inspection.label_book import SCRATCH_BOOK
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
+from review.cli import app as cli
 from review.export import Moment, export_folder, export_zip, groups_of
 from review.frames import FolderFrames
 from review.label_queue import save
@@ -207,3 +209,17 @@ def test_another_camera_is_another_group_and_an_event_ends_after_a_minute() -> N
     groups = groups_of([*stream, moment("x", 0, place="s/other")])
     assert len({groups[m.uid] for m in stream}) == 2
     assert groups["x"] != groups["000"]
+
+
+def test_the_command_exports_and_names_the_disputes(world: World, tmp_path: Path) -> None:
+    agreed, disputed = world.frame(), world.frame()
+    for uid, classes in ((agreed, ()), (disputed, ("scratch",))):
+        world.label(uid, "ann", *classes)
+        world.label(uid, "bob")
+    run = CliRunner().invoke
+    done = run(cli, ["export", str(tmp_path / "out"), "--data", str(tmp_path)])
+    assert done.exit_code == 0
+    assert f"to adjudicate: /label/{disputed}" in done.output
+    assert set(read(tmp_path / "out")) == {agreed}
+    missing = run(cli, ["export", str(tmp_path / "out2"), "--data", str(tmp_path / "nowhere")])
+    assert (missing.exit_code, "holds no hub.db" in missing.output) == (2, True)

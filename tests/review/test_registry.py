@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from inspection.bundle import (
     ClassLimits,
@@ -22,10 +23,11 @@ from inspection.bundle import (
 )
 from inspection.errors import BundleError
 from inspection.messages import Message, ModelDesired, ModelReported, Topics
+from review import ingest
 from review.app import create_app
+from review.cli import app as cli
 from review.people import add_person
 from review.registry import Registry
-from review.rollout import heard
 from review.settings import Settings
 from review.store import Rollout, Station
 
@@ -177,10 +179,7 @@ class World:
     def reports(self, bundle: str, state: str, wanted: str = "", why: str = "") -> None:
         said = ModelReported(bundle=bundle, sha256="", state=state, wanted=wanted, why=why, ts_ms=0)  # type: ignore[arg-type]
         with self.hub.store.writing() as session:
-            station = session.get(Station, 1)
-            station.bundle, station.bundle_state = said.bundle, said.state
-            station.bundle_wanted, station.bundle_why = said.wanted, said.why
-            heard(session, station, said, 5)
+            ingest.store(session, self.hub.frames, Topics("p", "l", "s"), said)
 
 
 @pytest.fixture
@@ -250,6 +249,18 @@ def test_a_bad_upload_is_told_in_words_and_a_card_is_no_html(world: World) -> No
     assert "does not have the sha256" in answer
     world.upload(bundle_files())
     assert "&lt;b&gt;hairlines" in world.client.get("/models").text
+
+
+def test_the_command_adds_a_bundle_and_names_what_is_wrong(tmp_path: Path) -> None:
+    data = str(tmp_path / "hub")
+    good, bad = in_folder(tmp_path / "good", bundle_files()), in_folder(tmp_path / "bad", {"model.onnx": b"x"})
+    run = CliRunner().invoke
+    added = run(cli, ["models", "add", str(good), "--data", data])
+    assert (added.exit_code, "scratch-1.0.0 is ready" in added.output) == (0, True)
+    refused = run(cli, ["models", "add", str(bad), "--data", data])
+    assert refused.exit_code == 2
+    assert "holds no manifest.json" in refused.output
+    assert Registry(tmp_path / "hub" / "bundles").ids() == ["scratch-1.0.0"]
 
 
 def test_an_edge_fetches_pinned_files_with_its_token(tmp_path: Path) -> None:

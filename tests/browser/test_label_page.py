@@ -1,0 +1,443 @@
+"""The label page in a real browser, on the real app: keys, pointer, touch, draft, blindness, where the mask ends up."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
+
+from inspection.render import DefectSpec, render
+from inspection.samples import Sample
+from review.app import create_app
+from review.export import export_folder
+from review.people import add_person
+from review.settings import MqttSettings, Settings
+from review.store import Label, Record, Station
+from tests.conftest import free_port
+
+pytestmark = pytest.mark.browser
+
+
+class World:
+    """The hub served from this process, so that a test sees its database, and a browser to look at it with."""
+
+    def __init__(self, folder: Path, mqtt_port: int, browser: Browser) -> None:
+        self.port, self.browser = free_port(), browser
+        settings = Settings(data_dir=folder, port=self.port, mqtt=MqttSettings(port=mqtt_port))
+        app = create_app(settings)
+        self.hub = app.state.hub
+        for name in ("Ann", "Bob"):
+            add_person(self.hub.store, name, "inspector")
+        with self.hub.store.writing() as session:
+            session.add(Station(site="p", line="l", station="press"))
+        self.server = uvicorn.Server(
+            uvicorn.Config(app, port=self.port, log_level="error", timeout_graceful_shutdown=1)
+        )
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self.hub.news.close()
+        self.server.should_exit = True
+        self.thread.join(10)
+
+    def frame(self, image: np.ndarray, task: str = "scratch", px_per_mm: float = 20.0) -> str:
+        with self.hub.store.writing() as session:
+            number = session.query(Record).count() + 1
+            height, width = image.shape[:2]
+            heat = self.hub.frames.put(cv2.imencode(".png", np.full((8, 10), 99, np.uint8))[1].tobytes())
+            row = Record(
+                uid=f"{number:032x}", station_id=1, why=["uncertain"], camera="cam", frame_id=number,
+                ts_ms=1_700_000_000_000 + number * 60_000, call="uncertain", scores={}, findings=[], halt=0, part="",
+                image=self.hub.frames.put(cv2.imencode(".png", image)[1].tobytes()), heat=heat, heat_cls=task,
+                heat_to_frame=[64.0, 0.0, 31.5, 0.0, 64.0, 31.5], px_per_mm=px_per_mm, width_px=width,
+                height_px=height, model="", policy="", label_book=f"{task}@1", stages_ms={}, received_ms=0,
+            )  # fmt: skip
+            session.add(row)
+            return row.uid
+
+    def sign_in(self, name: str, **context: Any) -> Desk:
+        page = self.browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context}).new_page()
+        return Desk(page, f"http://127.0.0.1:{self.port}", name)
+
+    def labels(self) -> list[Label]:
+        with self.hub.store.reading() as session:
+            return list(session.query(Label).order_by(Label.id))
+
+
+class Desk:
+    """One person at a browser. `bodies` are all answers the browser got; page errors fail the test."""
+
+    def __init__(self, page: Page, base: str, name: str) -> None:
+        self.page, self.base = page, base
+        self.bodies: list[bytes] = []
+        self.errors: list[str] = []
+        page.on("response", self._hear)
+        page.on("pageerror", lambda e: self.errors.append(str(e)))
+        page.goto(f"{base}/who?next=/label")
+        page.get_by_role("button", name=name).click()
+        page.wait_for_url("**/label")
+
+    def _hear(self, response: Response) -> None:
+        if not response.url.endswith("/events"):  # a stream never ends
+            try:
+                self.bodies.append(response.body())
+            except Exception:  # redirects have no body
+                self.bodies.append(repr(response.headers).encode())
+
+    def open(self, uid: str = "next") -> None:
+        self.page.goto(f"{self.base}/label/{uid}")
+        self.ready()
+
+    def ready(self) -> None:
+        self.page.wait_for_selector("body[data-ready]")
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def at(self, x: float, y: float, size: tuple[int, int] = (640, 512)) -> tuple[float, float]:
+        """Screen position of a point of the frame while it is fitted, worked out without the page's own code."""
+        box = self.page.locator("#stage").bounding_box()
+        assert box
+        scale = min(box["width"] / size[0], box["height"] / size[1])
+        left = box["x"] + (box["width"] - size[0] * scale) / 2
+        top = box["y"] + (box["height"] - size[1] * scale) / 2
+        return left + x * scale, top + y * scale
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        mouse = self.page.mouse
+        mouse.move(*self.at(*points[0]))
+        mouse.down()
+        for point in points[1:]:
+            mouse.move(*self.at(*point), steps=4)
+        mouse.up()
+
+    def save(self) -> None:
+        with self.page.expect_response(lambda r: r.request.method == "POST") as answer:
+            self.press("Control+Enter")
+        assert answer.value.ok, answer.value.text()
+
+    def decision(self) -> str:
+        return self.page.locator("#decision").inner_text()
+
+    def message(self) -> str:
+        return self.page.locator("#message").inner_text()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, mosquitto: int, browser: Browser) -> Iterator[World]:
+    world = World(tmp_path / "hub", mosquitto, browser)
+    yield world
+    for context in browser.contexts:
+        context.close()
+    world.stop()
+
+
+def _text(value: object) -> bytes:
+    return json.dumps(value).strip('[]"').encode()
+
+
+GREY = np.full((512, 640, 3), 128, np.uint8)
+
+
+def stored_mask(world: World, label: Label) -> np.ndarray:
+    data = world.hub.frames.read(str(label.mask))
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+
+
+def test_two_people_label_one_frame_blind_and_it_leaves_with_the_mask_in_place(world: World, tmp_path: Path) -> None:
+    spec = DefectSpec("scratch", 4.0)
+    uid = world.frame(render("scratch", 3, defects=[spec]).image)
+    start, end = (200.0, 120.0), (263.0, 197.0)  # 99.5 px: 4.97 mm at 20 px/mm
+    ann = world.sign_in("Ann")
+    ann.page.click("#start")
+    ann.ready()
+    ann.press("1")
+    ann.drag(start, end)
+    assert ann.decision() == "Scratch 5.0 mm"
+    assert "5.0 mm, from 1.5 mm on: defect" in ann.message()
+    ann.save()
+    ann.page.wait_for_url("**/label")
+
+    bob = world.sign_in("Bob")
+    bob.bodies.clear()  # the badge page names everybody, and is no label
+    bob.page.goto(f"{bob.base}/label")
+    bob.open(uid)
+    assert bob.decision() == "Not decided yet"
+    bob.page.locator("#heat").click()
+    bob.page.wait_for_timeout(200)
+    first = world.labels()[0]
+    seen = b"".join(bob.bodies)
+    mark = first.annotations[0]
+    png = world.hub.frames.read(str(first.mask))
+    for trace in (b"Ann", _text(mark["length_mm"]), _text(mark["points_px"][0]), _text(first.mask), png):
+        assert trace not in seen, trace
+    bob.press("1")
+    bob.drag((start[0] + 1, start[1]), (end[0] + 1, end[1]))
+    bob.save()
+    assert not ann.errors + bob.errors
+
+    summary = export_folder(world.hub.store, world.hub.frames, tmp_path / "out")
+    assert (summary.agreed, summary.exported) == (1, 1)
+    sample = Sample.model_validate_json((tmp_path / "out" / "samples.jsonl").read_text())
+    assert sample.labelled_by == ("Ann", "Bob")
+    assert sample.labels == ("scratch",)
+    assert sample.annotations[0].length_mm == pytest.approx(4.974, abs=1 / 20)  # one px
+    mask = cv2.imread(str(tmp_path / "out" / str(sample.mask)), cv2.IMREAD_UNCHANGED)
+    ys, xs = np.nonzero(mask)
+    half = 2.5  # the line is painted 0.25 mm wide
+    expected = (start[0] - half, start[1] - half, end[0] + 1 + half, end[1] + half)
+    assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == pytest.approx(expected, abs=1)
+
+
+def test_image_level_labels_take_two_keystrokes_each(world: World) -> None:
+    for _ in range(3):
+        world.frame(GREY)
+    ann = world.sign_in("Ann")
+    ann.open()
+    for number, key in enumerate(("g", "1", "u"), start=1):
+        ann.press(key)
+        ann.save()
+        if number < 3:
+            ann.page.wait_for_url(re.compile(rf"/label/0*{number + 1}$"))
+            ann.ready()
+    assert [(row.classes, row.unsure, row.mask) for row in world.labels()] == [
+        ([], False, None),
+        (["scratch"], False, None),
+        ([], True, None),
+    ]
+
+
+def test_nothing_is_saved_undecided_and_a_short_scratch_is_no_defect_until_overruled(world: World) -> None:
+    world.frame(GREY)
+    ann = world.sign_in("Ann")
+    ann.open()
+    ann.press("Control+Enter")
+    assert "Decide first" in ann.message()
+    ann.press("1")
+    ann.drag((100, 100), (120, 100))
+    assert "1.0 mm, under 1.5 mm: no defect" in ann.message()
+    assert "People differ at this size" in ann.message()
+    assert ann.decision() == "Not decided yet"
+    ann.press("1")
+    assert ann.decision() == "Scratch 1.0 mm"
+    ann.press("z", "g")
+    ann.save()
+    label = world.labels()[0]
+    assert (label.classes, label.mask) == ([], None)
+    assert label.annotations[0]["length_mm"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_every_tool_paints_where_it_is_used_and_undo_takes_it_back(world: World) -> None:
+    world.frame(GREY, "weld", 10.0)
+    ann = world.sign_in("Ann")
+    ann.open()
+    ann.press("2", "b", "]", "]")
+    ann.drag((50, 50), (90, 50))
+    ann.press("p")
+    for x, y in ((200, 200), (260, 200), (260, 240), (200, 240)):
+        ann.page.mouse.click(*ann.at(x, y))
+    ann.press("Enter", "3", "l")
+    for x, y in ((300, 300), (340, 300), (340, 330)):
+        ann.page.mouse.click(*ann.at(x, y))
+    ann.press("Enter")
+    assert ann.decision() == "Undercut + Burn-through 7.0 mm"
+    ann.press("e", "]", "]", "]")
+    ann.drag((230, 190), (230, 250))
+    ann.press("b")
+    ann.drag((400, 400), (420, 400))
+    ann.press("z")
+    ann.save()
+    label = world.labels()[0]
+    mask = stored_mask(world, label)
+    assert label.classes == ["undercut", "burn_through"]
+    assert mask[50, 70] == 2
+    assert (mask[202, 202], mask[238, 258]) == (2, 2)
+    assert mask[220, 230] == 0  # erased
+    assert (mask[300, 320], mask[315, 340]) == (3, 3)
+    assert not mask[390:410, 390:430].any()  # undone
+    assert abs(int((mask[195:245, 195:265] == 2).sum()) - 60 * 40) < 60 * 14
+    bent = next(a for a in label.annotations if a["length_mm"])
+    assert bent["length_mm"] == pytest.approx(7.0, abs=0.2)
+
+
+def test_a_draft_survives_a_reload_belongs_to_its_author_and_ends_with_saving(world: World) -> None:
+    uid = world.frame(GREY)
+    world.frame(GREY)
+    ann = world.sign_in("Ann")
+    ann.open(uid)
+    ann.press("1")
+    ann.drag((100, 100), (200, 100))
+    ann.page.wait_for_timeout(1500)
+    ann.page.reload()
+    ann.ready()
+    assert ann.decision() == "Scratch 5.0 mm"
+    assert "Your draft" in ann.message()
+    ann.page.goto(f"{ann.base}/who?next=/label")
+    ann.page.get_by_role("button", name="Bob").click()
+    ann.page.wait_for_url("**/label")
+    ann.open(uid)
+    assert ann.decision() == "Not decided yet"
+    ann.page.goto(f"{ann.base}/who?next=/label")
+    ann.page.get_by_role("button", name="Ann").click()
+    ann.page.wait_for_url("**/label")
+    ann.open(uid)
+    ann.save()
+    ann.page.wait_for_url(re.compile("/label/0*2$"))
+    assert not ann.page.evaluate("Object.keys(localStorage).filter((k) => k.includes('label.Ann'))")
+    assert np.count_nonzero(stored_mask(world, world.labels()[0])) > 400
+
+
+def test_my_label_comes_back_as_i_left_it_and_can_be_changed(world: World) -> None:
+    uid = world.frame(GREY)
+    ann = world.sign_in("Ann")
+    ann.open(uid)
+    ann.drag((100, 100), (200, 100))
+    ann.save()
+    before = stored_mask(world, world.labels()[0])
+    ann.open(uid)
+    assert ann.decision() == "Scratch 5.0 mm"
+    ann.press("b")
+    ann.drag((300, 300), (320, 300))
+    ann.save()
+    after = stored_mask(world, world.labels()[1])
+    assert np.array_equal(after[:200], before[:200])
+    assert after[300, 310] == 1
+    ann.open(uid)
+    ann.press("1")
+    assert ann.decision() == "Not decided yet"
+    ann.press("z")
+    assert ann.decision() == "Scratch 5.0 mm"
+
+
+def test_when_the_hub_refuses_the_work_stays_and_the_reason_is_shown(world: World) -> None:
+    uid = world.frame(GREY)
+    ann = world.sign_in("Ann")
+    ann.open(uid)
+    ann.press("1")
+    ann.page.route(
+        f"**/label/{uid}", lambda route: route.abort() if route.request.method == "POST" else route.continue_()
+    )
+    ann.press("Control+Enter")
+    expect(ann.page.locator("#message")).to_contain_text("Not saved")
+    ann.page.unroute(f"**/label/{uid}")
+    with world.hub.store.writing() as session:
+        session.query(Record).one().width_px = 641
+    ann.press("g", "1")
+    ann.drag((100, 100), (200, 100))
+    ann.press("Control+Enter")
+    expect(ann.page.locator("#message")).to_contain_text("is 640 x 512 px, the frame 641 x 512")
+    assert ann.decision() == "Scratch 5.0 mm"
+
+
+def test_zoomed_in_every_frame_pixel_is_a_sharp_square(world: World) -> None:
+    board = np.zeros((64, 64, 3), np.uint8)
+    board[::2, ::2] = board[1::2, 1::2] = 255
+    world.frame(board)
+    ann = world.sign_in("Ann")
+    ann.open()
+    greys = ann.page.evaluate(
+        """() => { const c = document.getElementById('stage'), x = c.getContext('2d');
+        const row = x.getImageData(c.width / 2 - 100, c.height / 2 + 3, 200, 1).data;
+        return [...new Set(Array.from({length: 200}, (_, i) => row[4 * i]))]; }"""
+    )
+    assert sorted(greys) == [0, 255]
+
+
+RASTER = """async ([shapes, w, h]) => {
+    const { paint, toPng, lengthPx } = await import('/static/label.raster.js');
+    const mask = new Uint8Array(w * h);
+    for (const shape of shapes) paint(mask, w, h, shape);
+    const bytes = new Uint8Array(await (await toPng(mask, w, h)).arrayBuffer());
+    return btoa(String.fromCharCode(...bytes));
+}"""
+
+
+def test_shapes_become_the_pixels_whose_centres_they_cover(world: World) -> None:
+    world.frame(GREY)
+    ann = world.sign_in("Ann")
+    rng = np.random.default_rng(5)
+    for _ in range(12):
+        w, h = (int(v) for v in rng.integers(20, 70, 2))
+        a, b = rng.uniform(-10, 75, (2, 2))
+        corners = rng.uniform(-10, 75, (5, 2))
+        width = float(rng.uniform(1, 14))
+        shapes = [
+            {"kind": "poly", "value": 2, "points": corners.tolist()},
+            {"kind": "line", "value": 1, "width": width, "points": [a.tolist(), b.tolist()]},
+        ]
+        png = base64.b64decode(ann.page.evaluate(RASTER, [shapes, w, h]))
+        got = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert got.shape == (h, w)
+        x, y = np.meshgrid(np.arange(w) + 0.5, np.arange(h) + 0.5)
+        want = np.where(inside(corners, x, y), 2, 0)
+        t = np.clip(((x - a[0]) * (b - a)[0] + (y - a[1]) * (b - a)[1]) / ((b - a) @ (b - a)), 0, 1)
+        want[np.hypot(x - a[0] - t * (b - a)[0], y - a[1] - t * (b - a)[1]) <= width / 2] = 1
+        assert np.array_equal(got, want)
+
+
+def inside(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Even-odd rule."""
+    odd = np.zeros(x.shape, bool)
+    for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, 1, axis=0), strict=True):
+        crosses = (y1 > y) != (y2 > y)
+        odd ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return odd
+
+
+def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_all_keys_are_in_reach(world: World) -> None:
+    world.frame(GREY, "weld", 10.0)
+    ann = world.sign_in("Ann", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    ann.open()
+    page = ann.page
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for key in ("#good", "#unsure", "#save", "#skip"):
+        box = page.locator(key).bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= 844
+        assert box["height"] >= 56
+    stage = page.locator("#stage").bounding_box()
+    assert stage
+    assert stage["height"] >= 300
+    page.tap("[data-class='2']")
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        spots = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": spots})
+
+    send("touchStart", ann.at(100, 100))
+    send("touchMove", ann.at(200, 100))
+    send("touchEnd")
+    assert ann.decision() == "Undercut 10.0 mm"
+    middle = ann.at(320, 256)
+    send("touchStart", (middle[0] - 20, middle[1]), (middle[0] + 20, middle[1]))
+    send("touchMove", (middle[0] - 60, middle[1]), (middle[0] + 60, middle[1]))
+    send("touchEnd")
+    assert ann.decision() == "Undercut 10.0 mm"  # a pinch draws nothing
+    page.tap("#save")
+    page.wait_for_url("**/label")
+    assert stored_mask(world, world.labels()[0])[100, 150] == 2
+    assert not ann.errors
