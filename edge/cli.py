@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 import threading
@@ -96,7 +97,8 @@ def plc_sim(
 
 
 def set_up_logging(log_format: str) -> None:
-    """One place: time, level, event and its facts, to stderr."""
+    """One place: time, level, event and its facts, to stderr. `quiet` leaves only errors."""
+    level = logging.ERROR if log_format == "quiet" else logging.INFO
     last: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
@@ -105,6 +107,7 @@ def set_up_logging(log_format: str) -> None:
             structlog.processors.format_exc_info if log_format == "json" else _as_is,
             last,
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 

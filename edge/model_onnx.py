@@ -24,8 +24,8 @@ class OnnxModel:
         self.bundle_id = bundle.manifest.id
         self.sha256 = bundle.sha256
         self.label_book = bundle.manifest.label_book
-        self._session = _session(bundle, provider, threads)
-        self.provider = self._session.get_providers()[0]
+        self.session = _session(bundle, provider, threads)
+        self.provider = self.session.get_providers()[0]
         if self.provider != provider:  # onnxruntime falls back silently; Haltline does not
             raise BundleError(self.bundle_id, f"runs on {self.provider}, not on {provider}", "fix bundle.provider")
         self._check_shapes()
@@ -50,7 +50,7 @@ class OnnxModel:
         """(height_px, width_px, 3) uint8 -> scores (C,), heat (C, h, w) uint8. ModelError when the runtime fails."""
         names = [self.manifest.outputs.scores, self.manifest.outputs.heat]
         try:
-            scores, heat = self._session.run(names, {self.manifest.input.name: image[None]})
+            scores, heat = self.session.run(names, {self.manifest.input.name: image[None]})
         except Exception as e:  # onnxruntime's exceptions share no base but Exception
             raise ModelError(f"{self.bundle_id}: {e}") from e
         return scores[0], heat[0]
@@ -64,8 +64,8 @@ class OnnxModel:
             m.outputs.scores: ([1, classes], "tensor(float)"),
             m.outputs.heat: (heat_shape, "tensor(uint8)"),
         }
-        inputs = {i.name: (i.shape, i.type) for i in self._session.get_inputs()}
-        outputs = {o.name: (o.shape, o.type) for o in self._session.get_outputs()}
+        inputs = {i.name: (i.shape, i.type) for i in self.session.get_inputs()}
+        outputs = {o.name: (o.shape, o.type) for o in self.session.get_outputs()}
         if inputs != {m.input.name: want_in}:
             raise BundleError(self.bundle_id, f"the graph takes {inputs}, the manifest says {want_in}", "export again")
         if outputs != want_out:

@@ -6,12 +6,12 @@ One thread owns the guard. Cameras, MQTT and the ticker only put into the inbox.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import structlog
 
-from edge.inbox import Arrival, Inbox
+from edge.inbox import Arrival
 from edge.ports import LineControl, Model, Moment, Recorder, Serve
 from inspection.decision import (
     CannotJudge,
@@ -32,9 +32,10 @@ from inspection.types import Code, Frame, Prediction, Stages
 log = structlog.get_logger()
 
 
-def run(inbox: Inbox, model: Model, guard: LineGuard, line: LineControl, recorders: Iterable[Recorder]) -> None:
+def run(
+    inbox: Iterable[Arrival], model: Model, guard: LineGuard, line: LineControl, recorders: Sequence[Recorder]
+) -> None:
     """Until the inbox is closed: judge what arrives, tell the line, then keep the evidence."""
-    recorders = tuple(recorders)
     fitness: dict[str, Fitness] = {}
     for arrival in inbox:
         taken_ns = time.monotonic_ns()

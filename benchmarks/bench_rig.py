@@ -1,0 +1,178 @@
+"""An edge without a camera: the real frame path, spool and MQTT line, fed by the bench."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.broker import start_mosquitto
+from deploy.demo import newest_bundle
+from edge import runner
+from edge.bundle_store import read_bundle
+from edge.config import MqttConfig, PolicyConfig
+from edge.inbox import Inbox
+from edge.line.mqtt import MqttLine
+from edge.line.outbox import Outbox
+from edge.model_onnx import OnnxModel
+from edge.ports import Moment, Recorder
+from edge.recorder import Evidence
+from edge.spool import Spool
+from edge.wiring import policy_for
+from inspection.decision import Action, LineGuard
+from inspection.messages import Topics
+from inspection.policy import judge
+from inspection.render import DefectSpec, Seam
+from inspection.types import Call, Frame, Image
+
+TOPICS = Topics("bench", "line1", "st1")
+WATCHER = """
+import sys, time
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+import json, socket
+def message(client, userdata, m):
+    now = time.monotonic_ns()
+    p = json.loads(m.payload)
+    sys.stdout.write(f"{p['seq']} {p['run']} {p['halt']} {now}\\n"); sys.stdout.flush()
+c = Client(CallbackAPIVersion.VERSION2)
+c.on_socket_open = lambda c, u, s: s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+c.on_connect = lambda *a: (c.subscribe(sys.argv[2], 0), sys.stdout.write("up\\n"), sys.stdout.flush())
+c.on_message = message
+c.connect("127.0.0.1", int(sys.argv[1])); c.loop_forever()
+"""
+"""The other side, in a process of its own: when did which permit arrive? CLOCK_MONOTONIC is one for the machine."""
+
+
+class TimedModel(OnnxModel):
+    """Remembers how long the runtime itself took, which is what every overhead is measured against."""
+
+    last_run_ns = 0
+
+    def run(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        start = time.perf_counter_ns()
+        outputs = super().run(image)
+        self.last_run_ns = time.perf_counter_ns() - start
+        return outputs
+
+
+@dataclass(slots=True)
+class Probe:
+    """A recorder that hands every moment to the bench, and counts the frames judged."""
+
+    on_moment: Callable[[Moment, list[Action]], None] = lambda moment, actions: None
+    judged: int = 0
+
+    def offer(self, moment: Moment, actions: list[Action]) -> None:
+        self.on_moment(moment, actions)
+        if moment.frame:
+            self.judged += 1
+
+
+@dataclass(slots=True)
+class Rig:
+    """The parts a bench touches. `feed` is the inbox the frame path reads."""
+
+    model: TimedModel
+    guard: LineGuard
+    line: MqttLine
+    inbox: Inbox
+    probe: Probe
+    spool: Spool | None
+    recorders: list[Recorder]
+    arrivals: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """(seq, run, halt, monotonic ns) of every permit the other process received."""
+
+
+def load(task: str = "weld", threads: int = 2) -> TimedModel:
+    return TimedModel(read_bundle(newest_bundle(task)), threads=threads)
+
+
+def frames(model: OnnxModel, count: int, cameras: int = 1) -> list[Frame]:
+    """Frames of a good moving seam, rendered beforehand; ids and times are set by whoever feeds them."""
+    spec = model.manifest
+    seam = Seam(spec.task, 7, length_mm=300, defects=[], speed_mm_s=30)
+    pictures = [seam.frame(k).image for k in range(count)]
+    return [Frame(f"cam{k % cameras}", k, 0, 0, image, seam.px_per_mm) for k, image in enumerate(pictures)]
+
+
+def defective(model: OnnxModel, guard: LineGuard) -> Frame:
+    """A rendered frame that this model and policy stop for."""
+    for seed in range(200):
+        cls = model.manifest.classes[seed % len(model.manifest.classes)]
+        seam = Seam(model.manifest.task, 100 + seed, length_mm=80, defects=[DefectSpec(cls, 5.0, 1.3, (40, 25))])
+        for k in range(0, 80, 20):
+            frame = Frame("cam0", 0, 0, 0, seam.frame(k).image, seam.px_per_mm)
+            seen = model.infer(frame)
+            if judge(seen.scores, seen.findings, guard.policy).call is Call.DEFECT:
+                return frame
+    raise RuntimeError("no rendered defect makes this model stop")
+
+
+@contextmanager
+def rig(folder: Path, port: int, *, spool: bool = True, model: TimedModel | None = None) -> Iterator[Rig]:
+    """Broker, watcher, line, spool and frame path, all running."""
+    model = model or load()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        broker = start_mosquitto(port, folder)
+        stack.callback(broker.wait)
+        stack.callback(broker.terminate)
+        policy = policy_for(PolicyConfig(uncertain_every_ms=0), model.manifest)
+        guard = LineGuard(policy, ["cam0"], 1, time.monotonic_ns())
+        outbox, inbox, probe = Outbox(MqttConfig(port=port), TOPICS), Inbox(), Probe()
+        line = MqttLine(MqttConfig(port=port), TOPICS, 1, outbox, inbox.put)
+        recorders: list[Recorder] = [probe]
+        store = None
+        if spool:
+            store = Spool(folder / "spool", 2**30)
+            stack.callback(store.close)
+            recorders.append(Evidence(store, TOPICS, 1))
+        made = Rig(model, guard, line, inbox, probe, store, recorders)
+        stack.enter_context(_watching(port, made))
+        outbox.start()
+        line.start()
+        stack.callback(outbox.close)
+        stack.callback(line.close)
+        end = time.monotonic() + 5
+        while not line.connection.connected and time.monotonic() < end:
+            time.sleep(0.01)
+        yield made
+        inbox.close()
+
+
+def start_path(made: Rig) -> threading.Thread:
+    thread = threading.Thread(
+        target=runner.run, args=(made.inbox, made.model, made.guard, made.line, made.recorders), daemon=True
+    )
+    thread.start()
+    return thread
+
+
+@contextmanager
+def _watching(port: int, made: Rig) -> Iterator[None]:
+    args = [sys.executable, "-c", WATCHER, str(port), TOPICS.of("state/permit")]
+    child = subprocess.Popen(args, stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    child.stdout.readline()
+
+    def read() -> None:
+        assert child.stdout
+        for row in child.stdout:
+            seq, run, halt, at_ns = (int(part) for part in row.split())
+            made.arrivals.append((seq, run, halt, at_ns))
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        yield
+    finally:
+        child.kill()
+        child.wait()

@@ -1,0 +1,229 @@
+"""`haltline bench edge`: what the edge costs beside the inference it exists for, and how fast a halt travels."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from benchmarks.bench_rig import TOPICS, Rig, TimedModel, defective, frames, load, rig, start_path
+from benchmarks.figures import Figure, percentile
+from deploy.broker import start_mosquitto
+from deploy.demo import newest_bundle
+from edge import runner
+from edge.config import MqttConfig
+from edge.line.plc_sim import PlcSim
+from edge.ports import Moment
+from inspection.decision import Action, RaiseHalt, ResumeAsked
+from inspection.model_io import to_input
+from inspection.types import Frame
+from inspection.watchdog import WatchdogLimits
+
+
+def measure(halts: int, blocks: int, seconds: float) -> Iterator[Figure]:
+    """Every figure of the first table. `halts`: how many halts are timed; `blocks`: pairs of throughput runs;
+    `seconds`: how long the whole edge is watched at 30 frames/s."""
+    model = load()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield from _throughput(folder, model, blocks)
+        quiet = _halts(folder / "quiet", model, halts, spooling=False)
+        busy = _halts(folder / "busy", model, halts, spooling=True)
+        note = f"{len(quiet)} halts over Mosquitto to another process, the runtime's own time taken off"
+        yield Figure("frame handed over -> HALT received, p50", percentile(quiet, 0.5), "ms", "<= 1.5", note)
+        yield Figure("frame handed over -> HALT received, p99", percentile(quiet, 0.99), "ms", "<= 5", note)
+        ratio = percentile(busy, 0.99) / percentile(quiet, 0.99)
+        yield Figure("the same p99 with every frame spooled, against without", ratio, "x", "<= 1.2")
+        yield from _whole_edge(folder / "whole", model, seconds)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+# ── throughput ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _throughput(folder: Path, model: TimedModel, blocks: int) -> Iterator[Figure]:
+    for cameras, goal in ((1, ">= 0.95"), (4, ">= 0.9")):
+        shown = frames(model, 64, cameras)
+        with rig(folder, free_port(), spool=True, model=model) as made:
+            ratios = []
+            for _ in range(blocks):  # in turns, so that a busy machine slows both alike
+                ratios.append(_bare(model, shown) / _edge(made, shown))
+            value = statistics.median(ratios)
+        yield Figure(f"edge frames/s against a bare onnxruntime loop, {cameras} camera(s)", round(value, 3), "x", goal)
+    with rig(folder / "on", free_port(), spool=True, model=model) as on:
+        _spool_every_frame(on)
+        shown = frames(model, 64)
+        ratios = []
+        for _ in range(blocks):
+            spooled, recorders = _edge(on, shown), on.recorders
+            on.recorders = recorders[:1]
+            ratios.append(_edge(on, shown) / spooled)
+            on.recorders = recorders
+    yield Figure(
+        "frames/s with every frame spooled, against without", round(statistics.median(ratios), 3), "x", ">= 0.9"
+    )
+
+
+def _bare(model: TimedModel, shown: list[Frame]) -> float:
+    """Seconds for the runtime alone over inputs that are already fitted."""
+    inputs = [to_input(frame.image, model.manifest.input)[0][None] for frame in shown]
+    names = [model.manifest.outputs.scores, model.manifest.outputs.heat]
+    session, key = model.session, model.manifest.input.name
+    start = time.perf_counter()
+    for image in inputs:
+        session.run(names, {key: image})
+    return time.perf_counter() - start
+
+
+def _edge(made: Rig, shown: list[Frame]) -> float:
+    """Seconds for the same frames through the whole frame path, permits on the wire included."""
+
+    def feed() -> Iterator[Frame]:
+        for frame in shown:
+            now = time.monotonic_ns()
+            yield replace(frame, frame_id=now, captured_ns=now)
+
+    start = time.perf_counter()
+    runner.run(feed(), made.model, made.guard, made.line, made.recorders)
+    return time.perf_counter() - start
+
+
+def _spool_every_frame(made: Rig) -> None:
+    """A policy under which no frame is a clear pass, so that each is kept."""
+    classes = tuple(replace(rule, lo=0.0) for rule in made.guard.policy.classes)
+    made.guard.policy = replace(made.guard.policy, classes=classes, uncertain_every_ms=0)
+
+
+# ── halts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _halts(folder: Path, model: TimedModel, count: int, *, spooling: bool) -> list[float]:
+    """Milliseconds from a frame's hand-over to its HALT in another process, without the runtime's own time."""
+    with rig(folder, free_port(), spool=spooling, model=model) as made:
+        bad, good = defective(model, made.guard), frames(model, 16)
+        halted: dict[int, tuple[int, int]] = {}
+
+        def note(moment: Moment, actions: list[Action]) -> None:
+            for action in actions:
+                if isinstance(action, RaiseHalt) and moment.frame:
+                    halted[action.report.halt] = (moment.frame.captured_ns, model.last_run_ns)
+
+        made.probe.on_moment = note
+        if spooling:
+            _spool_every_frame(made)
+        start_path(made)
+        for number in range(count):
+            _one_halt(made, bad, good, number)
+        time.sleep(0.3)
+        first: dict[int, int] = {}
+        for _, run, halt, at_ns in made.arrivals:
+            if not run and halt:
+                first.setdefault(halt, at_ns)
+        return [(first[halt] - handed_ns - spent) / 1e6 for halt, (handed_ns, spent) in halted.items() if halt in first]
+
+
+def _one_halt(made: Rig, bad: Frame, good: list[Frame], number: int) -> None:
+    """Good frames until the guard runs, one defective frame, the halt, the resume."""
+    for k in range(made.guard.policy.fresh_frames + 1):
+        _hand_over(made, good[(number + k) % len(good)])
+    _hand_over(made, bad)
+    report = made.guard.halt
+    if report is None:
+        return
+    made.inbox.put(ResumeAsked(time.monotonic_ns(), report.halt, "bench", f"nonce-{number:08d}", 1, 0, 0))
+    time.sleep(0.01)
+
+
+def _hand_over(made: Rig, frame: Frame) -> None:
+    """Give one frame to the frame path and wait until it is through, as a camera's pace would."""
+    before, now = made.probe.judged, time.monotonic_ns()
+    made.inbox.put(replace(frame, frame_id=now, captured_ns=now, camera="cam0"))
+    end = time.monotonic() + 2
+    while made.probe.judged == before and time.monotonic() < end:
+        time.sleep(0.0005)
+
+
+# ── the whole edge, as a process ────────────────────────────────────────────────────────────────────────────────
+
+EDGE_YAML = """\
+station: {{site: bench, line: line1, station: st1}}
+cameras:
+  - {{name: cam1, type: folder, source: {pictures}, fps: 30, px_per_mm: {scale}}}
+bundle: {{path: {bundle}}}
+state_dir: {state}
+mqtt: {{port: {port}}}
+status: {{port: 0}}
+"""
+
+
+def _whole_edge(folder: Path, model: TimedModel, seconds: float) -> Iterator[Figure]:
+    """Start-up, memory and CPU of `haltline edge run` at 30 frames/s of 640x512."""
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True)
+    shown = frames(model, 60)
+    for k, frame in enumerate(shown):
+        cv2.imwrite(str(pictures / f"{k:03d}.png"), frame.image)
+    port = free_port()
+    values = {"pictures": pictures, "bundle": newest_bundle("weld"), "state": folder / "state", "port": port}
+    config = folder / "edge.yaml"
+    config.write_text(EDGE_YAML.format(scale=shown[0].px_per_mm, **values))
+    broker = start_mosquitto(port, folder)
+    plc = PlcSim(MqttConfig(port=port), TOPICS, WatchdogLimits())
+    plc.start()
+    start = time.monotonic()
+    edge = subprocess.Popen([sys.executable, "-m", "haltline", "edge", "run", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        while plc.view()["run"] != 1 and time.monotonic() - start < 30:
+            time.sleep(0.005)
+        yield Figure("start of the process -> first permit to run", round(time.monotonic() - start, 2), "s", "<= 3")
+        yield from _watched(edge.pid, model, shown, seconds)
+    finally:
+        edge.send_signal(signal.SIGTERM)
+        edge.wait(10)
+        plc.close()
+        broker.terminate()
+        broker.wait()
+
+
+def _watched(pid: int, model: TimedModel, shown: list[Frame], seconds: float) -> Iterator[Figure]:
+    time.sleep(3)
+    cpu_before, rss_before, since = _cpu_s(pid), _rss_mib(pid), time.monotonic()
+    time.sleep(seconds)
+    watched_s = time.monotonic() - since
+    spent_s = _cpu_s(pid) - cpu_before
+    before = time.process_time()
+    _bare(model, shown)
+    inference_s = (time.process_time() - before) / len(shown) * 30 * watched_s
+    beside = 100 * (spent_s - inference_s) / watched_s
+    note = f"{100 * spent_s / watched_s:.0f} % in all, PNG decoding of the folder camera included"
+    yield Figure("one core's share beside inference, 30 fps 640x512", round(beside, 1), "%", "<= 50", note)
+    yield Figure("memory of the edge process", round(_rss_mib(pid), 1), "MiB", "<= 200")
+    grown = (_rss_mib(pid) - rss_before) / (watched_s * 30) * 1000
+    yield Figure("its growth per 1,000 frames", round(grown, 2), "MiB", "<= 0.5", f"over {watched_s * 30:.0f} frames")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mib(pid: int) -> float:
+    for row in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if row.startswith("VmRSS"):
+            return int(row.split()[1]) / 1024
+    raise ProcessLookupError(pid)
