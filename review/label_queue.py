@@ -13,10 +13,13 @@ from sqlalchemy.orm import Session
 
 from inspection.label_book import BOOKS, LabelBook
 from review.labelling import CheckedLabel
-from review.store import Label, LabelAssignment, Record
+from review.store import Label, LabelAssignment, Person, Record
 
 NEED = 2
 """How many people label a frame. Two is what agreement can be measured from."""
+
+SETTLES = ("engineer", "admin")
+"""Who is asked, blind like everybody, for the third label where two people differ; the majority decides."""
 
 WORTH_A_LABEL = ("uncertain", "audit", "halt")
 """Reasons a record was kept for that ask for labels; `context` frames are there to be looked at."""
@@ -40,13 +43,13 @@ def find(session: Session, uid: str) -> Record | None:
     return session.scalar(select(Record).where(Record.uid == uid))
 
 
-def waiting_for(session: Session, person: str, limit: int, need: int = NEED) -> Queue:
+def waiting_for(session: Session, person: Person, limit: int, need: int = NEED) -> Queue:
     wanted = _wanted(person, need)
     total = session.scalar(select(func.count()).select_from(Record).where(wanted)) or 0
     return Queue(session.scalars(_oldest_first(wanted).limit(limit)).all(), total)
 
 
-def next_for(session: Session, person: str, after: Record | None = None, need: int = NEED) -> Record | None:
+def next_for(session: Session, person: Person, after: Record | None = None, need: int = NEED) -> Record | None:
     """The oldest that waits for this person; with `after`, the oldest behind that one, then from the start again."""
     wanted = _wanted(person, need)
     if after is not None:
@@ -102,17 +105,22 @@ def _oldest_first(wanted: ColumnElement[bool]) -> Select[Record]:
     return select(Record).where(wanted).order_by(Record.ts_ms, Record.id)
 
 
-def _wanted(person: str, need: int) -> ColumnElement[bool]:
-    """Kept for a reason that asks for labels and short of them, or assigned to this person; not labelled by them."""
-    labels = select(func.count(func.distinct(Label.person))).where(
-        Label.record_id == Record.id, Label.superseded_ms.is_(None)
-    )
-    mine = exists().where(Label.record_id == Record.id, Label.person == person, Label.superseded_ms.is_(None))
+def _wanted(person: Person, need: int) -> ColumnElement[bool]:
+    """Not labelled by this person, and one of: short of labels, in dispute and theirs to settle, assigned to them."""
+    of_record = (Label.record_id == Record.id, Label.superseded_ms.is_(None))
+    labels = select(func.count(func.distinct(Label.person))).where(*of_record).correlate(Record).scalar_subquery()
+    # Classes are stored in the label book's order, so equal answers are equal text.
+    answer = cast(Label.classes, String) + cast(Label.unsure, String)
+    answers = select(func.count(func.distinct(answer))).where(*of_record).correlate(Record).scalar_subquery()
+    open_to_me = labels < need
+    if person.role in SETTLES:
+        open_to_me = or_(open_to_me, and_(labels == need, answers > 1))
+    mine = exists().where(*of_record, Label.person == person.name)
     asked = exists().where(
-        LabelAssignment.record_id == Record.id, LabelAssignment.person == person, LabelAssignment.done_ms.is_(None)
+        LabelAssignment.record_id == Record.id, LabelAssignment.person == person.name, LabelAssignment.done_ms.is_(None)
     )
-    short = and_(_worth_a_label(), labels.correlate(Record).scalar_subquery() < need)
-    return and_(Record.image.is_not(None), _has_book(), or_(and_(short, ~mine), asked))
+    wanted = or_(and_(_worth_a_label(), open_to_me, ~mine), asked)
+    return and_(Record.image.is_not(None), _has_book(), wanted)
 
 
 def _worth_a_label() -> ColumnElement[bool]:

@@ -33,7 +33,7 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-T
 @router.get("/label")
 def show_queue(request: Request, hub: HubDep, person: ActingPerson) -> Response:
     with hub.store.reading() as session:
-        waiting = queue.waiting_for(session, person.name, LISTED)
+        waiting = queue.waiting_for(session, person, LISTED)
         today, orphans = queue.done_by(session, person.name, wall_ms() - DAY_MS), queue.without_book(session)
     return page(
         request,
@@ -53,7 +53,7 @@ def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectRes
     """To the frame that waits longest; `after` skips one without labelling it."""
     with hub.store.reading() as session:
         skipped = queue.find(session, after) if after else None
-        record = queue.next_for(session, person.name, skipped)
+        record = queue.next_for(session, person, skipped)
     return RedirectResponse(f"/label/{record.uid}" if record else "/label", 303)
 
 
@@ -62,8 +62,8 @@ def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -
     record, book = _labelable(hub, uid)
     with hub.store.reading() as session:
         mine = queue.current(session, record, person.name)
-        following = queue.next_for(session, person.name, record)
-        total = queue.waiting_for(session, person.name, 0).total
+        following = queue.next_for(session, person, record)
+        total = queue.waiting_for(session, person, 0).total
     return page(
         request,
         "label.html",
@@ -138,7 +138,7 @@ def save_label(
     with hub.store.writing() as session:
         queue.save(session, uid, person.name, checked, mask_sha, wall_ms())
     with hub.store.reading() as session:
-        following = queue.next_for(session, person.name, record)
+        following = queue.next_for(session, person, record)
     return JSONResponse({"saved": uid, "next": f"/label/{following.uid}" if following else "/label"})
 
 
@@ -173,7 +173,7 @@ def _then_remove(path: Path, folder: Path) -> Iterator[bytes]:
 
 
 def _sees_all(person: Person) -> bool:
-    return person.role in ("engineer", "admin")
+    return person.role in queue.SETTLES
 
 
 def _labelable(hub: Hub, uid: str) -> tuple[Record, LabelBook]:

@@ -131,6 +131,20 @@ def test_two_labels_are_enough_and_an_assignment_asks_for_more(world: World) -> 
     assert cy.next() == ""
 
 
+def test_where_two_differ_an_engineer_is_asked_for_the_third_label(world: World) -> None:
+    differ, agree = world.frame(), world.frame()
+    for name, classes in (("Ann", ["porosity", "undercut"]), ("Bob", ["porosity"])):
+        world.person(name).save(differ, classes=classes)
+        world.person(name).save(agree, classes=["porosity", "undercut"][:: 1 if name == "Ann" else -1])
+    cy = world.person("Cy")
+    assert cy.next() == differ
+    assert cy.data(differ)["mine"] is None
+    cy.save(differ, classes=["porosity"])
+    assert cy.next() == ""
+    add_person(world.hub.store, "Dee", "engineer")
+    assert world.person("Dee").next() == ""
+
+
 def test_skipping_goes_on_and_comes_round(world: World) -> None:
     first, second = world.frame(), world.frame()
     client = world.person("Ann").client
