@@ -11,7 +11,8 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
-from review.deps import STATIC, NameNeeded, edge_token, name_needed, same_origin
+from review.deps import STATIC, NameNeeded, edge_token, name_needed, no_such_halt, same_origin
+from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
 from review.settings import Settings
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         https_only=settings.https,
     )
     app.add_exception_handler(NameNeeded, name_needed)
+    app.add_exception_handler(NoSuchHalt, no_such_halt)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for names, check in ((PAGES, same_origin), (EDGE, edge_token)):
         for name in names:

@@ -76,6 +76,10 @@ async def name_needed(request: Request, _exc: Exception) -> Response:
     return Response("choose a name at /who first: what is done is recorded with who did it\n", 401)
 
 
+async def no_such_halt(_request: Request, exc: Exception) -> Response:
+    return Response(f"{exc}\n", 404, media_type="text/plain")
+
+
 def same_origin(request: Request) -> None:
     """Refuses a write that another site's page made the browser send: its Origin is not this host.
 

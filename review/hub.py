@@ -40,7 +40,7 @@ class Hub:
         store.migrate()
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
         writer = Writer(store, frames, news.tell)
-        mqtt = MqttIn(settings.mqtt, live, news.tell, writer.offer)
+        mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
         return Hub(settings, store, frames, live, news, writer, mqtt)
 

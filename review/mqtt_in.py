@@ -64,14 +64,19 @@ class MqttIn:
     """`offer` takes what must last. Start once, stop once."""
 
     def __init__(
-        self, settings: MqttSettings, live: Live, tell: Callable[[News], None], offer: Callable[[Arrival], None]
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        live: Live,
+        tell: Callable[[News], None],
+        offer: Callable[[Arrival], None],
     ) -> None:
         self._settings, self._live, self._tell, self._offer = settings, live, tell, offer
         self.counts: Counter[str] = Counter()
         """`received`, `undecodable`, `callback_errors`, `thread_restarts`: loss is counted, never only logged."""
         self.connected = False
         self._stopping = threading.Event()
-        self._client = self._make_client()
+        self._client = self._make_client(client_id)
         self._thread = threading.Thread(target=self._run, name="mqtt-in", daemon=True)
 
     def start(self) -> None:
@@ -99,12 +104,12 @@ class MqttIn:
         """PUBACK: what this message said is committed, or can never be."""
         self._client.ack(mid, qos)
 
-    def _make_client(self) -> mqtt.Client:
+    def _make_client(self, client_id: str) -> mqtt.Client:
         s = self._settings
         v5 = s.version == 5
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=s.client_id,
+            client_id=client_id,
             clean_session=None if v5 else False,
             protocol=mqtt.MQTTv5 if v5 else mqtt.MQTTv311,
             manual_ack=True,

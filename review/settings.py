@@ -12,7 +12,8 @@ from inspection.errors import ConfigError
 
 
 class MqttSettings(BaseModel):
-    """How the hub reaches the broker. `ca_file` switches TLS on; `client_id` names the hub's kept session there."""
+    """How the hub reaches the broker. `ca_file` switches TLS on. `client_id` names the hub's kept session there;
+    without one, it is made once and kept in the data folder, as two clients of one name throw each other out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +25,7 @@ class MqttSettings(BaseModel):
     """3 is MQTT 3.1.1, for brokers that speak nothing newer."""
     tls: bool = False
     ca_file: Path | None = None
-    client_id: str = Field(default="haltline-hub", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     session_expiry_s: int = Field(default=7 * 24 * 3600, ge=0)
     """How long the broker keeps halts and records for a hub that is away."""
 
@@ -65,15 +66,21 @@ class Settings(BaseModel):
         return self.data_dir / "bundles"
 
     def session_secret(self) -> str:
-        """The cookie's key; made once and kept, so that a restart of the hub signs nobody out."""
-        if self.secret is not None:
-            return self.secret.get_secret_value()
-        path = self.data_dir / "secret"
+        """The cookie's key; kept, so that a restart of the hub signs nobody out."""
+        return self.secret.get_secret_value() if self.secret else self._kept("secret", secrets.token_urlsafe(32))
+
+    def mqtt_client_id(self) -> str:
+        """The hub's name at the broker; kept, because what arrived while the hub was away waits under it."""
+        return self.mqtt.client_id or self._kept("mqtt_client_id", f"haltline-hub-{secrets.token_hex(4)}")
+
+    def _kept(self, name: str, fresh: str) -> str:
+        """What the data folder holds under `name`; `fresh` is written there the first time."""
+        path = self.data_dir / name
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 path.touch(mode=0o600)
-                path.write_text(secrets.token_urlsafe(32))
+                path.write_text(fresh)
             return path.read_text()
         except OSError as e:
             raise ConfigError("data_dir", f"{self.data_dir} cannot be written: {e}", "name a folder you own") from e

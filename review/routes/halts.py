@@ -107,10 +107,7 @@ def _record(hub: Hub, uid: str) -> Record:
 
 def _show(request: Request, hub: Hub, halt_id: int, template: str, frame: str = "", problem: str = "") -> Response:
     with hub.store.reading() as session:
-        try:
-            v = view(session, halts.load(session, halt_id), frame)
-        except halts.NoSuchHalt as e:
-            raise HTTPException(404, str(e)) from e
+        v = view(session, halts.load(session, halt_id), frame)
     return page(
         request, template, 409 if problem else 200, v=v, problem=problem, nav="alarms", title=f"Halt {v.halt.halt}"
     )

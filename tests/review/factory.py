@@ -185,8 +185,8 @@ class FakeEdge:
             halt=number, uid=uuid.uuid4().hex, code=1, cls=cls, score=0.97, limit=0.62, length_mm=length_mm,
             limit_mm=0.5, frame_id=4812, part="P-20931", model="weld-0.3.1", policy="3f9a1c77be02",
             reason=f"{cls} {length_mm} mm at or above its limit of 0.5 mm, score 0.97",
-            records=(uuid.uuid4().hex,), stages_ms={"queue": 1.9, "inference": 11.2, "decide": 0.1, "send": 0.3, "total": 13.5},
-            ts_ms=wall_ms(),
+            records=(uuid.uuid4().hex,), ts_ms=wall_ms(),
+            stages_ms={"queue": 1.9, "inference": 11.2, "decide": 0.1, "send": 0.3, "total": 13.5},
         )  # fmt: skip
         self.send(event)
         self._evidence(event, seed, task)
@@ -197,7 +197,8 @@ class FakeEdge:
         truth = picture.defects[0]
         heat = cv2.resize((picture.mask > 0).astype(np.float32), None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
         heat = np.clip(cv2.GaussianBlur(heat, (0, 0), 1.5) * 400, 0, 250).astype(np.uint8)
-        finding = {"cls": event.cls, "score": 0.97, "box_px": truth.box_px, "length_mm": event.length_mm, "area_mm2": 1.1}
+        finding = {"cls": event.cls, "score": 0.97, "box_px": truth.box_px, "length_mm": event.length_mm}
+        finding["area_mm2"] = 1.1
         self.record(
             uid=event.records[0], call="defect", why=("halt",), halt=event.halt, frame_id=event.frame_id,
             image=self.upload(png(picture.image)), heat=self.upload(png(heat)), heat_cls=event.cls,

@@ -1,0 +1,175 @@
+"""Edges and the hub over a real broker: what is acknowledged is stored, what is stored can be shown."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from inspection.bundle import sha256
+from inspection.messages import HaltEvent
+from tests.conftest import free_port
+from tests.review.factory import FakeEdge, HubProcess, png, until, wall_ms
+
+pytestmark = pytest.mark.broker
+
+PICTURE = png(np.full((32, 48, 3), 90, np.uint8))
+
+
+def halts(hub: HubProcess, edge: FakeEdge) -> list[dict[str, Any]]:
+    found = httpx.get(f"{hub.url}/api/halts", params={"limit": 500}).json()
+    return [h for h in found if h["station"].endswith(f"~{edge.topics.station}")]
+
+
+def metric(hub: HubProcess, name: str) -> float:
+    lines = httpx.get(f"{hub.url}/metrics").text.splitlines()
+    return next((float(line.split()[1]) for line in lines if line.startswith(name)), 0.0)
+
+
+def test_a_record_is_acknowledged_only_when_its_pictures_are_here(hub: HubProcess, edge: FakeEdge) -> None:
+    missing = metric(hub, 'haltline_hub_messages_total{what="frames_missing"}')
+    image, heat = PICTURE, png(np.zeros((8, 12), np.uint8) + len(edge.topics.station))
+    record = edge.record(image=sha256(image), heat=sha256(heat))
+    until(lambda: metric(hub, 'haltline_hub_messages_total{what="frames_missing"}') == missing + 1)
+    edge.upload(image)
+    edge.send(record)
+    until(lambda: metric(hub, 'haltline_hub_messages_total{what="frames_missing"}') == missing + 2)
+    assert edge.acked == [], "the heat map is still missing"
+    edge.upload(heat)
+    edge.send(record)
+    until(lambda: edge.acked == [record.uid])
+
+
+def test_a_record_sent_again_is_acknowledged_again_and_stored_once(hub: HubProcess, edge: FakeEdge) -> None:
+    before = metric(hub, "haltline_hub_records")
+    record = edge.record(image=edge.upload(PICTURE))
+    until(lambda: edge.acked == [record.uid])
+    for _ in range(3):
+        edge.send(record)
+    until(lambda: edge.acked == [record.uid] * 2 or len(edge.acked) >= 2)
+    assert metric(hub, "haltline_hub_records") == before + 1
+
+
+def test_a_record_without_pictures_is_acknowledged(hub: HubProcess, edge: FakeEdge) -> None:
+    record = edge.record(call="fault", why=("fault",))
+    until(lambda: edge.acked == [record.uid])
+
+
+def test_a_halt_is_an_alarm_at_once_and_only_once(hub: HubProcess, edge: FakeEdge) -> None:
+    event = HaltEvent(halt=4, uid=uuid.uuid4().hex, code=2, reason="camera covered", ts_ms=wall_ms())
+    edge.run, edge.code, edge.halt_id = 0, 2, 4
+    edge.permit_now()
+    for _ in range(3):
+        edge.send(event)
+    found = until(lambda: halts(hub, edge), 2)
+    until(lambda: metric(hub, 'haltline_hub_messages_total{what="duplicates"}') >= 2)
+    assert [h["state"] for h in halts(hub, edge)] == ["ACTIVE_UNACKED"]
+    page = httpx.get(f"{hub.url}/halts/{found[0]['id']}").text
+    assert "Camera fault" in page
+    assert "This halt has no picture" in page
+    assert "camera covered" in httpx.get(f"{hub.url}/line/stations").text
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("evt/record", b"{}"),
+        ("evt/halt", b"\xff\xfe"),
+        ("state/permit", b"[" * 5000),
+        ("state/permit", b""),
+        ("live/picture", b"no picture"),
+        ("evt/unknown", b"{}"),
+        ("plc/state", b'{"v":1,"state":"FLYING","ts_ms":1}'),
+    ],
+)
+def test_what_does_not_decode_is_counted_and_harms_nothing(
+    hub: HubProcess, edge: FakeEdge, path: str, payload: bytes
+) -> None:
+    refused = metric(hub, 'haltline_hub_messages_total{what="undecodable"}')
+    edge.raw(path, payload)
+    until(lambda: metric(hub, 'haltline_hub_messages_total{what="undecodable"}') > refused)
+    record = edge.record()
+    until(lambda: record.uid in edge.acked)
+    assert metric(hub, 'haltline_hub_messages_total{what="callback_errors"}') == 0
+    assert metric(hub, 'haltline_hub_messages_total{what="thread_restarts"}') == 0
+
+
+def test_a_message_the_database_refuses_holds_up_nobody(hub: HubProcess, edge: FakeEdge) -> None:
+    uid = uuid.uuid4().hex
+    for halt in (11, 12):  # the second repeats a uid that is unique over all stations
+        edge.send(HaltEvent(halt=halt, uid=uid, code=1, reason="x", ts_ms=wall_ms()))
+    record = edge.record()
+    until(lambda: record.uid in edge.acked)
+    assert [h["halt"] for h in halts(hub, edge)] == [11]
+
+
+@pytest.mark.parametrize(
+    ("body", "sha", "status", "says"),
+    [
+        (PICTURE, "0" * 64, 422, "sha256"),
+        (b"not a picture", sha256(b"not a picture"), 422, "no PNG"),
+        (PICTURE, "nothex", 422, ""),
+        (bytes(16 * 2**20 + 1), "0" * 64, 413, "16 MiB"),
+    ],
+)
+def test_bad_uploads_are_refused_with_the_reason(
+    hub: HubProcess, body: bytes, sha: str, status: int, says: str
+) -> None:
+    answer = httpx.put(f"{hub.url}/api/edge/frames/{sha}", content=body)
+    assert answer.status_code == status
+    assert says in answer.text
+
+
+def test_a_huge_picture_is_refused_by_its_header(hub: HubProcess) -> None:
+    data = PICTURE[:16] + (60_000).to_bytes(4, "big") * 2 + PICTURE[24:]
+    answer = httpx.put(f"{hub.url}/api/edge/frames/{sha256(data)}", content=data)
+    assert answer.status_code == 422
+    assert "megapixels" in answer.text
+
+
+def test_an_upload_is_new_once_and_can_be_asked_for(hub: HubProcess) -> None:
+    data = png(np.full((9, 9, 3), 7, np.uint8))
+    address = f"{hub.url}/api/edge/frames/{sha256(data)}"
+    assert httpx.head(address).status_code == 404
+    assert [httpx.put(address, content=data).status_code for _ in range(2)] == [201, 200]
+    assert httpx.head(address).status_code == 200
+
+
+def test_the_token_is_asked_for_when_one_is_set(mosquitto: int, data_dir: Path) -> None:
+    hub = HubProcess(data_dir, free_port(), mosquitto, "--edge-token", "s3cret").start()
+    try:
+        address = f"{hub.url}/api/edge/frames/{sha256(PICTURE)}"
+        assert httpx.put(address, content=PICTURE).status_code == 401
+        assert httpx.put(address, content=PICTURE, headers={"Authorization": "Bearer no"}).status_code == 401
+        good = {"Authorization": "Bearer s3cret"}
+        assert httpx.put(address, content=PICTURE, headers=good).status_code == 201
+    finally:
+        hub.stop()
+
+
+def test_nothing_told_while_the_hub_is_away_or_killed_is_lost(mosquitto: int, data_dir: Path) -> None:
+    """The broker keeps halts for the hub's session; records not acknowledged are the edge's to send again."""
+    hub = HubProcess(data_dir, free_port(), mosquitto).start()
+    edge = FakeEdge(mosquitto, hub.url, "kill-9")
+    try:
+        edge.online()
+        image = edge.upload(PICTURE)
+        sent = [edge.record(image=image).uid for _ in range(150)]
+        until(lambda: len(edge.acked) > 10)
+        hub.stop(signal.SIGKILL)
+        acked = set(edge.acked)
+        away = HaltEvent(halt=170_009, uid=uuid.uuid4().hex, code=1, reason="while away", ts_ms=wall_ms())
+        edge.send(away)
+        hub.start()
+        until(lambda: [h["halt"] for h in halts(hub, edge)] == [170_009])
+        until(lambda: set(edge.acked) == set(sent), 20, "the broker tells again what the killed hub had not stored")
+        assert metric(hub, "haltline_hub_records") == len(sent)
+        assert acked <= set(sent)
+    finally:
+        edge.close()
+        hub.stop()

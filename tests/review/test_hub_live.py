@@ -1,0 +1,69 @@
+"""What a station is shown as. The rule behind every case: silence is never shown as running."""
+
+from __future__ import annotations
+
+import pytest
+
+from inspection.messages import Conn, LivePicture, Permit, PlcState, Topics
+from review.live import NEVER_MS, PERMIT_STALE_MS, PLC_STALE_MS, Live, Mode, Now, shown
+
+TOPICS = Topics("plant", "line-a", "weld-1")
+S = 1_000_000_000
+NOW = 1000 * S
+
+
+def permit(run: int = 1, code: int = 0, halt: int = 0) -> Permit:
+    return Permit.model_validate(
+        {"boot": 1, "seq": 9, "run": run, "code": code, "halt": halt, "echo": 0, "age_ms": 20, "ts_ms": 1}
+    )
+
+
+def plc(state: str) -> PlcState:
+    return PlcState.model_validate({"state": state, "ts_ms": 1})
+
+
+@pytest.mark.parametrize(
+    ("now", "mode", "word"),
+    [
+        (Now(TOPICS), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(), NOW), Mode.RUNNING, "Inspecting"),
+        (Now(TOPICS, permit(), NOW - (PERMIT_STALE_MS + 1) * 1_000_000), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(0, 1, 7), NOW), Mode.HALTED, "HALTED"),
+        (Now(TOPICS, permit(0, 1, 7), NOW - 60 * S), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(0, 2), NOW), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(0, 5), NOW), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(1, 2), NOW), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(), NOW, plc=plc("RUNNING"), plc_ns=NOW), Mode.RUNNING, "Running"),
+        (Now(TOPICS, permit(), NOW, plc=plc("READY"), plc_ns=NOW), Mode.STOPPED, "Ready"),
+        (Now(TOPICS, permit(), NOW, plc=plc("TRIPPED"), plc_ns=NOW), Mode.STOPPED, "Stopped"),
+        (
+            Now(TOPICS, permit(), NOW, plc=plc("RUNNING"), plc_ns=NOW - (PLC_STALE_MS + 1) * 1_000_000),
+            Mode.STOPPED,
+            "Line silent",
+        ),
+    ],
+)
+def test_shown(now: Now, mode: Mode, word: str) -> None:
+    seen = shown(now, NOW)
+    assert (seen.mode, seen.word) == (mode, word)
+    assert seen.why
+
+
+def test_a_broken_connection_is_named_as_the_reason() -> None:
+    now = Now(TOPICS, permit(), NOW - 5 * S, conn=Conn(state="BROKEN", boot=1))
+    assert shown(now, NOW).why == "the edge's connection broke; last permit 5 s ago"
+    assert "never heard" in shown(Now(TOPICS), NOW).why
+
+
+def test_facts_come_in_one_at_a_time_and_stay() -> None:
+    live = Live()
+    live.know(TOPICS, plc=plc("READY"))
+    live.permit(TOPICS, permit(), NOW)
+    live.picture(TOPICS, LivePicture("cam", 4, 1, "pass", b"\xff\xd8"), NOW)
+    live.know(TOPICS)  # knowing again forgets nothing
+    now = live.get("plant~line-a~weld-1")
+    assert now
+    assert now.plc == plc("READY")
+    assert now.permit == permit()
+    assert now.picture_age_ms(NOW + S) == 1000
+    assert Now(TOPICS).picture_age_ms(NOW) == NEVER_MS

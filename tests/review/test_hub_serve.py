@@ -1,0 +1,132 @@
+"""Starting and stopping: a taken port is a plain message, open streams never keep the hub alive."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from review.cli import app
+from tests.conftest import free_port
+from tests.review.factory import REPO, HubProcess, until
+
+pytestmark = pytest.mark.broker
+
+
+def lines(url: str) -> Iterator[str]:
+    with httpx.stream("GET", f"{url}/events", timeout=10) as stream:
+        yield from stream.iter_lines()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_the_hub_stops_with_streams_open(mosquitto: int, data_dir: Path, how: int) -> None:
+    hub = HubProcess(data_dir, free_port(), mosquitto).start()
+    ended = [threading.Event() for _ in range(3)]
+
+    def listen(done: threading.Event) -> None:
+        for _ in lines(hub.url):
+            pass
+        done.set()
+
+    for done in ended:
+        threading.Thread(target=listen, args=(done,), daemon=True).start()
+    until(lambda: "haltline_hub_streams 3" in httpx.get(f"{hub.url}/metrics").text)
+    assert hub.stop(how) < 5
+    assert all(done.wait(2) for done in ended)
+    assert "Traceback" not in hub.log.read_text()
+
+
+def test_the_stream_ticks_every_two_seconds_with_ids(hub: HubProcess) -> None:
+    stream = lines(hub.url)
+    seen: list[tuple[float, int]] = []
+    event = ""
+    while len(seen) < 3:
+        line = next(stream)
+        if line.startswith("event: "):
+            event = line[7:]
+        if line.startswith("id: ") and event == "tick":
+            seen.append((time.monotonic(), int(line[4:])))
+    assert [later[0] - earlier[0] for earlier, later in itertools.pairwise(seen)] == pytest.approx([2, 2], abs=0.5)
+    assert seen[0][1] < seen[1][1] < seen[2][1]
+
+
+def test_a_taken_port_is_said_plainly(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "review.cli", "serve", "--data", str(data_dir), "--port", port]
+        ended = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert f"127.0.0.1:{port} cannot be used" in ended.stderr
+    assert "choose another port" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_a_broker_the_hub_serves_and_says_so(data_dir: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "review.cli", "serve", "--data", str(data_dir), "--port", str(port)]
+    process = subprocess.Popen([*command, "--mqtt-port", str(free_port())], cwd=REPO, stderr=subprocess.DEVNULL)
+    try:
+
+        def health() -> httpx.Response | None:
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=1)
+            except httpx.HTTPError:
+                return None
+
+        answer = until(health, 20)
+        assert answer.status_code == 503
+        assert "not connected" in answer.json()["broker"]
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["serve", "--mqtt-version", "4"], "--mqtt-version"),
+        (["serve", "--plc-panel-url", "javascript:alert(1)"], "--plc-panel-url"),
+        (["serve", "--database", "nonsense"], "database_url"),
+        (["user", "add", "Ann", "--role", "boss"], "one of operator, inspector"),
+        (["user", "add", " "], "is no name"),
+    ],
+)
+def test_bad_options_are_exit_code_2_with_the_fix(tmp_path: Path, arguments: list[str], says: str) -> None:
+    more = ["--port", str(free_port())] if arguments[0] == "serve" else []
+    result = CliRunner().invoke(app, [*arguments, *more, "--data", str(tmp_path / "hub")])
+    assert result.exit_code == 2, result.output
+    assert says in result.output
+
+
+def test_people_are_added_once(tmp_path: Path) -> None:
+    add = ["user", "add", "Ann", "--role", "inspector", "--data", str(tmp_path / "hub")]
+    assert "Ann is inspector" in CliRunner().invoke(app, add).output
+    assert "nothing changed" in CliRunner().invoke(app, add).output
+
+
+def test_pages_carry_safe_headers_and_need_nothing_from_outside(hub: HubProcess) -> None:
+    for path in ("/", "/alarms", "/who"):
+        answer = httpx.get(hub.url + path)
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert "https://" not in answer.text
+        assert "http://" not in answer.text.replace(hub.url, "")
+
+
+def test_the_names_form_leads_to_this_host_only(hub: HubProcess) -> None:
+    for outside in ("//evil.example", "https://evil.example", "/\\evil.example"):
+        answer = httpx.post(f"{hub.url}/who", data={"name": "Ana (operator)", "next": outside})
+        assert answer.headers["location"] == "/"
+    assert httpx.post(f"{hub.url}/who", data={"name": "Nobody"}).status_code == 422

@@ -1,0 +1,126 @@
+"""The ground: frames that cannot be half there, one writer, migrations that make what the models say."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateTable
+
+from inspection.bundle import sha256
+from inspection.errors import ConfigError, StorageError
+from review.frames import FolderFrames
+from review.people import add_person, everybody
+from review.settings import Settings
+from review.store import Base, Person, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(f"sqlite:///{tmp_path / 'hub.db'}")
+    store.migrate()
+    return store
+
+
+def test_migrations_make_exactly_the_models(tmp_path: Path, store: Store) -> None:
+    store.close()
+    with create_engine(f"sqlite:///{tmp_path / 'hub.db'}").connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_every_table_can_be_made_on_postgresql() -> None:
+    for table in Base.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+def test_migrating_twice_changes_nothing_and_a_newer_database_is_refused(store: Store) -> None:
+    store.migrate()
+    with store.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StorageError, match="start the Haltline version that made it"):
+        store.migrate()
+
+
+def test_a_reading_session_cannot_write(store: Store) -> None:
+    with store.reading() as session:
+        session.add(Person(name="Eve", role="admin", created_ms=1))
+        with pytest.raises(OperationalError, match="readonly"):
+            session.commit()
+
+
+def test_writers_queue_instead_of_failing(store: Store) -> None:
+    def add(n: int) -> None:
+        for i in range(20):
+            add_person(store, f"p{n}-{i}", "operator")
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(everybody(store)) == 120
+
+
+def test_a_block_that_raises_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.writing() as session:
+            session.add(Person(name="Ann", role="operator", created_ms=1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.reading() as session:
+        assert session.scalar(select(Person)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "what"),
+    [("", "operator", "no name"), ("A" * 65, "operator", "no name"), ("Ann", "boss", "no role")],
+)
+def test_bad_people_are_refused_with_the_fix(store: Store, name: str, role: str, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        add_person(store, name, role)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite://", "sqlite:///:memory:", "dbase://x"])
+def test_bad_database_addresses_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="database_url"):
+        Store(url)
+
+
+def test_frames_are_named_by_their_content(tmp_path: Path) -> None:
+    frames = FolderFrames(tmp_path)
+    sha = frames.put(b"picture")
+    assert sha == sha256(b"picture")
+    assert frames.put(b"picture") == sha
+    assert frames.read(sha) == b"picture"
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [sha], "no temporary file is left"
+
+
+@pytest.mark.parametrize("sha", ["", "../../etc/passwd", "A" * 64, "0" * 63, "0" * 64])
+def test_what_is_not_there_cannot_be_opened(tmp_path: Path, sha: str) -> None:
+    frames = FolderFrames(tmp_path)
+    assert not frames.exists(sha)
+    with pytest.raises(StorageError):
+        frames.read(sha)
+
+
+def test_a_full_or_lost_disk_is_a_storage_error(tmp_path: Path) -> None:
+    frames = FolderFrames(tmp_path / "frames")
+    (tmp_path / "frames").rmdir()
+    (tmp_path / "frames").write_text("not a folder any more")
+    with pytest.raises(StorageError, match="cannot be written"):
+        frames.put(b"picture")
+
+
+def test_the_cookie_key_is_made_once_and_private(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "hub")
+    assert settings.session_secret() == settings.session_secret()
+    assert len(settings.session_secret()) >= 32
+    assert (tmp_path / "hub" / "secret").stat().st_mode & 0o077 == 0
