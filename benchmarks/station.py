@@ -1,0 +1,124 @@
+"""A whole station for tests and faults: real broker, real edge, real plc-sim, a model with known answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+from benchmarks.tiny_bundle import picture, write_bundle
+
+from edge.config import MqttConfig
+from edge.line.plc_sim import PlcSim
+from inspection.messages import Topics
+from inspection.watchdog import WatchdogLimits
+
+TOPICS = Topics("test", "line1", "st1")
+YAML = """\
+station: {{site: test, line: line1, station: {station}}}
+cameras:
+  - {{name: cam1, type: folder, source: {pictures}, fps: {fps}, px_per_mm: 10}}
+bundle: {{path: {bundle}}}
+state_dir: {state}
+mqtt: {{port: {port}, protocol: "{protocol}"}}
+policy: {{{policy}}}
+status: {{port: {status}}}
+live: {{fps: 2}}
+{more}
+"""
+
+
+def write_station(
+    folder: Path,
+    port: int,
+    *,
+    pictures: list[float] | None = None,
+    fps: float = 30,
+    policy: str = "k: 2, n: 3",
+    protocol: str = "5",
+    status: int = 0,
+    station: str = "st1",
+    more: str = "",
+) -> Path:
+    """`edge.yaml` for a camera that shows bars of these lengths in mm, over and over. Default: always good."""
+    shown = folder / "pictures"
+    if not shown.exists():
+        shown.mkdir(parents=True)
+        for k, mm in enumerate(pictures or [0.0] * 7):
+            cv2.imwrite(str(shown / f"{k:04d}.png"), picture(mm, seed=k))
+    bundles = folder / "models"
+    bundle = bundles / "red-1.0.0"
+    if not bundle.exists():
+        write_bundle(bundles)
+    config = folder / "edge.yaml"
+    values: dict[str, Any] = {"pictures": shown, "fps": fps, "bundle": bundle, "state": folder / "state", "port": port}
+    values |= {"policy": policy, "protocol": protocol, "status": status, "more": more, "station": station}
+    config.write_text(YAML.format(**values))
+    return config
+
+
+def start_edge(config: Path) -> subprocess.Popen[bytes]:
+    args = [sys.executable, "-m", "haltline", "edge", "run", str(config)]
+    log = (config.parent / "edge.log").open("ab")
+    return subprocess.Popen(args, stderr=log, stdout=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+def end(child: subprocess.Popen[bytes], timeout_s: float = 8) -> int:
+    if child.poll() is None:
+        child.send_signal(signal.SIGCONT)
+        child.terminate()
+    try:
+        return child.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
+
+
+@contextmanager
+def plc_on(port: int, watchdog_ms: int = 1000, topics: Topics = TOPICS) -> Iterator[PlcSim]:
+    plc = PlcSim(MqttConfig(port=port), topics, WatchdogLimits(watchdog_ms=watchdog_ms))
+    plc.start()
+    try:
+        yield plc
+    finally:
+        plc.close()
+
+
+def wait_for(done: Callable[[], Any], timeout_s: float = 15, what: str = "") -> Any:
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        if answer := done():
+            return answer
+        time.sleep(0.005)
+    raise AssertionError(f"not within {timeout_s} s: {what or done}")
+
+
+def run_line(plc: PlcSim, timeout_s: float = 20) -> None:
+    """Press START as soon as the permit is good."""
+    wait_for(lambda: plc.view()["state"] == "READY" and plc.press_start(), timeout_s, "a good permit")
+
+
+def trip_after(plc: PlcSim, injected_ns: int, timeout_s: float = 10) -> tuple[float, str]:
+    """Seconds from the injection to the line's trip, and why it tripped."""
+
+    def tripped() -> tuple[float, str] | None:
+        for at_ns, state, why in list(plc.transitions):
+            if at_ns > injected_ns and state != "RUNNING":
+                return (at_ns - injected_ns) / 1e9, why
+        return None
+
+    found: tuple[float, str] = wait_for(tripped, timeout_s, "a trip")
+    return found
+
+
+def state_file(config: Path) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((config.parent / "state" / "state.json").read_text())
+    return known
