@@ -58,7 +58,7 @@ MET: Counter[str] = Counter()
 
 @dataclass(frozen=True)
 class Sent:
-    """A permit on its way, with when it was sent: on the wall's clock and on the PLC's, which stands while it stalls."""
+    """A permit on its way; sent when, by the wall and by the PLC, whose time stands while it stalls."""
 
     permit: Permit
     sent_ms: int
