@@ -27,7 +27,7 @@ from review.frames import FolderFrames, FrameStore
 from review.label_queue import NEED
 from review.labelling import Consensus, Mark, Vote, consensus, decode_mask, encode_mask, merge_annotations, merge_masks
 from review.settings import Settings
-from review.store import Label, Record, Store
+from review.store import Label, Record, Station, Store
 
 EVENT_GAP_MS = 2_000
 """Frames of one camera closer than this show the same event."""
@@ -179,8 +179,14 @@ def _labelled(session: Session, book: LabelBook) -> Iterator[tuple[Record, list[
 
 
 def _moments(session: Session) -> list[Moment]:
-    found = session.scalars(select(Record).where(Record.image.is_not(None)))
-    return [Moment(r.uid, f"{r.station.key}/{r.camera}", r.ts_ms, r.part, r.halt) for r in found]
+    """All of them, labelled or not, by column: a hub has many more records than labels."""
+    places = {station.id: station.key for station in session.scalars(select(Station))}
+    rows = session.execute(
+        select(Record.uid, Record.station_id, Record.camera, Record.ts_ms, Record.part, Record.halt).where(
+            Record.image.is_not(None)
+        )
+    )
+    return [Moment(uid, f"{places[at]}/{camera}", ts_ms, part, halt) for uid, at, camera, ts_ms, part, halt in rows]
 
 
 @dataclass(slots=True)
