@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import structlog
 
 from edge.inbox import Inbox
 from edge.ports import Camera
 from inspection.errors import CameraError
+from inspection.types import Frame
 
 log = structlog.get_logger()
 
-AGAIN_S = 2.0
+FIRST_AGAIN_S, AGAIN_S = 0.2, 2.0
+"""A camera that worked is opened again almost at once; one that does not come back is asked now and then."""
+
+
+def whole(frame: Frame) -> Iterable[Frame]:
+    return (frame,)
 
 
 class CameraPump:
-    """Silence is what the guard reacts to, so a failing camera needs no other message to the line than none."""
+    """Silence is what the guard reacts to, so a failing camera needs no other message to the line than none.
 
-    def __init__(self, name: str, open_camera: Callable[[], Camera], inbox: Inbox) -> None:
+    `view` makes of a camera's picture the frames that are judged. Frame numbers go on over every reopening: a number
+    given twice would be two records with one name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_camera: Callable[[], Camera],
+        inbox: Inbox,
+        view: Callable[[Frame], Iterable[Frame]] = whole,
+    ) -> None:
         self.name = name
         self.camera: Camera | None = None
         self.failures = 0
         self.ended = False
-        self._open, self._inbox = open_camera, inbox
+        self._open, self._inbox, self._view = open_camera, inbox, view
+        self._next_id, self._offset = 0, 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"camera-{name}", daemon=True)
 
@@ -34,28 +52,46 @@ class CameraPump:
         self._thread.start()
 
     def close(self) -> None:
+        """Ends a blocked read too; a camera that is just being opened is closed by the thread itself."""
         self._closing.set()
-        if self.camera:
-            self.camera.close()
+        if camera := self.camera:
+            camera.close()
 
     def _work(self) -> None:
+        again_s = FIRST_AGAIN_S
         while not self._closing.is_set() and not self.ended:
             try:
                 self.camera = self.camera or self._open()
+                again_s = FIRST_AGAIN_S
                 self._pump(self.camera)
             except CameraError as e:
+                if self._closing.is_set():
+                    break
                 self.failures += 1
                 log.warning("camera failed, opening it again", camera=self.name, error=str(e))
-                if self.camera:
-                    self.camera.close()
-                self.camera = None
-                self._closing.wait(AGAIN_S)
+                self._drop()
+                self._closing.wait(again_s)
+                again_s = min(AGAIN_S, 2 * again_s)
+        self._drop()
+
+    def _drop(self) -> None:
+        camera, self.camera = self.camera, None
+        if camera:
+            camera.close()
 
     def _pump(self, camera: Camera) -> None:
+        first = True
         while not self._closing.is_set():
             frame = camera.read()
             if frame is None:
-                self.ended = True
+                self.ended = not self._closing.is_set()
                 log.info("camera has no more frames", camera=self.name)
                 return
-            self._inbox.put(frame)
+            if first:
+                # its own numbers as long as they grow; after a reopening from where they were
+                self._offset = max(0, self._next_id - frame.frame_id)
+                first = False
+            self._next_id = frame.frame_id + self._offset + 1
+            numbered = replace(frame, frame_id=self._next_id - 1) if self._offset else frame
+            for seen in self._view(numbered):
+                self._inbox.put(seen)

@@ -1,4 +1,4 @@
-"""Video files and whatever OpenCV opens: USB devices by number, RTSP by URL."""
+"""Video files as a camera. Live devices are read in a child process, see `child.py`: a file does not hang."""
 
 from __future__ import annotations
 
@@ -44,30 +44,7 @@ class VideoCamera:
         self._pace.stop()
 
 
-class OpenCvCamera:
-    """Implements `ports.Camera` for a live device: `source` is a number or a URL."""
-
-    def __init__(self, config: CameraConfig) -> None:
-        self.name = config.name
-        self._config = config
-        self._video = _open(int(config.source) if config.source.isdigit() else config.source)
-        self._video.set(cv2.CAP_PROP_FPS, config.fps)
-        # A deep driver buffer would hand over frames that are seconds old after a stall.
-        self._video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self._frame_id = -1
-
-    def read(self) -> Frame | None:
-        ok, image = self._video.read()
-        if not ok:
-            raise CameraError(f"{self.name}: {self._config.source} stopped delivering")
-        self._frame_id += 1
-        return _frame(self.name, self._frame_id, image, self._config.px_per_mm)
-
-    def close(self) -> None:
-        self._video.release()
-
-
-def _open(source: str | int) -> cv2.VideoCapture:
+def _open(source: str) -> cv2.VideoCapture:
     video = cv2.VideoCapture(source)
     if not video.isOpened():
         raise CameraError(f"OpenCV cannot open {source!r}")
