@@ -52,6 +52,17 @@ class CameraConfig(_Strict):
     seed: int = 1
     defect_every_s: float = Field(default=20.0, gt=0)
     """For `simulated`: a defect passes this often."""
+    width_px: int | None = Field(default=None, ge=16, le=16384)
+    height_px: int | None = Field(default=None, ge=16, le=16384)
+    """For a USB device: the size asked of it; what it delivers is what counts."""
+    fourcc: str = Field(default="", pattern=r"^([A-Z0-9]{4})?$")
+    """For a USB device: its pixel format, e.g. MJPG for a rate that raw pixels do not reach."""
+    options: str = ""
+    """For a URL: FFmpeg's options as `key;value|key;value`; default: RTSP over TCP, no buffering."""
+    open_ms: int = Field(default=8000, ge=100, le=60_000)
+    """A live camera's first frame must come within this time, or its reader is killed and started again."""
+    stall_ms: int = Field(default=1000, ge=50, le=60_000)
+    """A live camera silent for longer is opened anew. The line has stopped by then: see policy.max_silence_ms."""
 
 
 class BundleConfig(_Strict):

@@ -14,10 +14,11 @@ import structlog
 
 from edge import runner
 from edge.bundle_store import read_bundle
+from edge.cameras.child import ChildCamera
 from edge.cameras.folder import FolderCamera
-from edge.cameras.opencv import OpenCvCamera, VideoCamera
 from edge.cameras.pump import CameraPump
 from edge.cameras.simulated import SimulatedCamera
+from edge.cameras.video import VideoCamera
 from edge.config import CameraConfig, EdgeConfig, PolicyConfig
 from edge.inbox import Inbox
 from edge.line.connection import Received
@@ -43,7 +44,7 @@ log = structlog.get_logger()
 CAMERAS: dict[str, Callable[[CameraConfig], Camera]] = {
     "folder": FolderCamera,
     "video": VideoCamera,
-    "opencv": OpenCvCamera,
+    "opencv": ChildCamera,
     "simulated": SimulatedCamera,
 }
 TICK_S = 0.05
