@@ -132,10 +132,10 @@ def station_model(session: Session, registry: Registry, station: Station) -> Sta
     history = _history(session, station, HISTORY)
     asked = history[0] if history else None
     if asked is None:
-        state = station.bundle_state or "none"
+        state, why = station.bundle_state or "none", station.bundle_why
     else:
-        state = _state_of(asked.bundle.bundle, station.bundle, station.bundle_state, station.bundle_wanted)
-    why = station.bundle_why if state in ("refused", "fetching") else ""
+        # What was heard since the request, not the newest report: that may still tell of the request before.
+        state, why = asked.state, asked.why
     return StationModel(station, state, why, asked, history, _back_to(registry, station, history))
 
 

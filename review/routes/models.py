@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
 from inspection.errors import BundleError, InputError
 from review import rollout
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, page
 from review.hub import Hub
-from review.registry import MAX_ZIP_BYTES, Registry
+from review.registry import MAX_ZIP_BYTES, Bundle, Registry
 from review.store import Person
 
 router = APIRouter()
+
+FORM_BYTES = 4096
+"""What a form may add around its one file."""
 
 
 @router.get("/models")
@@ -36,17 +41,29 @@ def station_state(request: Request, hub: HubDep, key: str) -> Response:
 
 
 @router.post("/models/upload")
-def upload(request: Request, hub: HubDep, person: ActingPerson, bundle: Annotated[UploadFile, File()]) -> Response:
-    registry = _registry(hub)
+async def upload(request: Request, hub: HubDep, person: ActingPerson) -> Response:
+    # The form is read here and not by a parameter, which would spool any size to disk before anybody was asked.
     try:
         _check_may(person)
-        data = bundle.file.read(MAX_ZIP_BYTES + 1)
-        added = registry.add_zip(data, bundle.filename or "zip")
+        length = request.headers.get("content-length", "")
+        if not length.isdigit() or int(length) > MAX_ZIP_BYTES + FORM_BYTES:
+            raise BundleError("upload", f"has {length or 'an unknown number of'} bytes", f"at most {MAX_ZIP_BYTES}")
+        async with request.form(max_files=1, max_fields=1) as form:
+            file = form.get("bundle")
+            if not isinstance(file, UploadFile):
+                raise BundleError("upload", "brings no file", "choose the bundle's .zip")
+            added = await run_in_threadpool(_add, hub, person, file)
     except InputError as e:
-        return _page(request, hub, person, e)
+        return await run_in_threadpool(_page, request, hub, person, e)
+    return RedirectResponse(f"/models#{added.id}", 303)
+
+
+def _add(hub: Hub, person: Person, file: UploadFile) -> Bundle:
+    registry = _registry(hub)
+    added = registry.add_zip(file.file.read(MAX_ZIP_BYTES + 1), file.filename or "zip")
     with hub.store.writing() as session:
         rollout.keep_row(session, added, str(registry.folder / added.id), person.name, wall_ms())
-    return RedirectResponse(f"/models#{added.id}", 303)
+    return added
 
 
 @router.post("/models/rollout")

@@ -137,8 +137,9 @@ function brush(step) {
 
 function pressClass(k) {
   if (k < 1 || k > state.rules.length) return say(`The label book has ${state.rules.length} ${state.rules.length === 1 ? "class" : "classes"}.`);
-  say("");
+  const had = state.has(k), title = state.rule(k).title;
   state.toggle(k);
+  say(had && !state.has(k) ? `${title} dropped, with its marks. Z brings it back.` : "");
   return changed(ALL);
 }
 
@@ -163,7 +164,7 @@ function undo() {
 async function save() {
   if (ui.saving || !view) return;
   finishDrawing();
-  if (!state.decided) return say(`Decide first: 1–${state.rules.length} for a defect, G for good, U for unsure.`, true);
+  if (!state.decided) return say(`Decide first: ${state.rules.length > 1 ? `1–${state.rules.length}` : "1"} for a defect, G for good, U for unsure.`, true);
   ui.saving = true;
   showState();
   draft.write();

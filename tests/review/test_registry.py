@@ -217,6 +217,23 @@ def test_upload_roll_out_refused_then_roll_back(world: World) -> None:
         assert [r.state for r in session.query(Rollout).order_by(Rollout.id)] == ["serving", "serving", "asked"]
 
 
+def test_a_second_try_is_not_answered_by_the_first_refusal(world: World) -> None:
+    world.upload(bundle_files())
+    world.roll_out("scratch-1.0.0")
+    world.reports("", "refused", "scratch-1.0.0", "too slow")
+    world.roll_out("scratch-1.0.0")
+    assert "Asked, no answer yet" in world.client.get("/models/stations/p~l~s").text
+    world.reports("", "refused", "scratch-1.0.0", "too slow")
+    assert "Refused" in world.client.get("/models/stations/p~l~s").text
+
+
+def test_an_upload_is_bounded_before_it_is_read(world: World) -> None:
+    answer = world.client.post("/models/upload", data={"bundle": "text"}, headers={"Content-Length": str(2**40)})
+    assert (answer.status_code, "at most" in answer.text) == (422, True)
+    answer = world.client.post("/models/upload", data={"bundle": "text"})
+    assert (answer.status_code, "brings no file" in answer.text) == (422, True)
+
+
 def test_without_a_broker_nothing_is_recorded(world: World) -> None:
     world.upload(bundle_files())
     world.broker = False
