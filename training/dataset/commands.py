@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -55,18 +56,26 @@ def import_(
     stride: Annotated[int | None, typer.Option(help="Px between two crops; default half a crop's width.")] = None,
     val: Annotated[float, typer.Option(help="Share of groups for validation: limits are chosen on them.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share of groups for the test: the figures come from them.")] = 0.15,
+    resplit: Annotated[
+        bool, typer.Option(help="Deal the groups out anew, whatever split the sources suggest.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Another seed deals the groups out differently.")] = 0,
 ) -> None:
     """Import labelled pictures into a snapshot: checked, without duplicates, split so that no part is on both sides."""
     opened = [open_source(path, format, only) for path in sources]
     target = make_target(opened, task, classes, label_book, px_per_mm)
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)
+    if resplit:
+        items = (replace(item, split=None) for item in items)
     if crop:
         items = crop_items(items, _cut(crop, stride))
     manifest = build(items, out, target, Shares(val, test, seed), tuple(str(s) for s in sources))
     console = Console()
     console.print(f"[bold]{manifest.id}[/bold] in {out}")
     _print_counts(console, manifest)
+    for split, counts in manifest.counts.items():
+        if not counts["samples"]:
+            console.print(f"[yellow]no picture is for {split}[/yellow]: see --val, --test and --resplit")
 
 
 @dataset.command()

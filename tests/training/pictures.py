@@ -1,0 +1,96 @@
+"""Hand-made pictures and labelled folders, small enough to train on in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from inspection.label_book import BOOKS, LabelBook
+from inspection.samples import LabelledHeader
+from training.dataset.build import Shares, build
+from training.dataset.item import Target
+from training.dataset.labelled import import_labelled
+from training.dataset.snapshot import Snapshot, read_snapshot
+
+SCRATCH = BOOKS["scratch"]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def picture(seed: int, size: tuple[int, int] = (64, 80)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(90, 130, (*size, 3), np.uint8)
+
+
+def scratched(seed: int, length_px: int, size: tuple[int, int] = (64, 80)) -> tuple[np.ndarray, np.ndarray]:
+    """A picture with a bright horizontal scratch and its mask."""
+    image, mask = picture(seed, size), np.zeros(size, np.uint8)
+    y = 10 + seed % (size[0] - 20)
+    mask[y : y + 2, 6 : 6 + length_px] = 1
+    image[mask > 0] = 240
+    return image, mask
+
+
+class Folder:
+    """A labelled folder that is written by hand, one picture at a time."""
+
+    def __init__(self, root: Path, book: LabelBook = SCRATCH) -> None:
+        self.root, self.book, self.lines = root, book, []  # type: Path, LabelBook, list[dict[str, Any]]
+        for name in ("images", "masks"):
+            (root / name).mkdir(parents=True)
+        header = LabelledHeader(task=book.task, classes=book.classes, label_book=book.id, made_by="test")
+        (root / "labelled.json").write_text(header.model_dump_json())
+
+    def add(self, image: np.ndarray, mask: np.ndarray | None, **changes: Any) -> dict[str, Any]:
+        number = len(self.lines)
+        name = f"images/{number}.png"
+        (self.root / name).write_bytes(png(image))
+        line: dict[str, Any] = {
+            "image": name,
+            "image_sha256": hashlib.sha256(png(image)).hexdigest(),
+            "width_px": image.shape[1],
+            "height_px": image.shape[0],
+            "px_per_mm": 10.0,
+            "labels": [],
+            "group": f"part-{number}",
+            "label_book": self.book.id,
+            "source": "test:",
+        }
+        if mask is not None:
+            (self.root / f"masks/{number}.png").write_bytes(png(mask))
+            line |= {"mask": f"masks/{number}.png", "mask_sha256": hashlib.sha256(png(mask)).hexdigest()}
+        line |= changes
+        self.lines.append(line)
+        self.save()
+        return line
+
+    def save(self) -> None:
+        (self.root / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def snapshot(self, out: Path, shares: Shares | None = None) -> Snapshot:
+        target = Target(self.book.task, self.book)
+        build(import_labelled(self.root, target), out, target, shares or Shares(), (str(self.root),))
+        return read_snapshot(out)
+
+
+def tiny_ask(**changes: Any) -> Any:
+    from training.checkpoint import Ask
+
+    return Ask(
+        **{
+            "epochs": 12,
+            "width_px": 80,
+            "height_px": 64,
+            "channels": 8,
+            "batch": 8,
+            "lr": 4e-3,
+            "threads": 1,
+            **changes,
+        }
+    )

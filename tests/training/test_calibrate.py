@@ -1,0 +1,67 @@
+"""Calibration, limits and the heat level, on numbers whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from inspection.bundle import InputSpec
+from inspection.label_book import BOOKS
+from training.calibrate import HI_AT_LEAST, LO_AT_MOST, Platt, choose_heat_level, choose_limits, fit_platt
+
+RULE = BOOKS["scratch"].rules[0]
+
+
+def test_platt_finds_the_scale_it_was_given() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, 20_000)
+    target = (rng.random(20_000) < Platt(0.5, -1.0)(logits)).astype(float)
+    found = fit_platt(logits, target)
+    assert found.scale == pytest.approx(0.5, abs=0.03)
+    assert found.bias == pytest.approx(-1.0, abs=0.05)
+
+
+def test_separable_scores_stay_finite() -> None:
+    logits = np.array([-4.0, -3.0, 3.0, 4.0])
+    found = fit_platt(logits, np.array([0.0, 0.0, 1.0, 1.0]))
+    assert 0.1 < found.scale < 5
+    assert ((found(logits) > 0.5) == [False, False, True, True]).all()
+
+
+def test_one_kind_alone_is_not_calibrated() -> None:
+    assert fit_platt(np.array([1.0, 2.0]), np.zeros(2)) == Platt()
+
+
+def test_limits_hold_their_bounds() -> None:
+    rng = np.random.default_rng(3)
+    target = np.arange(1000) < 300
+    scores = np.clip(np.where(target, rng.normal(0.8, 0.25, 1000), rng.normal(0.15, 0.2, 1000)), 0, 1)
+    lo, hi = choose_limits(scores, target.astype(float))
+    assert lo <= hi
+    assert (scores[target] < lo).mean() <= 0.02
+    assert (scores[~target] >= hi).mean() <= 0.01
+
+
+def test_limits_keep_a_band_where_validation_is_perfect() -> None:
+    lo, hi = choose_limits(np.array([0.01, 0.02, 0.98, 0.99]), np.array([0.0, 0.0, 1.0, 1.0]))
+    assert lo <= LO_AT_MOST < HI_AT_LEAST <= hi
+
+
+def test_hopeless_scores_give_a_wide_band_and_never_lo_above_hi() -> None:
+    scores = np.linspace(0, 1, 100)
+    lo, hi = choose_limits(scores, (np.arange(100) % 2).astype(float))
+    assert 0 < lo < 0.05
+    assert 0.95 < hi < 1
+
+
+def test_heat_level_is_where_lengths_come_out_right() -> None:
+    spec = InputSpec(width_px=160, height_px=128, px_per_mm=10)
+    heat, true_mm = np.zeros((4, 64, 80), np.uint8), []
+    for k, cells in enumerate((8, 12, 20, 30)):  # a cell is 0.2 mm
+        heat[k, 20:22, 10 : 10 + cells] = 200
+        heat[k, 20:22, 8:10] = heat[k, 20:22, 10 + cells : 12 + cells] = 90  # a halo that is no defect
+        true_mm.append(cells * 0.2)
+    level, error = choose_heat_level(heat, np.array(true_mm), RULE, spec, 2)
+    assert 90 / 255 < level < 200 / 255
+    assert error < 0.15
+    assert choose_heat_level(heat[:0], np.zeros(0), RULE, spec, 2)[0] == 0.5

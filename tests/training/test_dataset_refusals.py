@@ -1,0 +1,203 @@
+"""Every way a data set can be wrong is refused with the file, what was found and what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inspection.errors import DatasetError
+from inspection.label_book import BOOKS
+from tests.training.pictures import Folder, picture, png, scratched
+from training.dataset.build import Shares, build
+from training.dataset.item import Target
+from training.dataset.sources import Format, make_target, open_source
+
+EMPTY = np.zeros((64, 80), np.uint8)
+
+
+def refused(made: Folder, *words: str) -> None:
+    out = made.root.parent / "snapshot"
+    with pytest.raises(DatasetError) as caught:
+        made.snapshot(out)
+    for word in words:
+        assert word in str(caught.value)
+    assert not out.exists()
+    assert not list(made.root.parent.glob(".snapshot*")), "a refused import leaves nothing behind"
+
+
+def test_unreadable_image(folder: Folder) -> None:
+    line = folder.add(picture(1), EMPTY)
+    data = b"this is no PNG"
+    (folder.root / line["image"]).write_bytes(data)
+    line["image_sha256"] = hashlib.sha256(data).hexdigest()
+    folder.save()
+    refused(folder, "samples.jsonl:1", "is not a readable image", "fix: export it again as PNG or JPEG")
+
+
+def test_changed_image(folder: Folder) -> None:
+    line = folder.add(picture(1), EMPTY)
+    (folder.root / line["image"]).write_bytes(png(picture(2)))
+    refused(folder, "images/0.png", "does not have the sha256 its line states")
+
+
+def test_missing_file(folder: Folder) -> None:
+    line = folder.add(picture(1), EMPTY)
+    (folder.root / line["mask"]).unlink()
+    refused(folder, "masks/0.png", "cannot be read", "samples.jsonl:1 names")
+
+
+def test_mask_of_another_size(folder: Folder) -> None:
+    folder.add(picture(1), np.zeros((32, 80), np.uint8))
+    refused(folder, "samples.jsonl:1", "the mask is 80x32 px, the picture 80x64")
+
+
+def test_mask_value_beyond_the_classes(folder: Folder) -> None:
+    mask = EMPTY.copy()
+    mask[5, 5:30] = 2
+    folder.add(picture(1), mask)
+    refused(folder, "samples.jsonl:1", "the mask holds the value 2, but there are 1 classes")
+
+
+def test_label_without_pixels(folder: Folder) -> None:
+    folder.add(picture(1), EMPTY, labels=["scratch"])
+    refused(folder, "samples.jsonl:1", "is labelled scratch, but its mask shows none")
+
+
+def test_unknown_class(folder: Folder) -> None:
+    folder.add(picture(1), None, labels=["dent"])
+    refused(folder, "samples.jsonl:1", "the class 'dent' is not one of ['scratch']")
+
+
+def test_group_on_both_sides(folder: Folder) -> None:
+    folder.add(picture(1), EMPTY, group="part-7", split="train")
+    folder.add(picture(2), EMPTY, group="part-7", split="test")
+    refused(folder, "samples.jsonl:2", "group 'part-7' is in test here and in train in", "samples.jsonl:1")
+
+
+def test_one_picture_two_labels(folder: Folder) -> None:
+    image, mask = scratched(3, 30)
+    folder.add(image, mask, labels=["scratch"])
+    folder.add(image, EMPTY)
+    refused(folder, "samples.jsonl:2", "is the same picture as", "labelled good here and scratch there", "settle")
+
+
+def test_broken_line(folder: Folder) -> None:
+    folder.add(picture(1), EMPTY)
+    folder.add(picture(2), EMPTY, width_px=-3)
+    refused(folder, "samples.jsonl:2", "width_px", "greater than 0")
+
+
+def test_labels_of_another_book_without_a_mask(folder: Folder) -> None:
+    folder.add(picture(1), None, label_book="scratch@9")
+    refused(folder, "samples.jsonl:1", "was labelled under scratch@9, the snapshot's rules are scratch@1")
+
+
+def test_classes_of_another_source(tmp_path: Path) -> None:
+    weld = Folder(tmp_path / "weld", BOOKS["weld"])
+    weld.add(picture(1), EMPTY)
+    target = Target("scratch", BOOKS["scratch"])
+    source = open_source(weld.root)
+    with pytest.raises(DatasetError, match=r"its classes are \['porosity'.*the snapshot's \['scratch'\]"):
+        build(source.items(target), tmp_path / "out", target, Shares(), ("weld",))
+
+
+def test_unknown_label_book(folder: Folder) -> None:
+    folder.add(picture(1), EMPTY)
+    header = json.loads((folder.root / "labelled.json").read_text())
+    (folder.root / "labelled.json").write_text(json.dumps({**header, "label_book": "scratch@4"}))
+    with pytest.raises(DatasetError, match=r"labelled under scratch@4, which is not known here\n.*--label-book"):
+        make_target([open_source(folder.root)], None, None, None, None)
+
+
+def test_shares_that_leave_nothing_to_train_on() -> None:
+    with pytest.raises(DatasetError, match=r"are 0.5 and 0.5\n.*below 1"):
+        Shares(val=0.5, test=0.5)
+
+
+def test_a_folder_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is in no format that is known here"):
+        open_source(tmp_path)
+    with pytest.raises(DatasetError, match="does not exist"):
+        open_source(tmp_path / "nowhere")
+
+
+def write(root: Path, files: dict[str, bytes | str]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+GOOD_IMAGE, BINARY = png(picture(1)), png(np.uint8(255) * (np.indices((64, 80))[0] < 9).astype(np.uint8))
+
+
+def import_all(root: Path, format: Format, out: Path) -> None:
+    source = open_source(root, format)
+    target = make_target([source], "task", "pore" if format != "yolo" else None, None, None)
+    build(source.items(target), out, target, Shares(), ("source",))
+
+
+@pytest.mark.parametrize(
+    ("files", "format", "message"),
+    [
+        ({"images/a.png": GOOD_IMAGE, "masks/b.png": BINARY}, "pairs", "a.png: has no mask in"),
+        ({"images/a.png": GOOD_IMAGE, "masks/a.png": b"?"}, "pairs", "a.png: is not a readable mask"),
+        ({"images/a.png": GOOD_IMAGE, "masks/a.png": png(picture(3))}, "pairs", r"is a mask of \(64, 80, 3\)"),
+        ({"images/a.png": GOOD_IMAGE, "classes.txt": "pore"}, "yolo", "a.txt: is missing for a.png"),
+        ({"images/a.png": GOOD_IMAGE, "labels/a.txt": "", "classes.txt": ""}, "yolo", "names no class"),
+        (
+            {"images/a.png": GOOD_IMAGE, "labels/a.txt": "0 .5 .5 .1 .1\n3 .5 .5 .1 .1", "classes.txt": "pore"},
+            "yolo",
+            r"a.txt:2: names class 3, classes.txt has 1",
+        ),
+        (
+            {"images/a.png": GOOD_IMAGE, "labels/a.txt": "0 .5 .5 x .1", "classes.txt": "pore"},
+            "yolo",
+            "a.txt:1: is '0 .5 .5 x .1'",
+        ),
+        (
+            {"images/a.png": GOOD_IMAGE, "labels/a.txt": "0 30 40 5 5", "classes.txt": "pore"},
+            "yolo",
+            "holds a box outside the picture",
+        ),
+        ({"t.csv": "image,label\na.png,good"}, "table", "t.csv:1: has no column 'group'"),
+        (
+            {"t.csv": "image,mask_or_boxes,label,group,suggested_split\na.png,,good,1,maybe", "a.png": GOOD_IMAGE},
+            "table",
+            "t.csv:2: has the split 'maybe'",
+        ),
+        (
+            {"t.csv": "image,mask_or_boxes,label,group\nb.png,,good,1"},
+            "table",
+            r"b.png: cannot be read, which .*t.csv:2 names",
+        ),
+        ({"c.json": '{"images": [], "annotations": [], "categories": []}'}, "coco", "c.json: images"),
+        (
+            {
+                "c.json": json.dumps(
+                    {
+                        "images": [{"id": 1, "file_name": "a.png"}],
+                        "annotations": [{"image_id": 2, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+                        "categories": [{"id": 1, "name": "pore"}],
+                    }
+                ),
+                "a.png": GOOD_IMAGE,
+            },
+            "coco",
+            "an annotation names image 2, which is not listed",
+        ),
+    ],
+)
+def test_foreign_formats(tmp_path: Path, files: dict[str, Any], format: str, message: str) -> None:
+    root = write(tmp_path / "source", files)
+    if format in ("table", "coco"):
+        root = next(p for p in root.iterdir() if p.suffix in (".csv", ".json"))
+    with pytest.raises(DatasetError, match=message):
+        import_all(root, Format(format), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
