@@ -89,9 +89,9 @@ class Parser:
 
     def take(self, wanted: str = "") -> str:
         token = self.peek()
-        assert token and wanted in ("", token), (
-            f"wanted {wanted!r}, found {token!r} after {self.tokens[: self.at][-8:]}"
-        )
+        told = f"wanted {wanted!r}, found {token!r} after {self.tokens[: self.at][-8:]}"
+        assert token, told
+        assert wanted in ("", token), told
         self.at += 1
         return token
 
