@@ -13,8 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from inspection.messages import ModelDesired, ModelReported, Topics
 from review.people import add_person
-from tests.browser.test_label_page import World
-from tests.browser.test_label_page import browser as browser
+from tests.browser.label_desk import World
 from tests.review.test_registry import bundle_files, zipped
 
 pytestmark = [pytest.mark.browser, pytest.mark.broker]
