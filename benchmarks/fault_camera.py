@@ -1,0 +1,179 @@
+"""Faults 20 and 21: a camera that blocks, unplugs, freezes or is covered, measured at the guard.
+
+The frame path is the real one (child process, pump, inbox, runner, guard); the model is a stand-in that finds
+nothing, so that only the camera can stop the line. Timings are those of the guard's own words: the permit's way over
+MQTT is measured elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from edge import runner
+from edge.cameras.child import ChildCamera
+from edge.cameras.fake_stream import FakeStream
+from edge.cameras.pump import CameraPump
+from edge.config import CameraConfig
+from edge.inbox import Inbox
+from edge.ports import Camera, Moment
+from inspection.decision import Action, LineGuard, SetPermit, Tick
+from inspection.policy import ClassPolicy, Policy
+from inspection.types import Frame, Image, Prediction
+
+TICK_S = 0.05
+HALT_GOAL_MS, BACK_GOAL_S = 500.0, 10.0
+SIZE = (512, 640)
+
+
+class NothingFound:
+    """Implements `ports.Model`: every picture is good, so that the camera alone can stop the line."""
+
+    bundle_id, label_book = "nothing-1.0.0", "nothing@1"
+
+    def infer(self, frame: Frame) -> Prediction:
+        heat = np.zeros((1, 1, 1), np.uint8)
+        return Prediction(("defect",), {"defect": 0.0}, heat, np.eye(2, 3), ())
+
+
+@dataclass
+class Permits:
+    """Implements `ports.LineControl`: when the permit changed."""
+
+    changes: list[tuple[int, bool]] = field(default_factory=list)
+
+    def carry_out(self, action: Action, moment: Moment) -> None:
+        if isinstance(action, SetPermit) and (not self.changes or self.changes[-1][1] != action.run):
+            self.changes.append((time.monotonic_ns(), action.run))
+
+    def first(self, run: bool, after_ns: int, within_s: float) -> float:
+        """Seconds from `after_ns` until the permit was so; infinite when it did not come."""
+        end_s = time.monotonic() + within_s
+        while time.monotonic() < end_s:
+            for at_ns, was in list(self.changes):
+                if was is run and at_ns >= after_ns:
+                    return (at_ns - after_ns) / 1e9
+            time.sleep(0.002)
+        return float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    stream: FakeStream
+    pump: CameraPump
+    permits: Permits
+
+
+@contextmanager
+def rig(config: dict[str, Any] | None = None) -> Iterator[Rig]:
+    """A network camera on loopback and the frame path behind it, running."""
+    stream = FakeStream(_pictures())
+    camera = CameraConfig.model_validate({"type": "opencv", "source": stream.url, **(config or {})})
+    inbox, permits = Inbox(), Permits()
+    policy = Policy((ClassPolicy("defect", 0.3, 0.7),))
+    guard = LineGuard(policy, [camera.name], 1, time.monotonic_ns())
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(TICK_S):
+            inbox.put(Tick(time.monotonic_ns()))
+
+    pump = CameraPump(camera.name, lambda: ChildCamera(camera), inbox)
+    threading.Thread(target=tick, daemon=True).start()
+    path = threading.Thread(target=runner.run, args=(inbox, NothingFound(), guard, permits, ()), daemon=True)
+    path.start()
+    pump.start()
+    try:
+        yield Rig(stream, pump, permits)
+    finally:
+        pump.close()
+        ended.set()
+        inbox.close()
+        stream.close()
+
+
+def fault_20(repetitions: int = 100) -> dict[str, Any]:
+    """A camera stalls, unplugs, or its reader stops dead, in turn: HALT <= 500 ms, back <= 10 s, nothing leaked."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    halts, backs = [], []
+    with rig() as r:
+        if r.permits.first(True, 0, 20) == float("inf"):
+            raise RuntimeError("the rig's camera never gave a permit")
+        _round(r, 1)  # the first one opens what stays open
+        before = _held()
+        for k in range(repetitions):
+            halt_s, back_s = _round(r, k)
+            halts.append(halt_s * 1000)
+            backs.append(back_s)
+        leaked = [a - b for a, b in zip(_settled(before), before, strict=True)]
+    note = f"back after {max(backs):.2f} s at most, {np.median(backs):.2f} s p50; leaked processes, fds: {leaked}"
+    return {
+        "figure": f"20: camera blocks or unplugs, x{repetitions}: longest time to HALT",
+        "value": round(max(halts), 1),
+        "unit": "ms",
+        "goal": f"<= {HALT_GOAL_MS:g}",
+        "ok": max(halts) <= HALT_GOAL_MS and max(backs) <= BACK_GOAL_S and max(leaked) <= 0,
+        "note": note,
+    }
+
+
+def _round(r: Rig, k: int) -> tuple[float, float]:
+    """One fault and its end: seconds to the withdrawn permit, and from the end of the fault to its return."""
+    inject, mend = _faults(r)[k % 3]
+    injected = time.monotonic_ns()
+    inject()
+    halt_s = r.permits.first(False, injected, 5)
+    mended = time.monotonic_ns()
+    if mend:  # a stopped reader is nobody's to mend but the edge's own
+        time.sleep(0.2 + 0.5 * (k % 4))  # from shorter than the reader's deadline to longer
+        mended = time.monotonic_ns()
+        mend()
+    back_s = r.permits.first(True, mended, 20)
+    time.sleep(0.15)
+    return halt_s, back_s
+
+
+def _faults(r: Rig) -> list[tuple[Callable[[], None], Callable[[], None] | None]]:
+    def stop_reader() -> None:
+        camera: Camera | None = r.pump.camera
+        if isinstance(camera, ChildCamera):
+            os.kill(camera.child_pid, signal.SIGSTOP)
+
+    return [(r.stream.stall, r.stream.flow), (r.stream.unplug, r.stream.plug), (stop_reader, None)]
+
+
+def _held() -> tuple[int, int]:
+    """This process's children and open file descriptors, its own fake camera's connections left out."""
+    children = sum(len(path.read_text().split()) for path in Path("/proc/self/task").glob("*/children"))
+    links = (_link(path) for path in Path("/proc/self/fd").iterdir())
+    return children, sum(not link.startswith("socket:") for link in links)
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def _settled(before: tuple[int, int]) -> tuple[int, int]:
+    """What is held once a round's last child has been reaped."""
+    end_s = time.monotonic() + 5
+    while (now := _held()) != before and time.monotonic() < end_s:
+        time.sleep(0.05)
+    return now
+
+
+def _pictures() -> list[Image]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(60, 180, (*SIZE, 3), dtype=np.uint8) for _ in range(12)]

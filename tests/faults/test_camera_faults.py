@@ -1,0 +1,13 @@
+"""Faults of the camera with few repetitions; `make faults` runs them with many."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.fault_camera import fault_20
+
+
+@pytest.mark.slow
+def test_a_camera_that_blocks_or_unplugs_halts_the_line_and_comes_back() -> None:
+    found = fault_20(3)
+    assert found["ok"], found
