@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import cv2
 
 from benchmarks.bench_rig import TOPICS, Rig, TimedModel, defective, frames, load, rig, start_path
 from benchmarks.figures import Figure, percentile
-from deploy.broker import start_mosquitto
+from deploy.broker import free_port, start_mosquitto
 from deploy.demo import newest_bundle
 from edge import runner
 from edge.config import MqttConfig
@@ -45,12 +44,6 @@ def measure(halts: int, blocks: int, seconds: float) -> Iterator[Figure]:
         ratio = percentile(busy, 0.99) / percentile(quiet, 0.99)
         yield Figure("the same p99 with every frame spooled, against without", ratio, "x", "<= 1.2")
         yield from _whole_edge(folder / "whole", model, seconds)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 # ── throughput ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from benchmarks.tiny_bundle import picture, write_bundle
 
+from benchmarks.tiny_bundle import picture, write_bundle
 from edge.config import MqttConfig
 from edge.line.plc_sim import PlcSim
 from inspection.messages import Topics
@@ -102,8 +102,8 @@ def wait_for(done: Callable[[], Any], timeout_s: float = 15, what: str = "") -> 
 
 
 def run_line(plc: PlcSim, timeout_s: float = 20) -> None:
-    """Press START as soon as the permit is good."""
-    wait_for(lambda: plc.view()["state"] == "READY" and plc.press_start(), timeout_s, "a good permit")
+    """Press START as soon as the permit is good; nothing to do where the line runs already."""
+    wait_for(lambda: plc.view()["state"] == "RUNNING" or plc.press_start(), timeout_s, "a good permit")
 
 
 def trip_after(plc: PlcSim, injected_ns: int, timeout_s: float = 10) -> tuple[float, str]:

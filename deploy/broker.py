@@ -57,6 +57,13 @@ def wait_for_port(port: int, child: subprocess.Popen[bytes] | None = None, timeo
     raise LineError(f"nothing answers on 127.0.0.1:{port} after {timeout_s} s")
 
 
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
 def require_free(port: int, option: str) -> None:
     """ConfigError when somebody listens there already."""
     with socket.socket() as s:

@@ -67,14 +67,19 @@ class PlcSim:
 
     def press_reset(self, who: str = "panel") -> bool:
         """The RESET button: asks the edge to end the open halt. False when no halt is open."""
-        with self._lock:
-            permit = self._dog.newest
+        permit = self.newest
         if permit is None or permit.halt == 0:
             return False
         nonce = secrets.token_hex(8)
         resume = Resume(halt=permit.halt, who=who, nonce=nonce, boot=permit.boot, seq=permit.seq, why="reset at panel")
         self.connection.publish(self.topics.of(Resume), resume.encode(), qos=1, expiry_s=Resume.EXPIRY_S)
         return True
+
+    @property
+    def newest(self) -> Permit | None:
+        """The newest permit that arrived, by boot and seq."""
+        with self._lock:
+            return self._dog.newest
 
     def view(self) -> dict[str, Any]:
         with self._lock:

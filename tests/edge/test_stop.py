@@ -20,12 +20,12 @@ WATCHDOG_S = 1.05
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_a_defect_stops_the_line_and_only_a_reset_and_a_start_run_it_again(
-    mosquitto: int, tmp_path: Path, protocol: str
+    own_mosquitto: int, tmp_path: Path, protocol: str
 ) -> None:
     # 60 good frames, then a 6 mm bar in view for 5 frames, then good ones for a long time
     pictures = [0.0] * 60 + [6.0] * 5 + [0.0] * 120
-    config = write_station(tmp_path, mosquitto, pictures=pictures, protocol=protocol)
-    with plc_on(mosquitto) as plc:
+    config = write_station(tmp_path, own_mosquitto, pictures=pictures, protocol=protocol)
+    with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         try:
             run_line(plc)
@@ -44,9 +44,9 @@ def test_a_defect_stops_the_line_and_only_a_reset_and_a_start_run_it_again(
             assert end(edge) == 0
 
 
-def test_a_killed_edge_trips_the_line_by_its_silence(mosquitto: int, tmp_path: Path) -> None:
-    config = write_station(tmp_path, mosquitto)
-    with plc_on(mosquitto) as plc:
+def test_a_killed_edge_trips_the_line_by_its_silence(own_mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, own_mosquitto)
+    with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         try:
             run_line(plc)
@@ -65,9 +65,9 @@ def test_a_killed_edge_trips_the_line_by_its_silence(mosquitto: int, tmp_path: P
             end(edge)
 
 
-def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(mosquitto: int, tmp_path: Path) -> None:
-    config = write_station(tmp_path, mosquitto)
-    with plc_on(mosquitto) as plc:
+def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(own_mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, own_mosquitto)
+    with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         try:
             run_line(plc)
@@ -83,9 +83,9 @@ def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(mosq
             end(edge)
 
 
-def test_an_open_halt_outlives_the_edge(mosquitto: int, tmp_path: Path) -> None:
-    config = write_station(tmp_path, mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 300)
-    with plc_on(mosquitto) as plc:
+def test_an_open_halt_outlives_the_edge(own_mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 300)
+    with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         try:
             run_line(plc)
@@ -94,7 +94,7 @@ def test_an_open_halt_outlives_the_edge(mosquitto: int, tmp_path: Path) -> None:
             os.kill(edge.pid, signal.SIGKILL)
             edge.wait()
             edge = start_edge(config)
-            wait_for(lambda: plc._dog.newest and plc._dog.newest.boot == 2, what="the next life")
+            wait_for(lambda: plc.newest and plc.newest.boot == 2, what="the next life")
             time.sleep(1)
             assert plc.view()["halt"] == 10_001
             assert plc.view()["state"] == "TRIPPED"
@@ -105,11 +105,11 @@ def test_an_open_halt_outlives_the_edge(mosquitto: int, tmp_path: Path) -> None:
             end(edge)
 
 
-def test_a_resume_from_the_past_does_nothing(mosquitto: int, tmp_path: Path) -> None:
-    config = write_station(tmp_path, mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 600)
-    with plc_on(mosquitto) as plc:
+def test_a_resume_from_the_past_does_nothing(own_mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 600)
+    with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
-        attacker = Connection(MqttConfig(port=mosquitto), "attacker")
+        attacker = Connection(MqttConfig(port=own_mosquitto), "attacker")
         attacker.start()
         try:
             run_line(plc)
@@ -130,7 +130,7 @@ def test_a_resume_from_the_past_does_nothing(mosquitto: int, tmp_path: Path) -> 
             end(edge)
             attacker.publish(TOPICS.of(Resume), retained.encode(), qos=1, retain=True)
             edge = start_edge(config)
-            wait_for(lambda: plc._dog.newest and plc._dog.newest.boot == 2, what="the next life")
+            wait_for(lambda: plc.newest and plc.newest.boot == 2, what="the next life")
             time.sleep(1)
             assert plc.view()["halt"] == 10_001
         finally:

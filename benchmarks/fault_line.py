@@ -1,0 +1,285 @@
+"""Faults 1 to 7, 10 and 11: what the line does when the edge, the broker or the network fails.
+
+Every trip is measured at a PLC simulator with a 1,000 ms watchdog, behind a real Mosquitto, with the edge as its own
+process. Each function injects `times` and returns its figures.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.figures import Figure, percentile
+from benchmarks.proxy import BadNetwork
+from benchmarks.station import TOPICS, end, plc_on, run_line, start_edge, trip_after, wait_for, write_station
+from deploy.broker import free_port, start_mosquitto, wait_for_port
+from edge.config import MqttConfig
+from edge.line.connection import Connection
+from edge.line.plc_sim import PlcSim
+from inspection.messages import Resume
+
+TRIP_GOAL = "<= 1.05"
+
+
+@dataclass(slots=True)
+class Bench:
+    """One running station. `config` is the edge's; `edge` its process, replaced by those who kill it."""
+
+    folder: Path
+    port: int
+    plc: PlcSim
+    config: Path
+    broker: subprocess.Popen[bytes]
+    edge: subprocess.Popen[bytes]
+
+    def restart_edge(self) -> None:
+        end(self.edge)
+        self.edge = start_edge(self.config)
+
+
+@contextmanager
+def station(
+    *,
+    pictures: list[float] | None = None,
+    edge_port: Callable[[int], int] = lambda port: port,
+    protocol: str = "5",
+    launch: Callable[[Path], subprocess.Popen[bytes]] = start_edge,
+) -> Iterator[Bench]:
+    """Broker, edge and plc-sim, running. `edge_port`: where the edge finds the broker, e.g. behind a proxy."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        port = free_port()
+        bench = Bench(folder, port, *_parts(stack, folder, port, pictures, edge_port(port), protocol, launch))
+        stack.callback(lambda: end(bench.broker))
+        stack.callback(lambda: end(bench.edge))
+        run_line(bench.plc)
+        yield bench
+
+
+def _parts(
+    stack: ExitStack,
+    folder: Path,
+    port: int,
+    pictures: list[float] | None,
+    edge_port: int,
+    protocol: str,
+    launch: Callable[[Path], subprocess.Popen[bytes]],
+) -> tuple[PlcSim, Path, subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    broker = start_mosquitto(port, folder)
+    plc = stack.enter_context(plc_on(port))
+    config = write_station(folder, edge_port, pictures=pictures, protocol=protocol)
+    return plc, config, broker, launch(config)
+
+
+def worst(trips: list[float], what: str, note: str = "") -> Figure:
+    return Figure(f"{what}: slowest trip of {len(trips)}", round(max(trips), 3), "s", TRIP_GOAL, note)
+
+
+def fault_1(times: int) -> list[Figure]:
+    """SIGKILL of the edge while the line runs."""
+    trips, ran_by_itself = [], 0
+    with station() as b:
+        for _ in range(times):
+            injected = time.monotonic_ns()
+            os.kill(b.edge.pid, signal.SIGKILL)
+            trips.append(trip_after(b.plc, injected)[0])
+            b.restart_edge()
+            wait_for(lambda: b.plc.view()["state"] == "READY", what="the next life's permit")
+            ran_by_itself += b.plc.view()["state"] == "RUNNING"
+            run_line(b.plc)
+    return [worst(trips, "SIGKILL"), Figure("SIGKILL: restarts without START", ran_by_itself, "", "<= 0")]
+
+
+def fault_2(times: int, stopped_s: float = 10) -> list[Figure]:
+    """SIGSTOP, SIGCONT: the process wakes and finds that the world went on."""
+    trips, resumed = [], 0
+    with station() as b:
+        for _ in range(times):
+            injected = time.monotonic_ns()
+            os.kill(b.edge.pid, signal.SIGSTOP)
+            trips.append(trip_after(b.plc, injected)[0])
+            time.sleep(max(0.0, stopped_s - trips[-1]))
+            os.kill(b.edge.pid, signal.SIGCONT)
+            wait_for(lambda: b.plc.view()["state"] == "READY", what="the permit after waking")
+            time.sleep(0.5)
+            resumed += b.plc.view()["state"] == "RUNNING"
+            run_line(b.plc)
+    return [worst(trips, f"SIGSTOP {stopped_s:g} s"), Figure("SIGSTOP: resumed by itself", resumed, "", "<= 0")]
+
+
+def fault_4(times: int) -> list[Figure]:
+    """kill -9 of the broker, and its restart half a second after the trip."""
+    trips, back = [], []
+    with station() as b:
+        for _ in range(times):
+            injected = time.monotonic_ns()
+            b.broker.kill()
+            b.broker.wait()
+            trips.append(trip_after(b.plc, injected)[0])
+            time.sleep(0.5)
+            b.broker = start_mosquitto(b.port, b.folder)
+            wait_for_port(b.port)
+            restarted = time.monotonic()
+            wait_for(lambda: b.plc.view()["state"] == "READY", 20, "the permit after the broker's restart")
+            back.append(time.monotonic() - restarted)
+            run_line(b.plc)
+    online = Figure("broker restarted -> good permit, p99", round(percentile(back, 0.99), 2), "s", "<= 5")
+    return [worst(trips, "broker kill -9"), online]
+
+
+def fault_5(times: int, cuts_s: tuple[float, ...] = (0.5, 1.1, 5.0, 60.0)) -> list[Figure]:
+    """The network between edge and broker is cut, without a reset, and comes back."""
+    proxies: list[BadNetwork] = []
+
+    def behind(port: int) -> int:
+        proxies.append(BadNetwork(port))
+        return proxies[0].port
+
+    figures = []
+    with station(edge_port=behind) as b:
+        network = proxies[0]
+        for cut_s in cuts_s:
+            tripped, stale = 0, 0
+            for _ in range(times):
+                before = len(b.plc.transitions)
+                network.cut()
+                time.sleep(cut_s)
+                was_running = b.plc.view()["state"] == "RUNNING"
+                network.mend()
+                time.sleep(1.0)
+                tripped += any(state != "RUNNING" for _, state, _ in list(b.plc.transitions)[before:])
+                stale += not was_running and b.plc.view()["state"] == "RUNNING"
+                run_line(b.plc)
+            goal = "<= 0" if cut_s < 1 else f">= {times}"
+            figures.append(Figure(f"network cut {cut_s:g} s x{times}: trips", tripped, "", goal))
+            figures.append(Figure(f"network cut {cut_s:g} s: ran on a stale permit", stale, "", "<= 0"))
+        network.close()
+    return figures
+
+
+def fault_6(seconds: float) -> list[Figure]:
+    """50 +- 20 ms of delay and 2 % loss between edge and broker, for a while; then halts over the same network."""
+    proxies: list[BadNetwork] = []
+
+    def behind(port: int) -> int:
+        proxies.append(BadNetwork(port, delay_ms=50, jitter_ms=20, loss=0.02))
+        return proxies[0].port
+
+    with station(edge_port=behind) as b:
+        before = len(b.plc.transitions)
+        time.sleep(seconds)
+        trips = sum(state != "RUNNING" for _, state, _ in list(b.plc.transitions)[before:])
+        proxies[0].close()
+    return [Figure(f"50+-20 ms, 2 % loss for {seconds:g} s: false trips", trips, "", "<= 0")]
+
+
+def fault_7(times: int) -> list[Figure]:
+    """The edge is dead, its RUN is retained at the broker, the PLC restarts and somebody presses START."""
+    starts = 0
+    with station(protocol="3.1.1") as b:  # 3.1.1: the retained RUN never expires
+        os.kill(b.edge.pid, signal.SIGKILL)
+        b.edge.wait()
+        for _ in range(times):
+            with plc_on(b.port) as restarted:
+                wait_for(partial(_is_up, restarted), what="the PLC's connection")
+                end_s = time.monotonic() + 0.3
+                while time.monotonic() < end_s:
+                    starts += restarted.press_start()
+                    time.sleep(0.02)
+    return [Figure(f"PLC restarts x{times} on a dead edge's retained RUN: starts", starts, "", "<= 0")]
+
+
+def fault_10(times: int) -> list[Figure]:
+    """A resume sent while the edge is away must not wait for it."""
+    effects = 0
+    with station(pictures=[0.0] * 30 + [6.0] * 4 + [0.0] * 2000) as b:
+        wait_for(lambda: b.plc.view()["halt"], what="the halt")
+        sender = Connection(MqttConfig(port=b.port), "sender")
+        sender.start()
+        wait_for(lambda: sender.connected)
+        wait_for(lambda: b.plc.view()["seq"] > 4)
+        halt = b.plc.view()["halt"]
+        for _ in range(times):
+            os.kill(b.edge.pid, signal.SIGKILL)
+            b.edge.wait()
+            seen = b.plc.newest
+            assert seen
+            resume = Resume(halt=halt, who="night", nonce=secrets.token_hex(8), boot=seen.boot, seq=seen.seq)
+            sender.publish(TOPICS.of(Resume), resume.encode(), qos=1)
+            b.edge = start_edge(b.config)
+            wait_for(partial(_is_newer, b.plc, seen.boot), what="the next life")
+            time.sleep(0.4)
+            effects += b.plc.view()["halt"] != halt
+        sender.stop()
+    return [Figure(f"RESUME sent to an edge that is away x{times}: took effect", effects, "", "<= 0")]
+
+
+def _is_up(plc: PlcSim) -> bool:
+    return plc.connection.connected
+
+
+def _is_newer(plc: PlcSim, boot: int) -> bool:
+    return plc.newest is not None and plc.newest.boot > boot
+
+
+SABOTAGED = (
+    "edge.runner:observe",
+    "inspection.decision:LineGuard.handle",
+    "edge.line.mqtt:MqttLine._set_level",
+    "edge.line.mqtt:MqttLine._publish",
+    "edge.recorder:Numbers.offer",
+    "edge.recorder:Evidence.offer",
+)
+"""Where an exception must not leave a running line behind. `observe` raising anything but ModelError is our own bug."""
+
+HARMLESS = (
+    "edge.line.mqtt:MqttLine._on_resume",
+    "edge.line.mqtt:MqttLine._on_trigger",
+    "edge.live:picture_of",
+    "edge.uploader:Uploader._round",
+)
+"""Where an exception must change nothing: the handler is wrapped, the frame path goes on."""
+
+
+def fault_11(times: int) -> list[Figure]:
+    """An exception in every callback and in every step of the frame path; a supervisor restarts what exits."""
+    trips, back = [], []
+    for _ in range(times):
+        for target in SABOTAGED:
+            trip_s, back_s = sabotaged(target)
+            trips.append(trip_s)
+            back.append(back_s)
+    slowest = Figure("a supervisor restarts it: good permit after", round(max(back), 2), "s", "<= 5")
+    return [worst(trips, "exception in the frame path"), slowest]
+
+
+def sabotaged(target: str) -> tuple[float, float]:
+    flags: list[Path] = []
+
+    def launch(config: Path) -> subprocess.Popen[bytes]:
+        flags.append(config.parent / "sabotage")
+        log = (config.parent / "edge.log").open("ab")
+        args = [sys.executable, "-m", "benchmarks.sabotage", target, str(flags[0]), str(config)]
+        return subprocess.Popen(args, stderr=log, stdout=log)
+
+    with station(launch=launch) as b:
+        injected = time.monotonic_ns()
+        flags[0].touch()
+        trip_s, _ = trip_after(b.plc, injected)
+        # What systemd does: an exit starts the edge again, and the watchdog ends a process that hangs.
+        tripped = time.monotonic()
+        wait_for(lambda: b.edge.poll() is not None or time.monotonic() - tripped > 2, what="the exit")
+        flags[0].unlink()
+        b.restart_edge()
+        wait_for(lambda: b.plc.view()["state"] == "READY", what="the permit after the restart")
+        return trip_s, time.monotonic() - tripped
