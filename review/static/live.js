@@ -10,7 +10,7 @@
   let stream = null;
   let lastTick = performance.now();
   let clockOffset = 0; // hub's clock minus ours
-  let wasAway = false;
+  let wasAway = true; // also at first: something may have changed between the page and its stream
   let brokerAway = false;
   let notStoring = false;
 
