@@ -126,6 +126,7 @@ def test_numbers_that_are_none_are_refused(fields: str) -> None:
         (b"", "no PNG"),
         (b"x" * (8 * 2**20 + 1), "more than"),
     ],
+    ids=["turned", "vast", "colour", "16 bits", "cut off", "unknown class", "empty", "too many bytes"],
 )
 def test_a_mask_that_does_not_fit_is_refused_by_its_header(data: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
