@@ -25,12 +25,14 @@ def run(
 ) -> None:
     """Run an edge until SIGTERM or Ctrl+C. Exits with 1 when the frame path dies, so that a supervisor restarts it."""
     from edge.config import load
+    from edge.systemd import Supervisor
     from edge.wiring import build
 
     set_up_logging(log_format)
     stop = _stop_on_signals()
     edge = build(load(config))
-    if not edge.run(stop):
+    # Removed so that no child, a camera's reader for one, speaks in our name.
+    if not edge.run(stop, Supervisor(os.environ.pop("NOTIFY_SOCKET", None))):
         raise typer.Exit(1)
 
 

@@ -32,6 +32,7 @@ from edge.rollout import Rollout
 from edge.spool import Spool
 from edge.state import EdgeState
 from edge.status import StatusServer
+from edge.systemd import Supervisor
 from edge.uploader import Uploader
 from inspection.bundle import Manifest
 from inspection.decision import LineGuard, Tick
@@ -92,13 +93,16 @@ class Edge:
     closers: tuple[Callable[[], None], ...]
     path: threading.Thread
 
-    def run(self, stop: threading.Event) -> bool:
+    def run(self, stop: threading.Event, supervisor: Supervisor) -> bool:
         """True for an orderly end; False when the frame path died, which a supervisor must see as a failure."""
         while not stop.wait(0.2):
             if not self.path.is_alive():
                 log.error("the frame path died; the permit lapses by itself")
                 break
+            now_ns = time.monotonic_ns()
+            supervisor.beat(self.line.alive(now_ns), now_ns)
         died = not self.path.is_alive()
+        supervisor.stopping()
         self.close()
         return not died
 

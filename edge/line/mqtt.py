@@ -94,6 +94,11 @@ class MqttLine:
         self._publish_conn("OFFLINE")
         self.connection.stop()
 
+    def alive(self, now_ns: int) -> bool:
+        """Whether the guard has spoken within its lease and the permit leaves in time, be it run or halt."""
+        with self._lock:
+            return not self._lapsed(now_ns) and now_ns - self._sent_ns < 4 * PERMIT_PERIOD_MS * 1_000_000
+
     def carry_out(self, action: Action, moment: Moment) -> None:
         """Never blocks, never raises: the frame path must go on, and the permit's lease covers what fails here."""
         try:
