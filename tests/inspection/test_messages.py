@@ -208,6 +208,13 @@ def test_what_is_said_arrives_unchanged(kind: type[Message]) -> None:
     round_trip()
 
 
+def test_a_refusal_does_not_repeat_a_long_key() -> None:
+    """The reason goes into a log: whoever can publish must not be able to fill it."""
+    with pytest.raises(MessageError) as refused:
+        Permit.decode(json.dumps(json.loads(GOLDEN_BYTES) | {"k" * 100_000: 1}).encode())
+    assert len(str(refused.value)) < 300
+
+
 # ── the permit's bytes ──────────────────────────────────────────────────────────────────────────────────────────
 
 
