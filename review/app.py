@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,15 +13,17 @@ from review.deps import STATIC, NameNeeded, edge_token, name_needed, no_such_hal
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
+from review.routes import alarms, edge, edge_bundles, events, halts, health, label, line, models, session
 from review.settings import Settings
 from review.upkeep import Upkeep
 
 SESSION_S = 12 * 3600
 """A shift and its handover."""
 
-PAGES = ("line", "halts", "alarms", "session", "events", "health", "label", "models")
-EDGE = ("edge", "edge_bundles")
-"""Modules of `review.routes`, each with a `router`. Pages get the same-origin check, edge routes the bearer token."""
+PAGES = (line, halts, alarms, label, models, session, events, health)
+"""Pages and their news; each write must come from a page of this host."""
+EDGE = (edge, edge_bundles)
+"""For edges, which show a bearer token instead."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -57,9 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NameNeeded, name_needed)
     app.add_exception_handler(NoSuchHalt, no_such_halt)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for names, check in ((PAGES, same_origin), (EDGE, edge_token)):
-        for name in names:
-            if importlib.util.find_spec(f"review.routes.{name}") is not None:
-                module = importlib.import_module(f"review.routes.{name}")
-                app.include_router(module.router, dependencies=[Depends(check)])
+    for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):
+        for module in modules:
+            app.include_router(module.router, dependencies=[Depends(check)])
     return app

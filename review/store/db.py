@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import ConfigError, StorageError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-BUSY_MS = 10_000
+BUSY_MS = 5_000
 
 
 class Store:

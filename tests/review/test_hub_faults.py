@@ -1,0 +1,113 @@
+"""The broker dies, the database is locked, the disk is gone: said at once, nothing acknowledged, mended by itself."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from inspection.bundle import sha256
+from tests.conftest import free_port, wait_for_port
+from tests.review.factory import FakeEdge, HubProcess, png, until
+
+pytestmark = pytest.mark.broker
+
+
+class Broker:
+    """A Mosquitto that can be killed and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._config = folder / "broker.conf"
+        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n")
+        self._binary = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([self._binary, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        wait_for_port(self.port, self.process)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def broker(mosquitto: int, tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path)
+    yield broker
+    broker.kill()
+
+
+def wrong(hub: HubProcess) -> dict[str, str]:
+    return dict(httpx.get(f"{hub.url}/healthz", timeout=20).json())
+
+
+def test_a_broker_that_dies_is_said_and_found_again(broker: Broker, data_dir: Path) -> None:
+    hub = HubProcess(data_dir, free_port(), broker.port).start()
+    edge = FakeEdge(broker.port, hub.url)
+    try:
+        first = edge.record()
+        until(lambda: first.uid in edge.acked)
+        broker.kill()
+        until(lambda: "broker" in wrong(hub))
+        broker.start()
+        until(lambda: wrong(hub) == {"ok": True}, 15)
+        edge.close()
+        edge = FakeEdge(broker.port, hub.url)
+        second = edge.record()
+        until(lambda: second.uid in edge.acked, 15)
+    finally:
+        edge.close()
+        hub.stop()
+
+
+def test_a_locked_database_acknowledges_nothing_and_loses_nothing(mosquitto: int, data_dir: Path) -> None:
+    hub = HubProcess(data_dir, free_port(), mosquitto).start()
+    edge = FakeEdge(mosquitto, hub.url, "locked")
+    lock = sqlite3.connect(data_dir / "hub.db", isolation_level=None)
+    try:
+        edge.online()
+        before = edge.record()
+        until(lambda: before.uid in edge.acked)
+        lock.execute("BEGIN IMMEDIATE")
+        sent = [edge.record().uid for _ in range(20)]
+        until(lambda: "storage" in wrong(hub), 20)
+        assert set(edge.acked) == {before.uid}
+        assert httpx.get(hub.url, timeout=5).status_code == 200, "pages are still read"
+        lock.execute("ROLLBACK")
+        until(lambda: set(edge.acked) >= set(sent), 20)
+        until(lambda: wrong(hub) == {"ok": True})
+    finally:
+        lock.close()
+        edge.close()
+        hub.stop()
+
+
+def test_a_lost_frame_folder_is_507_and_the_edge_keeps_its_frame(hub: HubProcess) -> None:
+    data = png(np.full((5, 5, 3), 3, np.uint8))
+    folder = hub.data / "frames" / sha256(data)[:2]
+    folder.write_text("in the way")
+    try:
+        answer = httpx.put(f"{hub.url}/api/edge/frames/{sha256(data)}", content=data)
+        assert answer.status_code == 507
+        assert "free space on the hub's disk" in answer.text
+    finally:
+        folder.unlink()
+
+
+def test_a_broker_without_mqtt_5_will_do(mosquitto: int, data_dir: Path) -> None:
+    hub = HubProcess(data_dir, free_port(), mosquitto, "--mqtt-version", "3").start()
+    edge = FakeEdge(mosquitto, hub.url, "mqtt-3")
+    try:
+        record = edge.record()
+        until(lambda: record.uid in edge.acked)
+    finally:
+        edge.close()
+        hub.stop()
