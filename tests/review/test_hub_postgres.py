@@ -1,0 +1,44 @@
+"""The same hub on PostgreSQL. Needs psycopg and an empty database: HALTLINE_TEST_POSTGRES=postgresql+psycopg://…"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from review.store import Base
+from tests.conftest import free_port
+from tests.review.factory import FakeEdge, HubProcess, until
+
+pytestmark = pytest.mark.broker
+
+URL = os.environ.get("HALTLINE_TEST_POSTGRES")
+
+
+@pytest.mark.skipif(not URL, reason="HALTLINE_TEST_POSTGRES is not set")
+def test_records_halts_and_resets_on_postgresql(mosquitto: int, data_dir: Path) -> None:
+    pytest.importorskip("psycopg")
+    assert URL
+    hub = HubProcess(data_dir, free_port(), mosquitto, "--database", URL).start()
+    edge = FakeEdge(mosquitto, hub.url, "pg")
+    try:
+        edge.online()
+        ana, event = hub.signed_in(), edge.halt()
+        until(lambda: edge.acked == list(event.records))
+        edge.record(uid=event.records[0])
+        until(lambda: len(edge.acked) == 2, what="a duplicate is acknowledged again")
+        halt_id = until(lambda: httpx.get(f"{hub.url}/api/halts").json())[0]["id"]
+        ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": event.records[0]})
+        ana.post(f"/halts/{halt_id}/reset")
+        until(lambda: httpx.get(f"{hub.url}/api/halts").json()[0]["state"] == "CLOSED")
+        assert httpx.get(f"{hub.url}/alarms").status_code == 200
+    finally:
+        edge.close()
+        hub.stop()
+    with create_engine(URL).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
