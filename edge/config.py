@@ -133,7 +133,16 @@ class HubConfig(_Strict):
 
 
 class SpoolConfig(_Strict):
+    """How much evidence waits for the hub, and which (docs/spool.md).
+
+    `reserve_mb`: when less of the disk is free, only halts and the frames before them are still taken.
+    `context_frames`: so many frames before a halt are kept with it. `thin_bits`: an uncertain frame that differs in at
+    most so many of 64 bits from the one kept before it is not kept; 0 = off."""
+
     quota_mb: int = Field(default=2048, ge=16)
+    reserve_mb: int = Field(default=64, ge=0)
+    context_frames: int = Field(default=8, ge=0, le=64)
+    thin_bits: int = Field(default=6, ge=0, le=32)
 
 
 class StatusConfig(_Strict):

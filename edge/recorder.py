@@ -1,9 +1,13 @@
-"""What becomes of a moment after the line was told: evidence to the spool, the open halt to disk, numbers."""
+"""What becomes of a moment after the line was told: evidence to the spool, the open halt to disk, numbers.
+
+Nothing here waits for a disk: frames are encoded on the spool's thread, the open halt is written by the state's.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,32 +15,82 @@ import structlog
 
 from edge.line.mqtt import halt_event
 from edge.ports import Moment
-from edge.spool import RANK_AUDIT, RANK_HALT, RANK_UNCERTAIN, Item, Spool
+from edge.spool import RANK_AUDIT, RANK_CONTEXT, RANK_HALT, RANK_UNCERTAIN, Item, Spool
 from edge.state import EdgeState
 from inspection.bundle import sha256
-from inspection.decision import Action, AnswerResume, CountLoss, Keep, RaiseHalt, SetPermit, StateChanged
+from inspection.decision import Action, AnswerResume, CountLoss, Judged, Keep, RaiseHalt, SetPermit, StateChanged
 from inspection.messages import FindingMsg, HaltEvent, RecordEvent, Topics, record_uid
-from inspection.types import Frame, HaltReport, Prediction, Stages
+from inspection.near import dhash, distance
+from inspection.types import Call, Frame, HaltReport, Prediction
 
 log = structlog.get_logger()
 
 
-class Evidence:
-    """Implements `ports.Recorder`: kept frames and halts become items of the spool, encoded on the spool's thread."""
+CONTEXT_BYTES = 32 * 2**20
+"""The frames that wait for a halt may hold so much memory, whatever the camera's resolution."""
 
-    def __init__(self, spool: Spool, topics: Topics, boot: int) -> None:
+
+class Evidence:
+    """Implements `ports.Recorder`: kept frames and halts become items of the spool, encoded on the spool's thread.
+
+    `context_frames`: so many frames before a halt are kept with it. `thin_bits`: an uncertain frame whose dHash, and
+    whose heat map's, differ in at most so many of 64 bits from the one kept before it is not kept; 0 = off.
+    `call_of` says what the policy calls a frame of the context, which nobody asked for when it came."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        topics: Topics,
+        boot: int,
+        *,
+        context_frames: int = 0,
+        thin_bits: int = 0,
+        call_of: Callable[[Judged], Call] | None = None,
+    ) -> None:
         self._spool, self._topics, self._boot = spool, topics, boot
+        self._context_frames, self._call_of = context_frames, call_of
+        self._context: dict[str, deque[Moment]] = {}
+        self._thin = Thinner(thin_bits)
 
     def offer(self, moment: Moment, actions: list[Action]) -> None:
+        halt: HaltReport | None = None
         for action in actions:
             match action:
                 case Keep():
                     if moment.frame:
-                        self._spool.offer(self._record(action, moment, moment.frame))
+                        self._keep(action, moment, moment.frame)
                 case RaiseHalt(report):
-                    self._spool.offer(self._halt(report, moment))
+                    halt = report
+                    self._spool.offer(self._halt(report, moment), RANK_HALT)
                 case _:
                     pass
+        if moment.frame:
+            if halt:
+                self._keep_context(halt, moment.frame)
+            self._remember(moment, moment.frame)
+
+    def _keep(self, keep: Keep, moment: Moment, frame: Frame) -> None:
+        rank = RANK_HALT if keep.halt else RANK_AUDIT if keep.why == ("audit",) else RANK_UNCERTAIN
+        # Only what the model was unsure of is thinned: an audit sample that leaves frames out is none.
+        thin = self._thin if keep.why == ("uncertain",) else None
+        self._spool.offer(self._record(keep, moment, frame, rank, thin), rank, frame.image.nbytes)
+
+    def _keep_context(self, halt: HaltReport, frame: Frame) -> None:
+        for before in self._context.pop(frame.camera, ()):
+            assert before.frame
+            call = Call.FAULT
+            if isinstance(before.event, Judged):
+                call = self._call_of(before.event) if self._call_of else Call.PASS
+            keep = Keep(frame.camera, before.frame.frame_id, call, ("context",), halt.halt, halt.part)
+            make = self._record(keep, before, before.frame, RANK_CONTEXT, None)
+            self._spool.offer(make, RANK_CONTEXT, before.frame.image.nbytes)
+
+    def _remember(self, moment: Moment, frame: Frame) -> None:
+        fits = max(1, CONTEXT_BYTES // max(1, frame.image.nbytes))
+        ring = self._context.setdefault(frame.camera, deque())
+        ring.append(moment)
+        while len(ring) > min(self._context_frames, fits):
+            ring.popleft()
 
     def _halt(self, report: HaltReport, moment: Moment) -> Callable[[], Item]:
         # Sent at once on evt/halt as well; this one makes sure that it arrives.
@@ -46,38 +100,85 @@ class Evidence:
 
         return make
 
-    def _record(self, keep: Keep, moment: Moment, frame: Frame) -> Callable[[], Item]:
-        def make() -> Item:
+    def _record(
+        self, keep: Keep, moment: Moment, frame: Frame, rank: int, thin: Thinner | None
+    ) -> Callable[[], Item | None]:
+        def make() -> Item | None:
+            look = thin.look(moment) if thin else None
+            if thin and look and thin.is_near(frame.camera, look):
+                return None
             image = _png(frame.image)
             cls, heat = _heat(moment.prediction)
-            record = RecordEvent(
-                uid=record_uid(self._topics.base, self._boot, keep.camera, keep.frame_id),
-                why=keep.why,
-                camera=keep.camera,
-                frame_id=keep.frame_id,
-                ts_ms=frame.wall_ms,
-                call=keep.call.value,
-                scores=dict(moment.prediction.scores) if moment.prediction else {},
-                findings=_findings(moment.prediction),
-                image=sha256(image),
-                heat=sha256(heat) if heat else None,
-                heat_cls=cls,
-                heat_to_frame=tuple(moment.prediction.heat_to_frame.ravel().tolist()) if moment.prediction else (),
-                px_per_mm=frame.px_per_mm,
-                width_px=frame.image.shape[1],
-                height_px=frame.image.shape[0],
-                halt=keep.halt,
-                part=keep.part,
-                model=moment.model,
-                policy=moment.policy,
-                label_book=moment.label_book,
-                stages_ms=_stages(moment).ms(),
-            )
-            rank = RANK_HALT if keep.halt else RANK_AUDIT if keep.why == ("audit",) else RANK_UNCERTAIN
+            record = self._event(keep, moment, frame, sha256(image), sha256(heat) if heat else None, cls)
             files = (image, heat) if heat else (image,)
-            return Item(record.uid, self._topics.of(RecordEvent), record.encode(), rank, files)
+            # Only what is on disk may stand for those that are thinned because of it.
+            then = (lambda: thin.kept(frame.camera, look)) if thin and look else None
+            return Item(record.uid, self._topics.of(RecordEvent), record.encode(), rank, files, then)
 
         return make
+
+    def _event(
+        self, keep: Keep, moment: Moment, frame: Frame, image: str, heat: str | None, heat_cls: str
+    ) -> RecordEvent:
+        seen = moment.prediction
+        return RecordEvent(
+            uid=record_uid(self._topics.base, self._boot, keep.camera, keep.frame_id),
+            why=keep.why,
+            camera=keep.camera,
+            frame_id=keep.frame_id,
+            ts_ms=frame.wall_ms,
+            call=keep.call.value,
+            scores=dict(seen.scores) if seen else {},
+            findings=_findings(seen),
+            image=image,
+            heat=heat,
+            heat_cls=heat_cls,
+            heat_to_frame=tuple(seen.heat_to_frame.ravel().tolist()) if seen else (),
+            px_per_mm=frame.px_per_mm,
+            width_px=frame.image.shape[1],
+            height_px=frame.image.shape[0],
+            halt=keep.halt,
+            part=keep.part,
+            model=moment.model,
+            policy=moment.policy,
+            label_book=moment.label_book,
+            stages_ms=moment.stages.ms(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What two near-duplicates share: the class the model thought of, and how picture and heat map look."""
+
+    cls: str
+    image: int
+    heat: int
+
+
+class Thinner:
+    """Of uncertain frames that look alike one is enough: the next labeler learns nothing from the others.
+
+    Compared with the frame kept last, not with the one seen last, so that a slow drift is kept step by step. The heat
+    map is compared as well, since a hash of 72 mean values is blind to a small scratch on the same metal."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._kept: dict[str, Look] = {}
+
+    def look(self, moment: Moment) -> Look | None:
+        if not self._bits or moment.frame is None or moment.prediction is None:
+            return None
+        best = _best(moment.prediction)
+        return Look(moment.prediction.classes[best], dhash(moment.frame.image), dhash(moment.prediction.heat[best]))
+
+    def is_near(self, camera: str, look: Look) -> bool:
+        kept = self._kept.get(camera)
+        if kept is None or kept.cls != look.cls:
+            return False
+        return distance(kept.image, look.image) <= self._bits and distance(kept.heat, look.heat) <= self._bits
+
+    def kept(self, camera: str, look: Look) -> None:
+        self._kept[camera] = look
 
 
 class HaltMemory:
@@ -129,10 +230,6 @@ class Numbers:
             self.inference_ms = moment.stages.ms().get("inference", 0.0)
 
 
-def _stages(moment: Moment) -> Stages:
-    return moment.stages
-
-
 def _findings(prediction: Prediction | None) -> tuple[FindingMsg, ...]:
     if prediction is None:
         return ()
@@ -146,8 +243,12 @@ def _heat(prediction: Prediction | None) -> tuple[str, bytes | None]:
     """The map of the class with the highest score, as a one-channel PNG."""
     if prediction is None:
         return "", None
-    best = max(range(len(prediction.classes)), key=lambda i: prediction.scores[prediction.classes[i]])
+    best = _best(prediction)
     return prediction.classes[best], _png(prediction.heat[best])
+
+
+def _best(prediction: Prediction) -> int:
+    return max(range(len(prediction.classes)), key=lambda i: prediction.scores[prediction.classes[i]])
 
 
 def _png(image: np.ndarray) -> bytes:

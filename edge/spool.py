@@ -1,17 +1,19 @@
 """The crash-safe outbox of records and frames: SQLite and PNG files, written by one thread.
 
-Order on disk: files first (fsync, rename, fsync of the folder), then the row (WAL, synchronous=FULL). A row therefore
-never names a file that is not there, and a file without a row is swept at the next start. Only the hub's
-acknowledgement deletes a row. One connection on one thread: SQLite before 3.51.3 has a race in its WAL with two.
+Order on disk: files first (fsync, rename, fsync of the folder), then the rows (WAL, synchronous=FULL), then
+`on_durable`. A row therefore never names a file that is not there, and a file without a row is swept at the next
+start. Only the hub's acknowledgement deletes a row, or, over the quota, an item that matters more (`evicted`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
+import fcntl
+import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from edge.state import write_durably
+from edge.files import DISK, Ballast, Disk, is_full, write_beside
+from edge.intake import Intake, Offer
+from edge.spool_db import Row, Rows
 from inspection.bundle import sha256
 from inspection.errors import StorageError
 
@@ -27,38 +31,26 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS item (
-    id INTEGER PRIMARY KEY,
-    uid TEXT NOT NULL UNIQUE,
-    topic TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    rank INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,
-    sent_ns INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS file (
-    sha256 TEXT NOT NULL,
-    item INTEGER NOT NULL REFERENCES item(id) ON DELETE CASCADE,
-    PRIMARY KEY (sha256, item)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS item_by_rank ON item(rank, id);
-CREATE INDEX IF NOT EXISTS file_by_item ON file(item);
-"""
-
-RANK_HALT, RANK_UNCERTAIN, RANK_AUDIT = 0, 1, 2
-"""What goes first to the hub, and last when the disk is full."""
+RANK_HALT, RANK_CONTEXT, RANK_UNCERTAIN, RANK_AUDIT = 0, 1, 2, 3
+"""What goes first to the hub, and last when there is no room. Context is the frames before a halt."""
+GROUP = 8
+"""Offers that share one fsync of the folder and one commit. A single one is not made to wait for others."""
+QUEUE_BYTES = 24 * 2**20
+BALLAST_BYTES = 2 * 2**20
+ANSWER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One message for the hub and the files it names by sha256. `files` are the files' bytes."""
+    """One message for the hub and the files it names by sha256. `files` are the files' bytes; `then` runs, on the
+    spool's thread, when the item would survive a power cut."""
 
     uid: str
     topic: str
     payload: bytes
     rank: int
     files: tuple[bytes, ...] = ()
+    then: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,220 +65,318 @@ class Pending:
 
 @dataclass(slots=True)
 class SpoolCounters:
-    """What became of offered items. `refused`: the queue or the quota was full; `failed`: the disk would not."""
+    """What became of offered items since the start.
+
+    `refused`: no place in the queue, the quota or on the disk. `failed`: the disk would not, or the item could not
+    be made. `evicted`: accepted, then deleted for one of a higher rank. `thinned`: too like the one kept before."""
 
     accepted: int = 0
     acknowledged: int = 0
+    duplicates: int = 0
+    thinned: int = 0
     refused: int = 0
     failed: int = 0
+    evicted: int = 0
+    damaged: int = 0
     pending: int = 0
     pending_bytes: int = 0
 
 
 class Spool:
-    """`offer` takes a function that makes the item, so that PNG encoding happens on the spool's thread."""
+    """`offer` takes a function that makes the item, so that PNG encoding happens on the spool's thread.
 
-    def __init__(self, folder: Path, quota_bytes: int, queue_len: int = 64) -> None:
+    `reserve_bytes`: when less of the disk is free, only halts are still taken. `on_durable` is called on the spool's
+    thread with each uid that would survive a power cut from now on."""
+
+    def __init__(
+        self,
+        folder: Path,
+        quota_bytes: int,
+        queue_len: int = 64,
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+        reserve_bytes: int = 0,
+        disk: Disk = DISK,
+        on_durable: Callable[[str], None] | None = None,
+    ) -> None:
         self._folder = folder
         self._frames = folder / "frames"
-        self._quota = quota_bytes
-        self._queue: queue.Queue[Callable[[], None]] = queue.Queue()
-        self._places = threading.BoundedSemaphore(queue_len)
-        self._db: sqlite3.Connection | None = None
-        self._closed = False
+        self._quota, self._reserve, self._disk = quota_bytes, reserve_bytes, disk
+        self._on_durable = on_durable
+        self._ballast = Ballast(folder / "ballast", BALLAST_BYTES, disk)
+        self._intake: Intake[Item | None] = Intake(queue_len, queue_bytes)
+        self._counting = threading.Lock()
+        self._settled = self._taken = 0
+        self._ending = self.closed = False
         self.counters = SpoolCounters()
-        self.on_trouble: Callable[[str], None] = lambda why: None
-        self._frames.mkdir(parents=True, exist_ok=True)
+        self.trouble = ""
+        """Why the last item could not be stored; empty when it could."""
+        self._rows: Rows
+        self._lock = self._claim()
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
-        opened: Future[None] = Future()
-        self._queue.put(lambda: _settle(opened, self._open))
         self._thread.start()
-        opened.result(timeout=30)
+        try:
+            self._ask(self._open)
+        except BaseException:
+            self.close()
+            raise
 
-    def offer(self, make: Callable[[], Item]) -> bool:
-        """Take an item if there is a place in the queue; never blocks. What is refused is counted."""
-        if self._closed or not self._places.acquire(blocking=False):
-            self.counters.refused += 1
+    def offer(self, make: Callable[[], Item | None], rank: int = RANK_UNCERTAIN, cost_bytes: int = 0) -> bool:
+        """Take an item if there is a place for it; never blocks. What is refused is counted. None is a thinned one."""
+        if self.closed:
+            self._add(refused=1)
             return False
-        self._queue.put(lambda: self._put(make))
-        return True
+        offer = Offer(make, rank, cost_bytes)
+        gone = self._intake.offer(offer)
+        with self._counting:
+            self._taken += 1
+            self._settled += len(gone)
+            self.counters.refused += len(gone)
+        return offer not in gone
 
-    def batch(self, now_ns: int, limit: int = 32, again_after_ns: int = 10_000_000_000) -> list[Pending]:
-        """The next items to send: halts first, then oldest first, those sent lately left out."""
-        return self._ask(lambda: self._batch(now_ns, limit, again_after_ns))
+    def to_upload(self, limit: int = 32, leave_out: Collection[str] = ()) -> list[Pending]:
+        """The next items whose files the hub may not have, halts first, then oldest first."""
+        return self._ask(lambda: self._turn(False, limit, leave_out))
+
+    def to_send(self, limit: int = 100, leave_out: Collection[str] = ()) -> list[Pending]:
+        """The next items whose files the hub has."""
+        return self._ask(lambda: self._turn(True, limit, leave_out))
+
+    def set_uploaded(self, uids: Sequence[str], uploaded: bool = True) -> None:
+        """Whether the hub has their files; False sends an item on its way from the start."""
+        if uids:
+            self._ask(lambda: self._let_go(lambda: self._rows.set_files_up(uids, uploaded)))
 
     def acknowledge(self, uids: Sequence[str]) -> None:
-        """The hub has these: forget them."""
-        if not self._closed:
-            self._queue.put(lambda: self._delete(uids))
+        """The hub has these: forget them. One that cannot be forgotten now is sent, and acknowledged, once more."""
+        if not self.closed:
+            self._intake.ask(lambda: self._acknowledge(uids))
 
-    def flush(self) -> None:
-        """Wait until everything offered so far is on disk."""
-        self._ask(lambda: None)
+    def count_damaged(self) -> None:
+        self._add(damaged=1)
+
+    def flush(self, timeout_s: float = ANSWER_S) -> None:
+        """Wait until everything offered so far is on disk, or refused."""
+        until, end_s = self._taken, time.monotonic() + timeout_s
+        while self._settled < until:
+            if time.monotonic() > end_s or not self._thread.is_alive():
+                raise StorageError(f"{self._folder}: the disk does not answer")
+            time.sleep(0.002)
 
     def close(self) -> None:
         """Write what was accepted, then stop."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
-        self._queue.put(self._shut)
+        self.closed = self._ending = True
+        self._intake.ask(lambda: None)
         self._thread.join(timeout=10)
+        os.close(self._lock)
 
     def _ask(self, work: Callable[[], T]) -> T:
         answer: Future[T] = Future()
-        if self._closed:
+        if self.closed:
             raise StorageError("the spool is closed")
-        self._queue.put(lambda: _settle(answer, work))
-        return answer.result(timeout=30)
+        self._intake.ask(lambda: _settle(answer, work))
+        try:
+            return answer.result(timeout=ANSWER_S)
+        except TimeoutError as e:
+            raise StorageError(f"{self._folder}: the disk does not answer") from e
+
+    def _claim(self) -> int:
+        """One edge for one folder: a second one would sweep away what the first has just written."""
+        try:
+            self._frames.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError as e:
+            fix = "give the user that runs the edge a folder it may write to: state_dir in edge.yaml"
+            raise StorageError(f"{e.filename or self._folder}: {e.strerror}\n  fix: {fix}") from e
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            os.close(lock)
+            raise StorageError(
+                f"{self._folder / 'lock'}: another edge keeps its evidence here\n"
+                "  fix: end that one, or give this one a state_dir of its own in edge.yaml"
+            ) from e
+        return lock
+
+    def _add(self, **more: int) -> None:
+        with self._counting:
+            for name, count in more.items():
+                setattr(self.counters, name, getattr(self.counters, name) + count)
 
     # ── the spool's own thread ──────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
         while True:
-            job = self._queue.get()
+            jobs, offers = self._intake.take(GROUP, 0.0 if self._ending else 1.0)
+            for job in jobs:
+                try:
+                    job()
+                except Exception as e:
+                    self._note(e)
             try:
-                job()
-            except _Closed:
-                return
-            except Exception:
-                log.exception("spool job failed")
+                self._store(offers)
+            except Exception as e:
+                log.exception("spool failed")
+                self._give_up(len(offers), e)
+            with self._counting:
+                self._settled += len(offers)
+            if self._ending and not jobs and not offers:
+                break
+        if hasattr(self, "_rows"):
+            self._rows.close()
 
     def _open(self) -> None:
-        for first in range(256):  # made once, so that storing a frame only has to fsync its own folder
-            (self._frames / f"{first:02x}").mkdir(exist_ok=True)
-        self._db = _connect(self._folder / "spool.db")
-        self._sweep()
-        self._count()
-
-    def _put(self, make: Callable[[], Item]) -> None:
-        self._places.release()
+        self._rows = Rows(self._folder, self._disk)
         try:
-            item = make()
-            size = len(item.payload) + sum(len(f) for f in item.files)
-            if not self._make_room(size, item.rank):
-                self.counters.refused += 1
-                return
-            self._store(item, size)
+            self._sweep()
+        except OSError as e:
+            raise StorageError(f"{e.filename or self._frames}: {e.strerror}\n  fix: check the folder's owner") from e
+        self._ballast.keep()
+        self.counters.pending, self.counters.pending_bytes = self._rows.count()
+
+    def _store(self, offers: list[Offer[Item | None]]) -> None:
+        """One group: the files of all, one fsync of the folder, one commit."""
+        if not offers:
+            return
+        rows: list[Row] = []
+        items: list[Item] = []
+        new: set[str] = set()
+        for offer in offers:
+            made = self._prepare(offer, sum(row.size for row in rows), new)
+            if made:
+                items.append(made[0])
+                rows.append(made[1])
+        if not rows:
+            self._forget_files(new)
+            return
+        try:
+            if new:
+                self._disk.sync_folder(self._frames)
+            stored = self._change(lambda: self._rows.insert(rows))
+        except (OSError, sqlite3.Error, StorageError) as e:
+            self._forget_files(new)
+            self._give_up(len(rows), e)
+            return
+        self._note(None)
+        count, size = sum(stored), sum(row.size for row, is_new in zip(rows, stored, strict=True) if is_new)
+        self._add(accepted=count, pending=count, pending_bytes=size, duplicates=len(rows) - count)
+        self._forget_files(new.difference(*(row.shas for row, is_new in zip(rows, stored, strict=True) if is_new)))
+        for item in items:
+            if item.then:
+                item.then()
+            if self._on_durable:
+                self._on_durable(item.uid)
+
+    def _prepare(self, offer: Offer[Item | None], planned: int, new: set[str]) -> tuple[Item, Row] | None:
+        """Make an item and write its files; None when it ends here, which is counted. `new` gets its new files."""
+        try:
+            item = offer.make()
+            if item is None:
+                self._add(thinned=1)
+                return None
+            if self._rows.has(item.uid, item.rank):
+                self._add(duplicates=1)
+                if self._on_durable:
+                    self._on_durable(item.uid)
+                return None
+            size = len(item.payload) + sum(len(data) for data in item.files)
+            if why := self._no_room(size, planned, item.rank):
+                self._add(refused=1)
+                self._note(StorageError(why))
+                return None
+            row = Row(item.uid, item.topic, item.payload, item.rank, size, tuple(sha256(f) for f in item.files))
+            for sha, data in zip(row.shas, item.files, strict=True):
+                path = self._path(sha)
+                if sha not in new and not (self._rows.names(sha) and path.exists()):
+                    write_beside(path, data, self._disk)
+                    new.add(sha)
+        except Exception as e:
+            self._give_up(1, e)
+            return None
+        return item, row
+
+    def _no_room(self, size: int, planned: int, rank: int) -> str:
+        """Why an item cannot be stored; empty when it can. Over the quota, items of a lower rank go, oldest first,
+        each counted; never one of the same rank. When the disk is full nothing goes: others may have filled it."""
+        if rank > RANK_CONTEXT and self._disk.free_bytes(self._folder) - planned - size < self._reserve:
+            return f"less than {self._reserve >> 20} MiB of the disk are free, which are kept for halts"
+        while self.counters.pending_bytes + planned + size > self._quota:
+            victim = self._rows.least(rank)
+            if victim is None:
+                return f"the quota of {self._quota >> 20} MiB is used up"
+            uid = victim[0]
+            self._add(evicted=self._let_go(lambda uid=uid: self._remove([uid])))  # type: ignore[misc]
+        return ""
+
+    def _change(self, work: Callable[[], T]) -> T:
+        """A change of the rows, on a file that can be trusted."""
+        if self._rows.doubtful:
+            self._rows.reopen()
+        done = work()
+        with contextlib.suppress(OSError, sqlite3.Error):  # it stays due, and the next change tries again
+            self._rows.checkpoint_if_due()
+        return done
+
+    def _let_go(self, work: Callable[[], T]) -> T:
+        """A change on the way to free room: a full disk must not keep it from being written."""
+        try:
+            return self._change(work)
         except (OSError, sqlite3.Error) as e:
-            # A connection whose fsync failed says nothing reliable any more: never retry on it.
-            self.counters.failed += 1
-            self._reopen()
-            self.on_trouble(f"spool: {e}")
-        else:
-            self.counters.accepted += 1
+            if not is_full(e) or not self._ballast.drop():
+                raise
+            return self._change(work)
 
-    def _store(self, item: Item, size: int) -> None:
-        shas = []
-        for data in item.files:
-            sha = sha256(data)
-            shas.append(sha)
-            path = self._path(sha)
-            if not path.exists():
-                write_durably(path, data)
-        db = self._conn()
-        with db:
-            cursor = db.execute(
-                "INSERT OR IGNORE INTO item (uid, topic, payload, rank, bytes) VALUES (?, ?, ?, ?, ?)",
-                (item.uid, item.topic, item.payload, item.rank, size),
-            )
-            if cursor.rowcount:
-                db.executemany("INSERT OR IGNORE INTO file VALUES (?, ?)", [(sha, cursor.lastrowid) for sha in shas])
-                self.counters.pending += 1
-                self.counters.pending_bytes += size
-
-    def _make_room(self, size: int, rank: int) -> bool:
-        """Over the quota, items of a lower rank go, oldest first, each counted. Never for one of the same rank."""
-        while self.counters.pending_bytes + size > self._quota:
-            row = self._conn().execute(
-                "SELECT uid FROM item WHERE rank > ? ORDER BY rank DESC, id LIMIT 1", (rank,)
-            ).fetchone()  # fmt: skip
-            if row is None:
-                return False
-            self._remove([row[0]])
-            self.counters.refused += 1
-            self.counters.accepted -= 1
-        return True
-
-    def _batch(self, now_ns: int, limit: int, again_after_ns: int) -> list[Pending]:
-        db = self._conn()
-        rows = db.execute(
-            "SELECT id, uid, topic, payload FROM item WHERE sent_ns = 0 OR sent_ns < ? OR sent_ns > ?"
-            " ORDER BY rank, id LIMIT ?",
-            (now_ns - again_after_ns, now_ns, limit),  # a sent_ns ahead of now is from before a reboot
-        ).fetchall()
-        pending = []
-        for item_id, uid, topic, payload in rows:
-            shas = [sha for (sha,) in db.execute("SELECT sha256 FROM file WHERE item = ?", (item_id,))]
-            pending.append(Pending(uid, topic, payload, tuple((sha, self._path(sha)) for sha in shas)))
-        with db:
-            db.executemany("UPDATE item SET sent_ns = ? WHERE id = ?", [(now_ns, row[0]) for row in rows])
-        return pending
-
-    def _delete(self, uids: Sequence[str]) -> None:
-        self.counters.acknowledged += self._remove(uids)
+    def _acknowledge(self, uids: Sequence[str]) -> None:
+        self._add(acknowledged=self._let_go(lambda: self._remove(uids)))
+        self._ballast.keep()
 
     def _remove(self, uids: Sequence[str]) -> int:
-        db = self._conn()
-        gone, shas, size = 0, set(), 0
-        with db:
-            for uid in uids:
-                row = db.execute("SELECT id, bytes FROM item WHERE uid = ?", (uid,)).fetchone()
-                if row is None:
-                    continue
-                shas |= {sha for (sha,) in db.execute("SELECT sha256 FROM file WHERE item = ?", (row[0],))}
-                db.execute("DELETE FROM item WHERE id = ?", (row[0],))
-                gone, size = gone + 1, size + row[1]
+        gone, size, shas = self._rows.remove(uids)
         # Rows first, files after: a crash between leaves a file without a row, which the sweep removes.
         for sha in shas:
-            if not db.execute("SELECT 1 FROM file WHERE sha256 = ?", (sha,)).fetchone():
-                self._path(sha).unlink(missing_ok=True)
-        self.counters.pending -= gone
-        self.counters.pending_bytes -= size
+            with contextlib.suppress(OSError):
+                self._disk.unlink(self._path(sha))
+        self._add(pending=-gone, pending_bytes=-size)
         return gone
 
-    def _sweep(self) -> None:
-        known = {sha for (sha,) in self._conn().execute("SELECT sha256 FROM file")}
-        for path in self._frames.rglob("*"):
-            if path.is_file() and path.stem not in known:
-                path.unlink()
+    def _turn(self, files_up: bool, limit: int, leave_out: Collection[str]) -> list[Pending]:
+        rows = self._rows.turn(files_up, limit, leave_out)
+        return [Pending(r.uid, r.topic, r.payload, tuple((sha, self._path(sha)) for sha in r.shas)) for r in rows]
 
-    def _count(self) -> None:
-        row = self._conn().execute("SELECT count(*), coalesce(sum(bytes), 0) FROM item").fetchone()
-        self.counters.pending, self.counters.pending_bytes = row
+    def _forget_files(self, shas: Collection[str]) -> None:
+        for sha in shas:
+            with contextlib.suppress(OSError, sqlite3.Error):
+                if not self._rows.names(sha):
+                    self._disk.unlink(self._path(sha))
+
+    def _give_up(self, count: int, why: Exception) -> None:
+        self._add(**{"refused" if is_full(why) else "failed": count})
+        self._note(why)
+
+    def _note(self, why: Exception | None) -> None:
+        """At 30 frames/s a full disk would fill the log as well: only what changed is said."""
+        trouble = f"{type(why).__name__}: {why}" if why else ""
+        if trouble and not self.trouble:
+            log.error("evidence cannot be stored, what comes is counted", why=trouble, folder=str(self._folder))
+        elif self.trouble and not trouble:
+            log.info("evidence can be stored again", folder=str(self._folder))
+        self.trouble = trouble
+
+    def _sweep(self) -> None:
+        """Remove what no row names: left over by a crash between a file and its row, or a row and its file."""
+        known = self._rows.all_shas()
+        for path in list(self._frames.rglob("*")):
+            if path.is_dir():
+                continue
+            if path.stem not in known or path.suffix != ".png":
+                self._disk.unlink(path)
+            elif path.parent != self._frames:  # how frames lay before 0.1.0
+                self._disk.rename(path, self._path(path.stem))
 
     def _path(self, sha: str) -> Path:
-        return self._frames / sha[:2] / f"{sha}.png"
-
-    def _conn(self) -> sqlite3.Connection:
-        if self._db is None:
-            self._db = _connect(self._folder / "spool.db")
-            self._count()
-        return self._db
-
-    def _reopen(self) -> None:
-        if self._db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.close()
-        self._db = None
-
-    def _shut(self) -> None:
-        self._reopen()
-        raise _Closed
-
-
-class _Closed(Exception):
-    """Ends the spool's own loop; never seen outside."""
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, timeout=5)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            db.execute(f"PRAGMA {pragma}")
-        db.executescript(SCHEMA)
-    except sqlite3.Error as e:
-        raise StorageError(f"{path}: {e}\n  fix: check that the folder is writable and the disk not full") from e
-    return db
+        return self._frames / f"{sha}.png"
 
 
 def _settle(answer: Future[Any], work: Callable[[], Any]) -> None:

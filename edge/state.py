@@ -1,65 +1,107 @@
-"""What must outlive a restart: how often this edge has started, and the halt that is still open."""
+"""What must outlive a restart: how often this edge has started, and the halt that is still open.
+
+The frame path only says what is true now; a thread writes it, and tries again while the disk will not. A slow or
+full disk must neither hold up the next frame nor end the thread that owns the permit.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from edge.files import DISK, Disk, write_durably
 from inspection.errors import StorageError
 from inspection.types import Code, HaltReport
+
+log = structlog.get_logger()
+
+AGAIN_S = 1.0
 
 
 class EdgeState:
     """`state.json`, replaced whole and fsynced. Counting a start is what makes permits of earlier lives stale."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "state.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        known = self._read()
-        self.boot = int(known.get("boot", 0)) + 1
-        self.open_halt = _halt(known.get("open_halt"))
-        self._write()
+    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
+        self._path, self._disk = folder / "state.json", disk
+        self.failing = ""
+        """Why the newest state is not on disk yet; empty when it is."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.boot, self.open_halt = self._read()
+            self.boot += 1
+            self._write()
+        except OSError as e:
+            fix = "give the user that runs the edge a folder it may write to, with room: state_dir in edge.yaml"
+            raise StorageError(f"{e.filename or self._path}: {e.strerror}\n  fix: {fix}") from e
+        self._changed = threading.Condition()
+        self._version = self._written = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="state", daemon=True)
+        self._thread.start()
 
     def set_halt(self, halt: HaltReport | None) -> None:
-        self.open_halt = halt
-        self._write()
+        """Remember it soon; returns at once."""
+        with self._changed:
+            self.open_halt = halt
+            self._version += 1
+            self._changed.notify_all()
 
-    def _read(self) -> dict[str, Any]:
+    def flush(self, timeout_s: float = 2.0) -> bool:
+        """Wait until the newest state is on disk; False when it is not by then."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._written == self._version, timeout_s)
+
+    def close(self) -> None:
+        self.flush()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout=2)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._written != self._version)
+                if self._closing:
+                    return
+                version = self._version
+            try:
+                self._write()
+            except Exception as e:
+                if not self.failing:
+                    log.error("the open halt cannot be written, trying again", path=str(self._path), why=str(e))  # noqa: TRY400 - once, not every second
+                self.failing = str(e)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, AGAIN_S)
+                continue
+            with self._changed:
+                self._written, self.failing = version, ""
+                self._changed.notify_all()
+
+    def _read(self) -> tuple[int, HaltReport | None]:
         try:
             known = json.loads(self._path.read_text())
+            return int(known["boot"]), _halt(known["open_halt"])
         except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as e:
+            return 0, None
+        except (OSError, ValueError, KeyError, TypeError) as e:
             # Starting at boot 1 again would make the PLC refuse every permit, silently: say it instead.
             raise StorageError(
-                f"{self._path}: {e}\n  fix: restore it, or remove it and restart the PLC's watchdog"
+                f"{self._path}: {type(e).__name__}: {e}\n  fix: restore it, or remove it and restart the PLC's watchdog"
             ) from e
-        return dict(known)
 
     def _write(self) -> None:
-        state = {"boot": self.boot, "open_halt": asdict(self.open_halt) if self.open_halt else None}
-        write_durably(self._path, json.dumps(state, indent=1).encode())
+        halt = self.open_halt
+        state = {"boot": self.boot, "open_halt": asdict(halt) if halt else None}
+        write_durably(self._path, json.dumps(state, indent=1).encode(), self._disk)
 
 
 def _halt(known: dict[str, Any] | None) -> HaltReport | None:
     if not known:
         return None
     return HaltReport(**{**known, "code": Code(known["code"]), "evidence": tuple(known["evidence"])})
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename, fsync the folder: after a power cut the file is the old one or the new one."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

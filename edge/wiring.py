@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from inspection.bundle import Manifest
 from inspection.decision import LineGuard, Tick
 from inspection.errors import ConfigError
 from inspection.messages import PlcState
-from inspection.policy import ClassPolicy, Policy
+from inspection.policy import ClassPolicy, Policy, judge
 
 log = structlog.get_logger()
 
@@ -126,7 +126,16 @@ def build(config: EdgeConfig) -> Edge:
     line = MqttLine(config.mqtt, topics, state.boot, outbox, inbox.put)
     _let_simulated_seams_stop(line, cameras)
     guard = LineGuard(policy, [c.name for c in config.cameras], state.boot, time.monotonic_ns(), state.open_halt)
-    spool = Spool(config.state_dir / "spool", config.spool.quota_mb * 2**20)
+    keeping = config.spool
+    spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
+    evidence = Evidence(
+        spool,
+        topics,
+        state.boot,
+        context_frames=keeping.context_frames,
+        thin_bits=keeping.thin_bits,
+        call_of=lambda judged: judge(judged.scores, judged.findings, guard.policy).call,
+    )
     numbers = Numbers()
     http = _http(config)
     uploader = Uploader(spool, outbox, http) if http else None
@@ -143,7 +152,7 @@ def build(config: EdgeConfig) -> Edge:
     pumps = tuple(CameraPump(c.name, _opener(c), inbox) for c in config.cameras)
     live = LiveView(config.live, numbers, outbox)
     status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
-    recorders = (HaltMemory(state), numbers, Evidence(spool, topics, state.boot))
+    recorders = (HaltMemory(state), numbers, evidence)
     path = threading.Thread(target=runner.run, args=(inbox, model, guard, line, recorders), name="frames", daemon=True)
 
     outbox.start()
@@ -165,6 +174,7 @@ def build(config: EdgeConfig) -> Edge:
         status.close,
         ticker.close,
         spool.close,
+        state.close,
         outbox.close,
         *((http.close,) if http else ()),
     )
@@ -222,7 +232,6 @@ def _http(config: EdgeConfig) -> httpx.Client | None:
 
 
 def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, line: MqttLine) -> dict[str, Any]:
-    c = spool.counters
     return {
         "station": config.station.topics().base,
         "boot": line.boot,
@@ -231,12 +240,6 @@ def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, lin
         "mqtt_connected": line.connection.connected,
         "permit_lapses": line.lapses,
         "dropped_frames": inbox.dropped,
-        "spool": {
-            "pending": c.pending,
-            "pending_bytes": c.pending_bytes,
-            "accepted": c.accepted,
-            "acknowledged": c.acknowledged,
-            "refused": c.refused,
-            "failed": c.failed,
-        },
+        "spool": asdict(spool.counters),
+        "spool_trouble": spool.trouble,
     }

@@ -1,0 +1,78 @@
+"""What waits for the spool's thread: offers, bounded in number and bytes, and jobs, which are few.
+
+A halt's evidence is never turned away for a lesser one: when there is no place, the least of what waits makes room.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Generic[T]):
+    """`make` runs on the spool's thread; `cost_bytes` is what it keeps in memory until then."""
+
+    make: Callable[[], T]
+    rank: int
+    cost_bytes: int
+
+
+class Intake(Generic[T]):
+    """Thread-safe. `offer` holds a lock for microseconds and never waits for the disk."""
+
+    def __init__(self, max_offers: int, max_bytes: int) -> None:
+        self._max_offers, self._max_bytes = max_offers, max_bytes
+        self._waiting: dict[int, deque[Offer[T]]] = {}
+        self._count = self._bytes = 0
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._ready = threading.Condition()
+
+    def offer(self, offer: Offer[T]) -> list[Offer[T]]:
+        """Take it; returns what had to go, which may be the offer itself."""
+        gone: list[Offer[T]] = []
+        with self._ready:
+            while self._is_full(offer):
+                least = max((rank for rank, queue in self._waiting.items() if queue), default=offer.rank)
+                if least <= offer.rank:
+                    return [*gone, offer]
+                gone.append(self._pop(least))
+            self._waiting.setdefault(offer.rank, deque()).append(offer)
+            self._count += 1
+            self._bytes += offer.cost_bytes
+            self._ready.notify()
+        return gone
+
+    def ask(self, job: Callable[[], None]) -> None:
+        with self._ready:
+            self._jobs.append(job)
+            self._ready.notify()
+
+    def take(self, max_offers: int, timeout_s: float) -> tuple[list[Callable[[], None]], list[Offer[T]]]:
+        """All jobs and the next offers, halts first, oldest first; waits at most so long for either.
+
+        Both in one answer, so that neither a flood of frames nor one of acknowledgements can starve the other."""
+        with self._ready:
+            if not self._jobs and not self._count:
+                self._ready.wait(timeout_s)
+            jobs = list(self._jobs)
+            self._jobs.clear()
+            offers: list[Offer[T]] = []
+            while self._count and len(offers) < max_offers:
+                offers.append(self._pop(min(rank for rank, queue in self._waiting.items() if queue)))
+            return jobs, offers
+
+    def _is_full(self, offer: Offer[T]) -> bool:
+        # A frame larger than the bound is still taken when nothing else waits: refusing it for ever helps nobody.
+        return self._count >= self._max_offers or (self._count > 0 and self._bytes + offer.cost_bytes > self._max_bytes)
+
+    def _pop(self, rank: int) -> Offer[T]:
+        offer = self._waiting[rank].popleft()
+        self._count -= 1
+        self._bytes -= offer.cost_bytes
+        return offer
