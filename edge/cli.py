@@ -76,20 +76,28 @@ def plc_sim(
     mqtt_port: Annotated[int, typer.Option()] = 1883,
     protocol: Annotated[str, typer.Option(help="MQTT version, `5` or `3.1.1`.")] = "5",
     watchdog_ms: Annotated[int, typer.Option(min=500, max=5000, help="Longest time between valid permits.")] = 1000,
+    ca: Annotated[Path | None, typer.Option(help="The broker's CA certificate (PEM); switches TLS on.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="The controller's own certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    panel_host: Annotated[str, typer.Option(help="Address of the panel; whoever reaches it can start.")] = "127.0.0.1",
     panel_port: Annotated[int, typer.Option(help="Serve the panel with RESET and START here; 0 = none.")] = 8081,
     start: Annotated[bool, typer.Option("--start", help="Press START once, as soon as the permit is good.")] = False,
 ) -> None:
     """Simulate the line's controller: run only on a fresh permit, otherwise trip and latch (deploy/plc is its twin)."""
     from edge.config import MqttConfig
     from edge.line.plc_sim import PlcSim, serve_panel
+    from inspection.errors import ConfigError
     from inspection.messages import Topics
     from inspection.watchdog import WatchdogLimits
 
     set_up_logging("console")
     stop = _stop_on_signals()
-    mqtt = MqttConfig.model_validate({"host": mqtt_host, "port": mqtt_port, "protocol": protocol})
+    if ca is None and (cert or key):
+        raise ConfigError("--cert, --key", "need --ca", "name the broker's CA certificate as well")
+    tls = {"ca": ca, "cert": cert, "key": key} if ca else None
+    mqtt = MqttConfig.model_validate({"host": mqtt_host, "port": mqtt_port, "protocol": protocol, "tls": tls})
     plc = PlcSim(mqtt, Topics(site, line, station), WatchdogLimits(watchdog_ms=watchdog_ms))
-    panel = serve_panel(plc, "127.0.0.1", panel_port) if panel_port else None
+    panel = serve_panel(plc, panel_host, panel_port) if panel_port else None
     plc.start()
     while not stop.wait(0.1):
         if start and plc.press_start():

@@ -117,10 +117,7 @@ class MqttIn:
         if s.user:
             client.username_pw_set(s.user, s.password.get_secret_value() if s.password else None)
         if s.tls or s.ca_file:
-            try:
-                client.tls_set_context(ssl.create_default_context(cafile=str(s.ca_file) if s.ca_file else None))
-            except OSError as e:
-                raise ConfigError("mqtt.ca_file", f"{s.ca_file}: {e}", "name the broker's CA certificate (PEM)") from e
+            client.tls_set_context(_tls(s))
         client.reconnect_delay_set(1, 5)
         client.on_connect = self._guarded(self._on_connect)
         client.on_disconnect = self._guarded(self._on_disconnect)
@@ -228,6 +225,19 @@ class MqttIn:
             case VerdictEvent():
                 return False
         return True
+
+
+def _tls(s: MqttSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(s.ca_file) if s.ca_file else None)
+    except OSError as e:
+        raise ConfigError("mqtt.ca_file", f"{s.ca_file}: {e}", "name the broker's CA certificate (PEM)") from e
+    if s.cert_file:
+        try:
+            context.load_cert_chain(s.cert_file, s.key_file)
+        except OSError as e:
+            raise ConfigError("mqtt.cert_file", f"{s.cert_file}: {e}", "name a certificate and its key (PEM)") from e
+    return context
 
 
 def _no_delay(_client: mqtt.Client, _data: Any, sock: socket.socket) -> None:

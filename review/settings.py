@@ -25,6 +25,9 @@ class MqttSettings(BaseModel):
     """3 is MQTT 3.1.1, for brokers that speak nothing newer."""
     tls: bool = False
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """The hub's own certificate, where the broker wants one; its common name is the hub's user there."""
     client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     session_expiry_s: int = Field(default=7 * 24 * 3600, ge=0)
     """How long the broker keeps halts and records for a hub that is away."""
