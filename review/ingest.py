@@ -77,7 +77,7 @@ def _halt(session: Session, station: Station, m: HaltEvent) -> Outcome:
     """The alarm, at once; its evidence follows as records."""
     known = session.scalar(select(Halt.id).where(Halt.station_id == station.id, Halt.halt == m.halt))
     if known is not None:
-        return Outcome("duplicates")
+        return Outcome("duplicates", ack=m.uid)
     fields = m.model_dump(exclude={"v", "ts_ms", "records"})
     halt = Halt(
         **fields,
@@ -89,7 +89,8 @@ def _halt(session: Session, station: Station, m: HaltEvent) -> Outcome:
     )
     session.add(halt)
     session.flush()
-    return Outcome(news=(News("halt", str(halt.id)), News("line", station.key)))
+    # The edge keeps a halt in its outbox like any record, until this.
+    return Outcome(ack=m.uid, news=(News("halt", str(halt.id)), News("line", station.key)))
 
 
 def _resume_answer(session: Session, station: Station, m: ResumeAnswer) -> Outcome:
