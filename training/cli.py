@@ -132,6 +132,9 @@ def export(
         Path | None, typer.Option(help="Sign with this ed25519 private key (PEM). Edges can insist on it.")
     ] = None,
     snapshot: Annotated[Path | None, typer.Option(help="The run's snapshot, if it lies elsewhere now.")] = None,
+    stream: Annotated[
+        bool, typer.Option(help="Also judge it on a moving seam (rendered tasks, takes a minute).")
+    ] = True,
 ) -> None:
     """Make a bundle an edge can serve: calibrated, checked against torch, judged on test pictures, with a card."""
     from training.checkpoint import read_config
@@ -142,7 +145,7 @@ def export(
     from training.export import export as make
 
     with Console().status("calibrating, exporting, judging"):
-        release = make(run, target, name, version, pem, snapshot)
+        release = make(run, target, name, version, key=pem, snapshot=snapshot, stream=stream)
     if release.figures:
         _print_figures(release.figures)
     Console().print(

@@ -59,9 +59,19 @@ class Release:
 
 
 def export(
-    run: Path, out: Path, name: str, version: str, key: bytes | None = None, snapshot: Path | None = None
+    run: Path,
+    out: Path,
+    name: str,
+    version: str,
+    *,
+    key: bytes | None = None,
+    snapshot: Path | None = None,
+    stream: bool = True,
 ) -> Release:
-    """Calibrate, export, check, evaluate, write `out`. `out` must not exist: a released version never changes."""
+    """Calibrate, export, check, evaluate, write `out`. `out` must not exist: a released version never changes.
+
+    `key` signs (PEM, ed25519). `snapshot` is where the run's snapshot lies now. `stream` also judges on a moving seam.
+    """
     if out.exists():
         raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
     config, network = trained(run)
@@ -84,15 +94,17 @@ def export(
     files |= {f"golden/{i}.png": cv2.imencode(".png", image)[1].tobytes() for i, image in enumerate(golden)}
     manifest = _manifest(config, name, version, classes, files, golden, graph)
     check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
-    return _publish(out, manifest, files, data, config, classes, key)
+    release = _Parts(manifest, files, data, config, classes)
+    return _publish(out, release, key, stream)
 
 
 def _golden(examples: list[Example]) -> list[Image]:
     """Up to GOLDEN_FRAMES validation frames: good ones and every class in turn, so that each output is exercised."""
     kinds = [[e for e in examples if not e.target.any()]]
     kinds += [[e for e in examples if e.target[k] > 0.5] for k in range(len(examples[0].target))]
-    turns = [kind[turn].image for turn in range(GOLDEN_FRAMES) for kind in kinds if turn < len(kind)]
-    return turns[:GOLDEN_FRAMES]
+    turns = [kind[turn] for turn in range(GOLDEN_FRAMES) for kind in kinds if turn < len(kind)]
+    once = {id(e): e.image for e in turns}  # a frame with two classes has its turn in both
+    return list(once.values())[:GOLDEN_FRAMES]
 
 
 def _manifest(
@@ -160,26 +172,30 @@ def _call(scores: NDArray[np.float32], policy: Policy, served: Served) -> str:
     return judge(named, (), policy).call
 
 
-def _publish(
-    out: Path,
-    manifest: Manifest,
-    files: dict[str, bytes],
-    data: Snapshot,
-    config: RunConfig,
-    classes: list[ClassCalibration],
-    key: bytes | None,
-) -> Release:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    manifest: Manifest
+    files: dict[str, bytes]
+    data: Snapshot
+    config: RunConfig
+    classes: list[ClassCalibration]
+
+
+def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Release:
     """Write to a folder beside `out`, judge it there as the edge would, add the figures, then rename."""
+    manifest = parts.manifest
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        _write(partial, manifest, files, None)
-        figures = _figures(partial, data)
+        _write(partial, manifest, parts.files, None)
+        figures = _figures(partial, parts.data, stream)
+        text = card(manifest, parts.data.manifest, parts.config, parts.classes, figures)
+        files = {**parts.files, "card.md": text.encode()}
         metrics = _summary(figures) if figures else {}
-        lineage = manifest.lineage.model_copy(update={"metrics": metrics})
-        text = card(manifest, data.manifest, config, classes, figures)
-        files = {**files, "card.md": text.encode()}
-        pinned = {path: sha256(content) for path, content in files.items()}
-        manifest = Manifest.model_validate({**manifest.model_dump(), "lineage": lineage.model_dump(), "files": pinned})
+        changes = {
+            "lineage": {**manifest.lineage.model_dump(), "metrics": metrics},
+            "files": {path: sha256(content) for path, content in files.items()},
+        }
+        manifest = Manifest.model_validate({**manifest.model_dump(), **changes})
         _write(partial, manifest, files, key)
         read_bundle(partial)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -199,13 +215,14 @@ def _write(folder: Path, manifest: Manifest, files: dict[str, bytes], key: bytes
         (folder / SIGNATURE_FILE).write_bytes(sign(text, key))
 
 
-def _figures(bundle: Path, data: Snapshot) -> Figures | None:
+def _figures(bundle: Path, data: Snapshot, stream: bool) -> Figures | None:
     """The test split's figures, with a moving seam where one can be rendered; None without test pictures."""
     if not data.split("test"):
         return None
     served = read_bundle(bundle)
     figures, _ = evaluate(served, data)
-    figures.stream.update(evaluate_stream(served, data.manifest.label_book))
+    if stream:
+        figures.stream.update(evaluate_stream(served, data.manifest.label_book))
     return figures
 
 
