@@ -68,18 +68,30 @@ def write_station(
 def start_edge(config: Path) -> subprocess.Popen[bytes]:
     args = [sys.executable, "-m", "haltline", "edge", "run", str(config)]
     log = (config.parent / "edge.log").open("ab")
-    return subprocess.Popen(args, stderr=log, stdout=log, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    return subprocess.Popen(args, stderr=log, stdout=log, env=env)
 
 
 def end(child: subprocess.Popen[bytes], timeout_s: float = 8) -> int:
-    if child.poll() is None:
+    """SIGTERM, then SIGKILL; the exit code. A child that had died by itself has its last words printed."""
+    died = child.poll()
+    if died is None:
         child.send_signal(signal.SIGCONT)
         child.terminate()
+    elif died != -signal.SIGKILL:
+        print(f"{child.args} had ended by itself with {died}\n{_last_words(child)}")
     try:
         return child.wait(timeout_s)
     except subprocess.TimeoutExpired:
+        print(f"{child.args} did not end on SIGTERM\n{_last_words(child)}")
         child.kill()
         return child.wait()
+
+
+def _last_words(child: subprocess.Popen[bytes]) -> str:
+    args = child.args if isinstance(child.args, list) else []
+    log = Path(str(args[-1])).parent / "edge.log" if args else Path()
+    return log.read_text(errors="replace")[-3000:] if log.is_file() else ""
 
 
 @contextmanager

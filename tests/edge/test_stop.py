@@ -115,8 +115,9 @@ def test_a_resume_from_the_past_does_nothing(own_mosquitto: int, tmp_path: Path)
             run_line(plc)
             wait_for(lambda: plc.view()["halt"] == 10_001, what="the halt")
             wait_for(lambda: attacker.connected)
+            wait_for(lambda: plc.view()["seq"] > 40, 20, "permits enough for an old one")
             seq = plc.view()["seq"]
-            stale = Resume(halt=10_001, who="ghost", nonce="stale-one", boot=1, seq=max(0, seq - 200))
+            stale = Resume(halt=10_001, who="ghost", nonce="stale-one", boot=1, seq=seq - 30)
             other = Resume(halt=10_002, who="ghost", nonce="wrong-halt", boot=1, seq=seq)
             past = Resume(halt=10_001, who="ghost", nonce="other-boot", boot=0, seq=seq)
             for resume in (stale, other, past):
