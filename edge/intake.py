@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Offer(Generic[T]):
     """`make` runs on the spool's thread; `cost_bytes` is what it keeps in memory until then."""
 
@@ -35,13 +35,14 @@ class Intake(Generic[T]):
 
     def offer(self, offer: Offer[T]) -> list[Offer[T]]:
         """Take it; returns what had to go, which may be the offer itself."""
-        gone: list[Offer[T]] = []
         with self._ready:
-            while self._is_full(offer):
-                least = max((rank for rank, queue in self._waiting.items() if queue), default=offer.rank)
-                if least <= offer.rank:
-                    return [*gone, offer]
-                gone.append(self._pop(least))
+            gone = self._in_the_way(offer)
+            if gone is None:
+                return [offer]
+            for one in gone:
+                self._waiting[one.rank].remove(one)
+                self._count -= 1
+                self._bytes -= one.cost_bytes
             self._waiting.setdefault(offer.rank, deque()).append(offer)
             self._count += 1
             self._bytes += offer.cost_bytes
@@ -67,9 +68,21 @@ class Intake(Generic[T]):
                 offers.append(self._pop(min(rank for rank, queue in self._waiting.items() if queue)))
             return jobs, offers
 
-    def _is_full(self, offer: Offer[T]) -> bool:
+    def _in_the_way(self, offer: Offer[T]) -> list[Offer[T]] | None:
+        """What must go for this offer: the least first, oldest first. None when no lesser one could make room."""
+        count, size = self._count, self._bytes
+        lesser = (
+            one for rank in sorted(self._waiting, reverse=True) if rank > offer.rank for one in self._waiting[rank]
+        )
+        gone: list[Offer[T]] = []
         # A frame larger than the bound is still taken when nothing else waits: refusing it for ever helps nobody.
-        return self._count >= self._max_offers or (self._count > 0 and self._bytes + offer.cost_bytes > self._max_bytes)
+        while count >= self._max_offers or (count > 0 and size + offer.cost_bytes > self._max_bytes):
+            victim = next(lesser, None)
+            if victim is None:
+                return None
+            gone.append(victim)
+            count, size = count - 1, size - victim.cost_bytes
+        return gone
 
     def _pop(self, rank: int) -> Offer[T]:
         offer = self._waiting[rank].popleft()

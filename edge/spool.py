@@ -302,12 +302,12 @@ class Spool:
         each counted; never one of the same rank. When the disk is full nothing goes: others may have filled it."""
         if rank > RANK_CONTEXT and self._disk.free_bytes(self._folder) - planned - size < self._reserve:
             return f"less than {self._reserve >> 20} MiB of the disk are free, which are kept for halts"
-        while self.counters.pending_bytes + planned + size > self._quota:
-            victim = self._rows.least(rank)
-            if victim is None:
+        over = self.counters.pending_bytes + planned + size - self._quota
+        if over > 0:
+            victims = self._rows.victims(rank, over)
+            if not victims:
                 return f"the quota of {self._quota >> 20} MiB is used up"
-            uid = victim[0]
-            self._add(evicted=self._let_go(lambda uid=uid: self._remove([uid])))  # type: ignore[misc]
+            self._add(evicted=self._let_go(lambda: self._remove(victims)))
         return ""
 
     def _change(self, work: Callable[[], T]) -> T:

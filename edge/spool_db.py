@@ -132,12 +132,18 @@ class Rows:
                 found.append(Row(uid, topic, payload, rank, size, tuple(self._shas(item_id))))
         return found
 
-    def least(self, above_rank: int) -> tuple[str, int] | None:
-        """Uid and bytes of what goes first when room is needed for `above_rank`: lowest rank, oldest."""
-        found: tuple[str, int] | None = self._db.execute(
-            "SELECT uid, bytes FROM item WHERE rank > ? ORDER BY rank DESC, id LIMIT 1", (above_rank,)
-        ).fetchone()
-        return found
+    def victims(self, above_rank: int, need_bytes: int) -> list[str]:
+        """Uids of what goes to make so much room for `above_rank`: lowest rank first, oldest first. Empty when even
+        all of them would not do."""
+        found: list[str] = []
+        for uid, size in self._db.execute(
+            "SELECT uid, bytes FROM item WHERE rank > ? ORDER BY rank DESC, id", (above_rank,)
+        ):
+            found.append(uid)
+            need_bytes -= size
+            if need_bytes <= 0:
+                return found
+        return []
 
     def has(self, uid: str, rank: int) -> bool:
         """Whether the item is there and at least as well guarded."""
