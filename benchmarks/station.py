@@ -79,11 +79,11 @@ def end(child: subprocess.Popen[bytes], timeout_s: float = 8) -> int:
         child.send_signal(signal.SIGCONT)
         child.terminate()
     elif died != -signal.SIGKILL:
-        print(f"{child.args} had ended by itself with {died}\n{_last_words(child)}")
+        print(f"{child.args!r} had ended by itself with {died}\n{_last_words(child)}")
     try:
         return child.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        print(f"{child.args} did not end on SIGTERM\n{_last_words(child)}")
+        print(f"{child.args!r} did not end on SIGTERM\n{_last_words(child)}")
         child.kill()
         return child.wait()
 
