@@ -18,7 +18,7 @@ from inspection.types import Call
 from training import metrics
 from training.checkpoint import write_atomically
 from training.dataset.snapshot import Snapshot
-from training.judging import JudgedPicture, StreamFrame, judge_pictures, judge_stream
+from training.judging import JudgedPicture, StreamFrame, StreamResult, judge_pictures, judge_stream
 from training.served import Served
 
 FPS = 30.0
@@ -155,18 +155,18 @@ def evaluate_stream(
     """The model over seams it never saw, a lap each, behind k of n; empty for a task that cannot be rendered."""
     if served.manifest.task not in TASKS:
         return {}
-    results = [judge_stream(served, seam_frames(served.manifest.task, book, seed + i), k, n) for i in range(strips)]
-    frames = sum(r.frames for r in results)
+    laps = [judge_stream(served, seam_frames(served.manifest.task, book, seed + i), k, n) for i in range(strips)]
+    all_laps = sum(laps, StreamResult(0, 0, 0, 0, ()))
     return {
         "k": k,
         "n": n,
         "fps": FPS,
-        "minutes": frames / FPS / 60,
-        "defects": sum(r.defects for r in results),
-        "caught": sum(r.caught for r in results),
-        "missed": sum(r.defects - r.caught for r in results),
-        "false_halts": sum(r.false_halts for r in results),
-        "false_halts_per_hour": sum(r.false_halts for r in results) / (frames / FPS / 3600),
+        "minutes": all_laps.frames / FPS / 60,
+        "defects": all_laps.defects,
+        "caught": all_laps.caught,
+        "missed": len(all_laps.missed),
+        "false_halts": all_laps.false_halts,
+        "false_halts_per_hour": all_laps.false_halts_per_hour(FPS),
     }
 
 

@@ -93,11 +93,15 @@ def _verdict(guard: LineGuard, prediction: Prediction, number: int) -> Call:
 
 @dataclass(frozen=True, slots=True)
 class StreamFrame:
-    """One frame of a stream: `visible` names the defects (ids) under the camera that count under the label book."""
+    """One frame of a stream: `visible` names the defects (ids) under the camera that count under the label book.
+
+    `edge_of_one`: a defect only peeks in. It need not be caught in this frame, and a halt for it is not false.
+    """
 
     image: NDArray[np.uint8]
     px_per_mm: float
     visible: frozenset[str]
+    edge_of_one: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,15 @@ class StreamResult:
 
     def false_halts_per_hour(self, fps: float) -> float:
         return self.false_halts / (self.frames / fps / 3600)
+
+    def __add__(self, other: StreamResult) -> StreamResult:
+        return StreamResult(
+            self.frames + other.frames,
+            self.defects + other.defects,
+            self.caught + other.caught,
+            self.false_halts + other.false_halts,
+            self.missed + other.missed,
+        )
 
 
 def judge_stream(served: Served, frames: Iterable[StreamFrame], k: int, n: int, gap_frames: int = 15) -> StreamResult:
@@ -130,11 +143,12 @@ def judge_stream(served: Served, frames: Iterable[StreamFrame], k: int, n: int, 
         if not _halts(guard, prediction, count):
             continue
         caught |= frame.visible
+        real = bool(frame.visible) or frame.edge_of_one
         if events and count - events[-1][0] < gap_frames:
-            events[-1] = (count, events[-1][1] or bool(frame.visible))
+            events[-1] = (count, events[-1][1] or real)
         else:
-            events.append((count, bool(frame.visible)))
-    false_halts = sum(not real for _, real in events)
+            events.append((count, real))
+    false_halts = sum(not was_real for _, was_real in events)
     return StreamResult(count, len(seen), len(caught), false_halts, tuple(sorted(seen - caught)))
 
 

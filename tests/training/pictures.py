@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from inspection.label_book import BOOKS, LabelBook
-from inspection.samples import LabelledHeader
+from inspection.samples import LabelledHeader, Sample
 from training.dataset.build import Shares, build
 from training.dataset.item import Target
 from training.dataset.labelled import import_labelled
@@ -79,18 +79,12 @@ class Folder:
         return read_snapshot(out)
 
 
+def samples_of(path: Path) -> list[Sample]:
+    return [Sample.model_validate_json(line) for line in path.read_text().splitlines()]
+
+
 def tiny_ask(**changes: Any) -> Any:
     from training.checkpoint import Ask
 
-    return Ask(
-        **{
-            "epochs": 12,
-            "width_px": 80,
-            "height_px": 64,
-            "channels": 8,
-            "batch": 8,
-            "lr": 4e-3,
-            "threads": 1,
-            **changes,
-        }
-    )
+    tiny = {"epochs": 12, "width_px": 80, "height_px": 64, "channels": 8, "batch": 8, "lr": 4e-3, "threads": 1}
+    return Ask(**{**tiny, **changes})

@@ -1,0 +1,138 @@
+"""The commands as a person types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from inspection.bundle import parse_manifest
+from inspection.errors import InputError
+from inspection.samples import LabelledHeader
+from tests.training.pictures import samples_of
+from training import cli, release
+from training.dataset.item import decode, decode_mask
+from training.dataset.snapshot import Snapshot, read_snapshot
+from training.rendering import render_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def commands() -> typer.Typer:
+    app = typer.Typer()
+    for command in (cli.render, cli.train, cli.evaluate, cli.export):
+        app.command()(command)
+    app.add_typer(cli.dataset, name="dataset")
+    return app
+
+
+def run(app: typer.Typer, *arguments: object) -> str:
+    """What the command printed; what it raised is raised here."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_and_data_sets_need_no_torch() -> None:
+    heavy = "{'torch', 'onnx', 'onnxruntime'}"
+    code = f"import sys, training.cli, training.dataset.commands; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_bad_input_ends_with_2_and_says_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "haltline", "dataset", "show", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not a snapshot: it has no snapshot.json" in done.stdout + done.stderr
+    assert "haltline dataset import" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(180)
+def test_from_nothing_to_a_judged_bundle(commands: typer.Typer, tmp_path: Path) -> None:
+    frames, snapshot, made, bundle = (tmp_path / name for name in ("frames", "snapshot", "run", "scratch-0.0.1"))
+    assert "24 frames" in run(commands, "render", "scratch", frames, "--count", 24, "--seed", 5)
+    assert "scratch-" in run(commands, "dataset", "import", frames, "--out", snapshot, "--val", 0.25, "--test", 0.25)
+    assert "scratch@1 scratch" in run(commands, "dataset", "show", snapshot)
+    assert "24 pictures, all as they were" in run(commands, "dataset", "verify", snapshot)
+    size = ("--size", "160x128", "--channels", 8, "--batch", 4, "--threads", 1)
+    assert "1 epochs" in run(commands, "train", snapshot, "--out", made, "--epochs", 1, *size)
+    assert "card.md" in run(commands, "export", made, "--out", bundle, "--version", "0.0.1", "--no-stream")
+    manifest = parse_manifest((bundle / "manifest.json").read_bytes())
+    assert (manifest.id, manifest.input.px_per_mm) == ("scratch-0.0.1", 5.0)
+    assert "drawn by Haltline's renderer" in (bundle / "card.md").read_text()
+    figures = tmp_path / "figures.json"
+    assert "length error" in run(commands, "evaluate", bundle, snapshot, "--no-stream", "--out", figures)
+    assert json.loads(figures.read_text())["bundle"] == "scratch-0.0.1"
+    again = ("--init", bundle, "--epochs", 1, "--channels", 8, "--batch", 4, "--threads", 1)
+    assert "1 epochs" in run(commands, "train", snapshot, "--out", tmp_path / "next", *again)
+    config = json.loads((tmp_path / "next/config.json").read_text())
+    assert (config["ask"]["width_px"], config["ask"]["lr"]) == (160, 5e-4), "size and rate follow from --init"
+
+
+def test_renderings_repeat_and_keep_to_the_label_book(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert len(list(render_folder("scratch", tmp_path / name, 16, seed=3))) == 16
+    one, two = ((tmp_path / name / "samples.jsonl").read_bytes() for name in ("one", "two"))
+    assert one == two
+    header = LabelledHeader.model_validate_json((tmp_path / "one/labelled.json").read_bytes())
+    assert (header.task, header.label_book) == ("scratch", "scratch@1")
+    samples = samples_of(tmp_path / "one/samples.jsonl")
+    drawn = [decode_mask((tmp_path / "one" / str(s.mask)).read_bytes(), "mask").any() for s in samples]
+    assert all(d or not s.labels for s, d in zip(samples, drawn, strict=True))
+    short = [s for s, d in zip(samples, drawn, strict=True) if d and not s.labels]
+    assert short, "a scratch under the limit is in the mask and no label"
+    assert all((a.length_mm or 0) >= 1.5 for s in samples for a in s.annotations)
+    image = decode((tmp_path / "one" / samples[0].image).read_bytes(), "image")
+    assert image.shape == (samples[0].height_px, samples[0].width_px, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["render", "brazing", "{tmp}/x"], "there is no task 'brazing'\n.*choose one of"),
+        (["train", "{snapshot}", "--out", "{tmp}/r", "--size", "300x256"], "--size: has the width 300"),
+        (["train", "{snapshot}", "--out", "{tmp}/r", "--size", "big"], "--size: is 'big'"),
+        (["train", "{snapshot}", "--out", "{tmp}/r", "--epochs", "1", "--minutes", "1"], "were both given"),
+        (["train", "{tmp}", "--out", "{tmp}/r"], "is not a snapshot"),
+        (["export", "{tmp}"], "is no training run: it has no config.json"),
+        (["evaluate", "{tmp}", "{snapshot}"], "is no bundle: it has no manifest.json"),
+        (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--crop", "8x8"], "use 16 px or more"),
+        (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--classes", "1st"], "'1st' gives no class name"),
+    ],
+)
+def test_bad_input(commands: typer.Typer, tiny: Snapshot, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(commands, *(a.format(tmp=tmp_path, snapshot=tiny.folder) for a in arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_that_change_size_are_read(commands: typer.Typer, tiny: Snapshot, tmp_path: Path) -> None:
+    run(commands, "dataset", "import", tiny.folder, "--out", tmp_path / "crops", "--crop", "48x48", "--resplit")
+    crops = read_snapshot(tmp_path / "crops")
+    assert {(s.width_px, s.height_px) for s in crops.samples} == {(48, 48)}
+    assert {s.split for s in crops.samples} >= {"train"}
+
+
+def test_recipes_are_commands_anybody_can_type() -> None:
+    lines = [" ".join(arguments) for _, arguments in release.RECIPES["weld"].commands()]
+    assert [line.split()[0] for line in lines] == ["render", "dataset", "train", "export"]
+    assert lines[0].endswith("--count 2000 --seed 1")
+
+
+@pytest.mark.parametrize("name", ["weld-0.1.0", "scratch-0.1.0"])
+def test_released_bundles_are_whole(name: str) -> None:
+    from training.served import read_bundle
+
+    folder = ROOT / "models" / name
+    served = read_bundle(folder)
+    assert served.manifest.id == name
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 6e6
+    assert str(ROOT).encode() not in (folder / "model.onnx").read_bytes()
