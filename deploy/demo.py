@@ -30,7 +30,8 @@ station: {{site: demo, line: line1, station: {station}}}
 cameras:
   - {camera}
 bundle: {{path: {bundle}, threads: 2}}
-policy: {{k: 3, n: 5, audit_share: 0.002}}
+# A desktop that also runs a browser may keep a process waiting; a plant's edge bears less silence (300 ms).
+policy: {{k: 3, n: 5, audit_share: 0.01, max_silence_ms: 900, lease_ms: 900}}
 state_dir: {state}
 mqtt: {{host: 127.0.0.1, port: {mqtt_port}, protocol: "{protocol}"}}
 hub: {{url: "http://127.0.0.1:{port}"}}

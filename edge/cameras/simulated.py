@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 import time
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 from edge.cameras.pacing import Pace
 from edge.config import CameraConfig
@@ -32,10 +34,9 @@ class SimulatedCamera:
             raise CameraError(f"the simulated camera knows {sorted(TASKS)}, not {self.task!r}")
         self.line_runs: bool | None = None
         self._pace = Pace(config.fps)
-        self._parts = [self._part(0)]
+        self._parts = [_part(self.task, config, 0)]
         self._frame_id, self._index, self._part_no = -1, 0, 0
         self._stopped_ns = 0
-        # Drawing a strip takes a second or two: the others are drawn while the first one runs.
         threading.Thread(target=self._draw_parts, name="simulated-parts", daemon=True).start()
 
     def read(self) -> Frame | None:
@@ -70,22 +71,26 @@ class SimulatedCamera:
         self._part_no, self._index = self._part_no + 1, 0
 
     def _draw_parts(self) -> None:
-        for number in range(1, 2 * len(self._classes())):
-            self._parts.append(self._part(number))
+        """The other parts, while the first one runs. A second or two of drawing each would keep this process from its
+        frames, so another process draws them, at the lowest priority."""
+        numbers = range(1, 2 * len(TASKS[self.task].classes))
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(19,)) as pool:
+            for part in pool.map(_part, *zip(*((self.task, self._config, n) for n in numbers), strict=True)):
+                self._parts.append(part)
 
-    def _classes(self) -> Sequence[str]:
-        return TASKS[self.task].classes
 
-    def _part(self, number: int) -> Seam:
-        length_mm = SPEED_MM_S * self._config.defect_every_s
-        cls = self._classes()[number % len(self._classes())]
-        defect = DefectSpec(cls, LENGTHS_MM.get(cls, 3.0), at_mm=(0.75 * length_mm, 0.5 * 512 / self._config.px_per_mm))
-        return Seam(
-            self.task,
-            self._config.seed + number,
-            length_mm=length_mm,
-            defects=[defect],
-            speed_mm_s=SPEED_MM_S,
-            fps=self._config.fps,
-            px_per_mm=self._config.px_per_mm,
-        )
+def _part(task: str, config: CameraConfig, number: int) -> Seam:
+    length_mm = SPEED_MM_S * config.defect_every_s
+    classes = TASKS[task].classes
+    cls = classes[number % len(classes)]
+    defect = DefectSpec(cls, LENGTHS_MM.get(cls, 3.0), at_mm=(0.75 * length_mm, 0.5 * 512 / config.px_per_mm))
+    return Seam(
+        task,
+        config.seed + number,
+        length_mm=length_mm,
+        defects=[defect],
+        speed_mm_s=SPEED_MM_S,
+        fps=config.fps,
+        px_per_mm=config.px_per_mm,
+    )
