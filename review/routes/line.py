@@ -15,7 +15,7 @@ from review.alarms import State
 from review.clock import wall_ms
 from review.deps import HubDep, page
 from review.hub import Hub
-from review.live import NEVER_MS, Mode, Now, Shown, shown
+from review.live import NEVER_MS, PERMIT_STALE_MS, Mode, Now, Shown, shown
 from review.store import Halt, Station
 
 router = APIRouter()
@@ -68,9 +68,14 @@ def _card(session: Session, now: Now, station_id: int | None, now_ns: int, now_m
     count = session.scalar(select(func.count()).select_from(Halt).where(*is_open)) or 0
     last = session.scalar(select(func.max(Halt.at_ms)).where(Halt.station_id == station_id))
     seen = _with_reason(session, shown(now, now_ns), now, station_id)
+    return Card(now, seen, picture_at, _plc_word(now, now_ns), _runs_anyway(now, now_ns), oldest, count, last)
+
+
+def _runs_anyway(now: Now, now_ns: int) -> bool:
+    """The line moves though it has no permit: its watchdog does not work, and somebody must know at once."""
     moving = now.plc is not None and now.plc.state == "RUNNING" and not now.plc_silent(now_ns)
-    runs = moving and seen.mode is Mode.HALTED
-    return Card(now, seen, picture_at, _plc_word(now, now_ns), runs, oldest, count, last)
+    permitted = now.permit is not None and now.permit.run == 1 and now.permit_age_ms(now_ns) <= PERMIT_STALE_MS
+    return moving and not permitted
 
 
 def _with_reason(session: Session, seen: Shown, now: Now, station_id: int | None) -> Shown:

@@ -101,13 +101,19 @@ class HubProcess:
 
 
 class FakeEdge:
-    """Sends permits like an edge and does with a resume what `on_resume` says: (accepted, why), or None for silence."""
+    """Sends permits like an edge and does with a resume what `on_resume` says: (accepted, why), or None for silence.
 
-    def __init__(self, mqtt_port: int, hub_url: str, station: str = "weld-1", boot: int = 17) -> None:
+    With `plc` it also plays the line's controller.
+    """
+
+    def __init__(self, mqtt_port: int, hub_url: str, station: str = "weld-1", boot: int = 17, plc: bool = True) -> None:
+        self.plc, self._echo, self._halts = plc, 0, 0
         self.topics = Topics("plant", "line-a", station)
         self.hub_url = hub_url
         self.boot, self.seq, self.halt_id = boot, 0, 0
         self.run, self.code = 1, 0
+        self.shown = ""
+        """uid of the record whose picture a person looks at."""
         self.acked: list[str] = []
         self.resumes: list[Resume] = []
         self.on_resume: Callable[[Resume], tuple[bool, str] | None] = lambda _r: (True, "fresh frames seen")
@@ -120,7 +126,8 @@ class FakeEdge:
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.connect("127.0.0.1", mqtt_port)
         self._client.loop_start()
-        self._client.subscribe([(self.topics.of(AckEvent), 1), (self.topics.of(Resume), 1)])
+        kinds: list[type[Message]] = [AckEvent, Resume, Heartbeat]
+        self._client.subscribe([(self.topics.of(kind), 1) for kind in kinds])
         assert ready.wait(5)
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
@@ -133,7 +140,8 @@ class FakeEdge:
 
     def online(self, plc: str = "RUNNING") -> None:
         self.send(Conn(state="ONLINE", boot=self.boot, edge="bench"))
-        self.line(plc)
+        if self.plc:
+            self.line(plc)
         self.send(
             ModelReported(
                 bundle="weld-0.3.1", sha256="a" * 64, state="serving", provider="CPUExecutionProvider", ts_ms=wall_ms()
@@ -145,12 +153,9 @@ class FakeEdge:
 
     def permit_now(self) -> None:
         self.seq += 1
-        self.send(
-            Permit(
-                boot=self.boot, seq=self.seq, run=self.run, code=self.code, halt=self.halt_id, echo=0, age_ms=20,  # type: ignore[arg-type]
-                ts_ms=wall_ms(),
-            )
-        )  # fmt: skip
+        level = {"run": self.run, "code": self.code, "halt": self.halt_id}
+        ages = {"boot": self.boot, "seq": self.seq, "echo": self._echo, "age_ms": 20, "ts_ms": wall_ms()}
+        self.send(Permit.model_validate(level | ages))
 
     def _beat(self) -> None:
         n = 0
@@ -158,7 +163,8 @@ class FakeEdge:
             n += 1
             if self.permits.is_set():
                 self.permit_now()
-            self.send(Heartbeat(n=n))
+            if self.plc:
+                self.send(Heartbeat(n=n))
 
     def picture(self, image: np.ndarray, frame_id: int, call: str = "pass") -> None:
         small = cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA)
@@ -178,7 +184,8 @@ class FakeEdge:
 
     def halt(self, seed: int = 5, cls: str = "porosity", length_mm: float = 1.6, task: str = "weld") -> HaltEvent:
         """The permit goes, the halt is told, and the evidence follows: in the edge's order."""
-        number = self.boot * 10_000 + 1 if not self.halt_id else self.halt_id + 1
+        self._halts += 1
+        number = self.boot * 10_000 + self._halts
         self.run, self.code, self.halt_id = 0, 1, number
         self.permit_now()
         event = HaltEvent(
@@ -218,6 +225,9 @@ class FakeEdge:
     def _on_message(self, _client: mqtt.Client, _data: object, raw: mqtt.MQTTMessage) -> None:
         if raw.topic == self.topics.of(AckEvent):
             self.acked += AckEvent.decode(raw.payload).uids
+            return
+        if raw.topic == self.topics.of(Heartbeat):
+            self._echo = Heartbeat.decode(raw.payload).n
             return
         resume = Resume.decode(raw.payload)
         self.resumes.append(resume)

@@ -21,17 +21,14 @@ def halt_row(hub: HubProcess, edge: FakeEdge) -> dict[str, Any]:
 def halted(hub: HubProcess, edge: FakeEdge) -> int:
     """A halt with its evidence in the hub; returns its id there."""
     event = edge.halt()
-    until(lambda: edge.acked == list(event.records))
+    until(lambda: set(edge.acked) == {event.uid, *event.records})
+    edge.shown = event.records[0]
     return int(until(lambda: halt_row(hub, edge))["id"])
-
-
-def saw(edge: FakeEdge) -> str:
-    return edge.acked[0]
 
 
 def test_judge_and_reset_is_two_taps(hub: HubProcess, edge: FakeEdge) -> None:
     ana, halt_id = hub.signed_in(), halted(hub, edge)
-    judged = ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": saw(edge)})
+    judged = ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": edge.shown})
     assert judged.status_code == 200
     assert "Halted, acknowledged" in judged.text
     assert ana.post(f"/halts/{halt_id}/reset").status_code == 200
@@ -47,7 +44,7 @@ def test_judge_and_reset_is_two_taps(hub: HubProcess, edge: FakeEdge) -> None:
 def test_a_refused_reset_says_why_and_can_be_tried_again(hub: HubProcess, edge: FakeEdge) -> None:
     ana, halt_id = hub.signed_in(), halted(hub, edge)
     edge.on_resume = lambda _: (False, "no fresh frames: the camera is covered")
-    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "false_call", "saw": saw(edge)})
+    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "false_call", "saw": edge.shown})
     ana.post(f"/halts/{halt_id}/reset")
     until(lambda: halt_row(hub, edge)["state"] == "ACTIVE_ACKED")
     assert "reset refused by the edge: no fresh frames: the camera is covered" in ana.get(f"/halts/{halt_id}").text
@@ -60,7 +57,7 @@ def test_a_refused_reset_says_why_and_can_be_tried_again(hub: HubProcess, edge: 
 def test_a_reset_nobody_answers_is_said_to_be_not_done(hub: HubProcess, edge: FakeEdge) -> None:
     ana, halt_id = hub.signed_in(), halted(hub, edge)
     edge.on_resume = lambda _: None
-    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "unsure", "saw": saw(edge)})
+    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "unsure", "saw": edge.shown})
     ana.post(f"/halts/{halt_id}/reset")
     assert halt_row(hub, edge)["state"] == "RESET_REQUESTED"
     again = ana.post(f"/halts/{halt_id}/reset")
@@ -72,7 +69,7 @@ def test_a_reset_nobody_answers_is_said_to_be_not_done(hub: HubProcess, edge: Fa
 
 def test_no_reset_towards_a_silent_edge(hub: HubProcess, edge: FakeEdge) -> None:
     ana, halt_id = hub.signed_in(), halted(hub, edge)
-    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": saw(edge)})
+    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": edge.shown})
     edge.permits.clear()
     time.sleep(2)
     answer = ana.post(f"/halts/{halt_id}/reset")
@@ -100,15 +97,15 @@ def test_a_reset_at_the_machine_leaves_the_alarm_to_be_judged(hub: HubProcess, e
     edge.run, edge.code, edge.halt_id = 1, 0, 0
     until(lambda: halt_row(hub, edge)["state"] == "CLEARED_UNACKED")
     assert "Reset at the machine" in ana.get(f"/halts/{halt_id}").text
-    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "false_call", "saw": saw(edge)})
+    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "false_call", "saw": edge.shown})
     assert halt_row(hub, edge)["state"] == "CLOSED"
-    assert ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": saw(edge)}).status_code == 409
+    assert ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": edge.shown}).status_code == 409
 
 
 def test_a_verdict_can_be_taken_back_while_the_halt_is_open(hub: HubProcess, edge: FakeEdge) -> None:
     ana, halt_id = hub.signed_in(), halted(hub, edge)
     for verdict in ("real", "false_call"):
-        ana.post(f"/halts/{halt_id}/verdict", data={"verdict": verdict, "saw": saw(edge)})
+        ana.post(f"/halts/{halt_id}/verdict", data={"verdict": verdict, "saw": edge.shown})
     assert halt_row(hub, edge)["verdict"] == "false_call"
     assert "said: False call (was: Real defect)" in ana.get(f"/halts/{halt_id}").text
 
