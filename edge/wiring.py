@@ -49,6 +49,7 @@ CAMERAS: dict[str, Callable[[CameraConfig], Camera]] = {
     "simulated": SimulatedCamera,
 }
 TICK_S = 0.05
+THREADS_END_S = 1.5
 
 
 def open_camera(config: CameraConfig) -> Camera:
@@ -112,6 +113,12 @@ class Edge:
                 close()
             except Exception:
                 log.exception("closing failed")
+        # A daemon thread still inside ONNX Runtime or OpenCV when the interpreter ends is unwound through C++, which
+        # aborts the process: an orderly stop would look like a crash.
+        end_s = time.monotonic() + THREADS_END_S
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and thread is not threading.main_thread():
+                thread.join(max(0.0, end_s - time.monotonic()))
 
 
 def build(config: EdgeConfig) -> Edge:
