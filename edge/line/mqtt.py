@@ -6,8 +6,10 @@ guard has not spoken within its lease, this publisher says run 0, whatever hangs
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import structlog
@@ -20,6 +22,8 @@ from inspection.decision import (
     Action,
     AnswerResume,
     CountLoss,
+    FaultFound,
+    FaultOver,
     GiveVerdict,
     PartArrived,
     RaiseHalt,
@@ -48,9 +52,13 @@ log = structlog.get_logger()
 
 U32 = 2**32
 
+RIVALS, RIVALS_NS = 2, 10 * 10**9
+"""Another edge's traces, so many in so long, mean that it runs now. One is there after every restart: our own."""
+
 
 class MqttLine:
-    """Implements `ports.LineControl`. `deliver` receives what the line asks for: resumes and triggers."""
+    """Implements `ports.LineControl`. `deliver` receives what the line asks for: resumes and triggers, and the fault
+    of a second edge under this one's name."""
 
     def __init__(
         self,
@@ -58,7 +66,7 @@ class MqttLine:
         topics: Topics,
         boot: int,
         outbox: Outbox,
-        deliver: Callable[[ResumeAsked | PartArrived], None],
+        deliver: Callable[[ResumeAsked | PartArrived | FaultFound | FaultOver], None],
     ) -> None:
         self.topics, self.boot = topics, boot
         self._outbox, self._deliver = outbox, deliver
@@ -70,12 +78,16 @@ class MqttLine:
         self._closing = False
         self._sent_ns = 0
         self.lapses = 0
-        will = (topics.of(Conn), Conn(state="BROKEN", boot=boot).encode())
+        self._name = secrets.token_hex(4)
+        self._rivals: deque[int] = deque(maxlen=RIVALS)
+        self._doubled = False
+        will = (topics.of(Conn), Conn(state="BROKEN", boot=boot, edge=self._name).encode())
         client_id = f"haltline-{topics.site}-{topics.line}-{topics.station}"
         self.connection = Connection(config, client_id, will=will)
         self.connection.on(topics.of(Heartbeat), 0, self._on_heartbeat)
         self.connection.on(topics.of(Resume), 1, self._on_resume)
         self.connection.on(topics.of(Trigger), 1, self._on_trigger)
+        self.connection.on(topics.of(Conn), 1, self._on_conn)
         self.connection.on_up(self._on_up)
         self._thread = threading.Thread(target=self._publish_forever, name="permit", daemon=True)
 
@@ -152,6 +164,7 @@ class MqttLine:
                 supervised_ns = now_ns
                 self.connection.supervise()
                 self._outbox.connection.supervise()
+                self._forget_rivals(now_ns)
             wait_s = PERMIT_PERIOD_MS / 1000
             if 0 <= until_lapse_ns < PERMIT_PERIOD_MS * 1_000_000:
                 wait_s = until_lapse_ns / 1e9 + 0.001
@@ -186,8 +199,25 @@ class MqttLine:
         self._publish_conn("ONLINE")
         self._wake.set()
 
+    def _on_conn(self, received: Received) -> None:
+        """Two edges under one name throw each other out in turns, and each finds the other's word or will when it
+        comes back. Nobody knows then whose picture the permit is about, so neither may give it."""
+        if Conn.decode(received.payload).edge == self._name:
+            return
+        now_ns = time.monotonic_ns()
+        self._rivals.append(now_ns)
+        if len(self._rivals) == RIVALS and now_ns - self._rivals[0] <= RIVALS_NS and not self._doubled:
+            self._doubled = True
+            log.error("another edge runs under this one's name", station=self.topics.base)
+            self._deliver(FaultFound(now_ns, Code.INTERNAL, f"another edge runs as {self.topics.base}"))
+
+    def _forget_rivals(self, now_ns: int) -> None:
+        if self._doubled and now_ns - self._rivals[-1] > RIVALS_NS:
+            self._doubled = False
+            self._deliver(FaultOver(now_ns, Code.INTERNAL))
+
     def _publish_conn(self, state: str) -> None:
-        conn = Conn.model_validate({"state": state, "boot": self.boot})
+        conn = Conn.model_validate({"state": state, "boot": self.boot, "edge": self._name})
         self.connection.publish(self.topics.of(Conn), conn.encode(), qos=1, retain=True)
 
     def _on_heartbeat(self, received: Received) -> None:
