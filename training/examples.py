@@ -90,8 +90,14 @@ def input_spec(snapshot: Snapshot, width_px: int, height_px: int) -> InputSpec:
     return spec
 
 
-def vary(example: Example, rng: np.random.Generator, book: LabelBook) -> Example:
-    """The same part at another place, under another light. The label follows from what is left in the picture."""
+Window = tuple[int, int]
+"""Width and height in px of the part of a picture that is trained on; sides are multiples of 16."""
+
+
+def vary(example: Example, rng: np.random.Generator, book: LabelBook, window: Window | None = None) -> Example:
+    """The same part at another place, under another light, perhaps only a window of it. The label follows from what is
+    left in the picture.
+    """
     image, mask = example.image, example.mask
     for axis in (0, 1):
         if rng.random() < 0.5:
@@ -99,15 +105,37 @@ def vary(example: Example, rng: np.random.Generator, book: LabelBook) -> Example
             mask = None if mask is None else np.flip(mask, axis)
     target, length_mm = example.target, example.length_mm
     # Without a mask nobody can tell whether the defect left the picture; with half of them a hairline stays unblurred.
+    before = mask
     if mask is not None and rng.random() < 0.5:
         warp = _warp(rng, image.shape[1], image.shape[0])
         size = (image.shape[1], image.shape[0])
         image = cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        moved = cv2.warpAffine(mask, warp, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
-        target, length_mm = _relabel(example, mask, moved, book)
-        mask = moved
+        mask = np.asarray(cv2.warpAffine(mask, warp, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101))
+    if window:
+        here = _place(mask, image.shape, window, rng)
+        image, mask = image[here], None if mask is None else mask[here]
+    if before is not None and mask is not None and mask is not before:
+        target, length_mm = _relabel(example, before, mask, book)
     mask = None if mask is None else np.ascontiguousarray(mask)
     return Example(_relight(np.ascontiguousarray(image), rng), mask, target, length_mm, example.region_mm)
+
+
+def _place(mask: Mask | None, shape: tuple[int, ...], window: Window, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Where the window lies: three times of four over a defect, if there is one, anywhere else otherwise."""
+    (height, width), (w, h) = shape[:2], window
+    x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+    over_defect = rng.random() < 0.75
+    if mask is not None and over_defect and mask.any():
+        rows, cols = np.nonzero(mask)
+        k = int(rng.integers(0, len(rows)))
+        x = int(np.clip(cols[k] - rng.integers(0, w), 0, width - w))
+        y = int(np.clip(rows[k] - rng.integers(0, h), 0, height - h))
+    return slice(y, y + h), slice(x, x + w)
+
+
+def can_be_windowed(examples: Sequence[Example]) -> bool:
+    """Whether every defective picture says where its defect is: without that, nobody knows if a window shows it."""
+    return all(e.mask is not None or not e.target.any() for e in examples)
 
 
 def _warp(rng: np.random.Generator, width_px: int, height_px: int) -> NDArray[np.float64]:

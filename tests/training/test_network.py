@@ -13,7 +13,7 @@ from inspection.label_book import BOOKS
 from tests.training.pictures import SCRATCH, scratched
 from training import loss
 from training.dataset.snapshot import Snapshot
-from training.examples import Example, collate, input_spec, order, vary
+from training.examples import Example, can_be_windowed, collate, input_spec, order, vary
 from training.network import HEAT_STRIDE, Network
 
 
@@ -96,6 +96,26 @@ def test_variations_repeat_and_relabel() -> None:
         assert one.target[0] == float(one.length_mm[0] >= SCRATCH.rules[0].limit_mm)
         seen.add(float(one.target[0]))
     assert seen == {0.0, 1.0}
+
+
+def test_windows_show_the_defect_or_drop_its_label() -> None:
+    base, shown = example(30), 0
+    for k in range(80):
+        part = vary(base, np.random.default_rng(k), SCRATCH, (32, 32))
+        assert part.mask is not None
+        assert part.image.shape == (32, 32, 3)
+        assert part.mask.shape == (32, 32)
+        assert part.target[0] == float(part.mask.any() and part.length_mm[0] >= 1.5)
+        shown += bool(part.target[0])
+    assert 30 < shown < 75
+
+
+def test_pictures_that_do_not_say_where_are_not_windowed() -> None:
+    outlined = example(20)
+    good = Example(outlined.image, None, np.zeros(1, np.float32), outlined.length_mm, outlined.region_mm)
+    unsaid = Example(outlined.image, None, np.ones(1, np.float32), outlined.length_mm, outlined.region_mm)
+    assert can_be_windowed([outlined, good])
+    assert not can_be_windowed([outlined, good, unsaid])
 
 
 def test_without_a_mask_nothing_is_moved_out_of_the_picture() -> None:
