@@ -100,7 +100,7 @@ def test_a_verdict_waits_for_the_picture(page: Page, hub: HubProcess, edge: Fake
     held: list[Route] = []
     page.route("**/crop.jpg*", lambda route: held.append(route))
     edge.halt()
-    page.click(".oldest")
+    card(page, edge).locator(".oldest").click()
     expect(page.get_by_role("button", name="Acknowledge")).to_be_enabled()
     until(lambda: page.evaluate("document.readyState !== 'loading'"))
     page.wait_for_timeout(500)
@@ -115,7 +115,7 @@ def test_a_verdict_waits_for_the_picture(page: Page, hub: HubProcess, edge: Fake
 def test_without_a_name_a_tap_leads_to_the_names_and_back(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
     page.goto(hub.url)
     edge.halt()
-    page.click(".oldest")
+    card(page, edge).locator(".oldest").click()
     page.get_by_role("button", name="Acknowledge").click()
     page.wait_for_url("**/who?next=**")
     page.click("text=Ben")
@@ -185,7 +185,7 @@ def test_a_verdict_without_a_hub_is_kept_and_sent_later_but_a_reset_is_not(
 def test_keys_are_big_and_nothing_is_cut_off_on_a_phone(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
     page.goto(hub.url)
     edge.halt()
-    page.click(".oldest")
+    card(page, edge).locator(".oldest").click()
     expect(page.locator(".main-picture img.photo")).to_be_visible()
     for key in page.locator(".key").all():
         box = key.bounding_box()
