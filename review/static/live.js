@@ -4,6 +4,7 @@
 
 (() => {
   const STALE_AFTER_MS = 6000;
+  const CALLS = ["pass", "uncertain", "defect", "fault"];
   const GATHER_MS = 120; // a burst of news is one refetch
   const $ = (id) => document.getElementById(id);
 
@@ -124,7 +125,7 @@
     if (!$(`live-${key}`)) { changed("line", key); return; }
     show(key, frame);
     const said = $(`call-${key}`);
-    said.textContent = call.toUpperCase();
+    said.textContent = CALLS.includes(call) ? call.toUpperCase() : "";
     said.className = `call call-${call}`;
     $(`age-${key}`).dataset.ageFrom = at_ms;
   }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from review.cli import app
@@ -130,3 +131,9 @@ def test_the_names_form_leads_to_this_host_only(hub: HubProcess) -> None:
         answer = httpx.post(f"{hub.url}/who", data={"name": "Ana (operator)", "next": outside})
         assert answer.headers["location"] == "/"
     assert httpx.post(f"{hub.url}/who", data={"name": "Nobody"}).status_code == 422
+
+
+def test_every_option_is_in_the_guide() -> None:
+    guide = (REPO / "docs" / "hub.md").read_text()
+    options = [o for p in get_command(app).commands["serve"].params for o in p.opts]  # type: ignore[attr-defined]
+    assert [o for o in options if f"`{o}`" not in guide and o != "--help"] == []
