@@ -1,53 +1,160 @@
-"""Whether a picture can be judged at all. Dark, burnt out, featureless or frozen pictures are never called good."""
+"""Whether a picture can be judged at all. What cannot be judged is never called good.
+
+Two kinds of checks. The hard ones need to know nothing: no light, burnt out, nothing to see, frozen. The others
+compare with what the camera showed when it was set up (`reference_view.py`): covered, wrong exposure, blurred, moved,
+dirt on the lens. A single picture may look odd, so these speak only when it lasts, and take back what they said only
+when it is over for as long.
+"""
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
-
+import cv2
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from inspection.look import Look, look_at
+from inspection.reference_view import ReferenceView, ViewLearner, with_id
+from inspection.static_view import StaticView
 from inspection.types import Image
 
 
-@dataclass(frozen=True, slots=True)
-class FitnessLimits:
-    """Grey levels are of the brightest channel, on every 8th px of every 8th row.
+class FitnessLimits(BaseModel):
+    """Grey levels are of the brightest channel, on every 8th px of every 8th row. A limit of 0 switches a check off."""
 
-    `dark_p99`: the 99th percentile below this means no light. `burnt_p10`: the 10th percentile above this means no
-    contrast left. `flat_std`: a standard deviation below this means a covered lens. `frozen_frames`: so many
-    byte-identical frames in a row mean a stuck camera; sensor noise makes even two unlikely.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dark_p99: float = 12.0
-    burnt_p10: float = 250.0
-    flat_std: float = 2.0
-    frozen_frames: int = 5
+    dark_p99: float = Field(default=12.0, ge=0, le=255)
+    """The 99th percentile below this means no light."""
+    dark_frames: int = Field(default=1, ge=1, le=10_000)
+    """So many dark frames in a row are a fault. Above 1 where dark frames are normal, as under a flickering arc:
+    shorter runs of them are judged by nobody, and a run longer than policy.max_silence_ms stops the line anyway."""
+    burnt_p10: float = Field(default=250.0, ge=0, le=255)
+    """The 10th percentile above this means no contrast left."""
+    flat_std: float = Field(default=2.0, ge=0, le=255)
+    """A standard deviation below this means that there is nothing to see."""
+    frozen_frames: int = Field(default=5, ge=0, le=10_000)
+    """So many frames in a row without a difference mean a stuck camera; sensor noise makes even two unlikely."""
+    frozen_diff: float = Field(default=0.0, ge=0, le=255)
+    """Frames that differ by no more than this, in mean grey levels, count as one: above 0 for a camera whose encoder
+    sends a stuck picture with traces of its own."""
+    lasting_frames: int = Field(default=12, ge=1, le=10_000)
+    """What differs from the reference view must last so many frames."""
+    smooth_frames: int = Field(default=12, ge=1, le=10_000)
+    """Time constant with which light and sharpness are averaged before they are compared."""
+    dirt_share: float = Field(default=0.003, ge=0, le=1)
+    """A connected spot that stays, of at least this share of the picture, is dirt on the lens."""
 
 
 class Fitness:
-    """One camera's pictures over time. Costs about 0.1 ms for 640x512."""
+    """One camera's pictures over time. Costs about 0.05 ms for 640x512 px, 0.2 ms with a reference view.
 
-    def __init__(self, limits: FitnessLimits | None = None) -> None:
+    After `check`, `pending` says that the picture is not fit, but not for long enough to be a fault: nobody should
+    judge it.
+    """
+
+    def __init__(self, limits: FitnessLimits | None = None, reference: ReferenceView | None = None) -> None:
         self.limits = limits or FitnessLimits()
-        self._digest = 0
-        self._same = 0
+        self.pending = False
+        self._before: Image | None = None
+        self._same, self._dark = 1, 0
+        self._against = Comparison(self.limits, reference) if reference else None
 
     def check(self, image: Image) -> str:
-        """Why this picture cannot be judged; empty when it can."""
+        """Why this picture cannot be judged; empty when it can, or when that is `pending`."""
+        self.pending = False
         grid = np.ascontiguousarray(image[::8, ::8])
-        digest = zlib.crc32(grid.data)
+        frozen, unlit = self._frozen(grid), self._unlit(grid)
+        if frozen or unlit or self.pending:
+            return frozen or unlit
+        return self._against.check(image) if self._against else ""
+
+    def _frozen(self, grid: Image) -> str:
         # Noise differs in every pixel, so a grid of them is enough to tell a frozen picture from a still scene.
-        self._same = self._same + 1 if digest == self._digest else 1
-        self._digest = digest
-        if self._same >= self.limits.frozen_frames:
-            return f"frozen: {self._same} identical frames"
-        grey = grid.max(axis=2)
-        p10, p99 = np.percentile(grey, (10, 99))
-        if p99 < self.limits.dark_p99:
-            return f"dark: 99 % of the picture is below {p99:.0f} of 255"
-        if p10 > self.limits.burnt_p10:
-            return f"burnt out: 90 % of the picture is above {p10:.0f} of 255"
+        before, self._before = self._before, grid
+        alike = before is not None and before.shape == grid.shape and self._differ_little(before, grid)
+        self._same = self._same + 1 if alike else 1
+        if self.limits.frozen_frames and self._same >= self.limits.frozen_frames:
+            return f"frozen: {self._same} frames without a difference"
+        return ""
+
+    def _differ_little(self, before: Image, grid: Image) -> bool:
+        return cv2.norm(before, grid, cv2.NORM_L1) <= self.limits.frozen_diff * grid.size
+
+    def _unlit(self, grid: Image) -> str:
+        grey = cv2.max(cv2.max(grid[:, :, 0], grid[:, :, 1]), grid[:, :, 2])
+        below = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
+        p10, p99 = np.searchsorted(below, (0.1, 0.99))
+        self._dark = self._dark + 1 if p99 < self.limits.dark_p99 else 0
+        if self._dark:
+            self.pending = self._dark < self.limits.dark_frames
+            return "" if self.pending else f"dark: 99 % of the picture is below {p99 + 1} of 255"
+        if self.limits.burnt_p10 and p10 > self.limits.burnt_p10:
+            return f"burnt out: 90 % of the picture is above {p10 - 1} of 255"
         if (std := float(grey.std())) < self.limits.flat_std:
             return f"covered: grey levels vary by only {std:.1f}"
         return ""
+
+
+class Comparison:
+    """Pictures beside the reference view, smoothed over frames."""
+
+    def __init__(self, limits: FitnessLimits, reference: ReferenceView) -> None:
+        self._limits, self._reference = limits, reference
+        self._view = StaticView(reference.static_limits(limits.dirt_share))
+        self._numbers = np.zeros(5)
+        self._frames = 0
+        self._lasting = 0
+        self._said = ""
+
+    def check(self, image: Image) -> str:
+        height, width = image.shape[:2]
+        known = self._reference
+        if (width, height) != (known.width_px, known.height_px):
+            size = f"{width}x{height} px, the reference view {known.width_px}x{known.height_px}"
+            return f"the picture is {size}: learn the view again"
+        return self.check_look(look_at(image))
+
+    def check_look(self, look: Look) -> str:
+        now = np.array((look.sharpness, look.detail, look.contrast, look.median, look.bright))
+        self._frames += 1
+        self._numbers += (now - self._numbers) / min(self._frames, self._limits.smooth_frames)
+        self._view.take(look.thumb)
+        return self._settle(self._numbers_say() or self._view.says)
+
+    def _numbers_say(self) -> str:
+        known, (sharpness, detail, contrast, median, bright) = self._reference, self._numbers
+        if contrast < known.contrast_low:
+            return f"covered: {_share(contrast, known.contrast_low)} of the least structure known here"
+        for value, (low, high), what in (
+            (median, known.median_range, "half"),
+            (bright, known.bright_range, "90 %"),
+        ):
+            if not low <= value <= high:
+                return f"wrong exposure: {what} of the picture is below {value:.0f}, known are {low:.0f} to {high:.0f}"
+        for value, low in ((sharpness, known.sharpness_low), (detail, known.detail_low)):
+            if value < low:
+                return f"blurred: {_share(value, low)} of the least sharpness known here"
+        return ""
+
+    def _settle(self, why: str) -> str:
+        """Speak when it lasts; be silent again when it is over for as long."""
+        lasting = self._limits.lasting_frames
+        self._lasting = min(lasting, max(0, self._lasting + (1 if why else -1)))
+        if why and self._lasting == lasting:
+            self._said = why
+        elif self._lasting == 0:
+            self._said = ""
+        return self._said
+
+
+def learned(learner: ViewLearner, camera: str, created_utc: str) -> ReferenceView:
+    """The view, with how well half of it foretells the other half."""
+    view = learner.view(camera, created_utc)
+    half, rest = learner.halves()
+    trial = Comparison(FitnessLimits(), half)
+    unfit = sum(bool(trial.check_look(look)) for look in rest)
+    return with_id(view.model_copy(update={"unsteady": round(unfit / len(rest), 4)}))
+
+
+def _share(value: float, limit: float) -> str:
+    return f"{np.exp(value - limit):.0%}"

@@ -1,0 +1,64 @@
+"""From a camera's picture to the frames that are judged: the lens straightened, the regions cut out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from edge.config import CameraConfig, RegionConfig
+from inspection.calibration import Calibration, parse_calibration, straightener
+from inspection.errors import CameraError, ConfigError
+from inspection.types import Frame, Image
+
+
+class Framing:
+    """Frames keep their number, so that a lost picture is a gap in each of its regions.
+
+    ConfigError when the calibration cannot be read, CameraError when it or a region does not fit the picture.
+    """
+
+    def __init__(self, config: CameraConfig) -> None:
+        self._config = config
+        self.calibration = _calibration(config)
+        self._maps = straightener(self.calibration) if self.calibration else None
+
+    def frames(self, frame: Frame) -> Iterator[Frame]:
+        frame = self._straight(frame)
+        if not self._config.regions:
+            yield frame
+        for region in self._config.regions:
+            image = _cut(frame, region)
+            yield replace(frame, camera=f"{frame.camera}/{region.name}", image=image)
+
+    def _straight(self, frame: Frame) -> Frame:
+        known = self.calibration
+        if known is None:
+            return frame
+        height, width = frame.image.shape[:2]
+        if (width, height) != (known.width_px, known.height_px):
+            size = f"{width}x{height} px, its calibration {known.width_px}x{known.height_px}"
+            raise CameraError(f"{frame.camera}: the picture is {size}: calibrate again")
+        if self._maps is None:
+            return replace(frame, px_per_mm=known.px_per_mm)
+        image = cv2.remap(frame.image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return replace(frame, px_per_mm=known.px_per_mm, image=np.asarray(image, np.uint8))
+
+
+def _cut(frame: Frame, region: RegionConfig) -> Image:
+    height, width = frame.image.shape[:2]
+    if region.x + region.w > width or region.y + region.h > height:
+        raise CameraError(f"{frame.camera}/{region.name} reaches beyond the picture of {width}x{height} px")
+    return np.ascontiguousarray(frame.image[region.y : region.y + region.h, region.x : region.x + region.w])
+
+
+def _calibration(config: CameraConfig) -> Calibration | None:
+    if config.calibration is None:
+        return None
+    try:
+        data = config.calibration.read_bytes()
+    except OSError as e:
+        raise ConfigError(config.calibration, e.strerror or str(e), "make it: haltline edge calibrate") from e
+    return parse_calibration(data, config.calibration)

@@ -1,0 +1,157 @@
+"""What stands still in a camera's picture while the work moves: fixtures, light, the lens and what sticks to it.
+
+Averaged over pictures of a moving line the work blurs away and the rest remains. A line that stands still shows one
+piece of work for long, which must not be taken for the rest: pictures count only when they differ from the last one
+that counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from inspection.look import CELL_PX, Thumb, best_shift, likeness, structure
+
+EVERY = 8
+"""Frames between two pictures of the average: neighbours show the same."""
+AVERAGED = 6
+"""Pictures in the average, as a time constant."""
+REACH_CELLS = 4
+COVERED_SHARE = 0.35
+"""From this share on it is no spot: something stands before the lens, or it looks elsewhere."""
+
+
+class Average:
+    """A running average of thumbnails that differ by at least `step`, mean grey of structure, from one another."""
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._frame = -1
+        self._last: Thumb | None = None
+        self.seen: Thumb | None = None
+        self.count = 0
+        self.stands = False
+
+    def take(self, thumb: Thumb) -> bool:
+        """True when the average is a full one and has just changed."""
+        self._frame += 1
+        if self._frame % EVERY:
+            return False
+        shape = structure(thumb)
+        self.stands = self._last is not None and float(np.abs(shape - self._last).mean()) < self._step
+        if self.stands:
+            return False
+        self._last = shape
+        self.count += 1
+        if self.seen is None:
+            self.seen = thumb.copy()
+        else:
+            cv2.accumulateWeighted(thumb, self.seen, 1 / min(self.count, AVERAGED))
+        return self.count >= AVERAGED
+
+    def forget(self) -> None:
+        self.seen, self.count = None, 0
+
+
+@dataclass(frozen=True, slots=True)
+class StaticLimits:
+    """Learned. `tolerance`: how far a cell of the average may be from `mean`; `momentary`: a cell of one picture.
+    `likeness_low`, `gain_high`: of the average's structure; None where nothing in the picture stands still."""
+
+    mean: Thumb
+    tolerance: Thumb
+    momentary: Thumb
+    step: float
+    likeness_low: float | None
+    gain_high: float | None
+    dirt_share: float = 0.003
+
+
+class StaticView:
+    """Pictures beside the learned average. `says` is why the view is not what it was; empty when it is."""
+
+    def __init__(self, limits: StaticLimits) -> None:
+        self._limits = limits
+        self._known = structure(limits.mean)
+        self._average = Average(limits.step)
+        self.says = ""
+
+    def take(self, thumb: Thumb) -> None:
+        changed = self._average.take(thumb)
+        if changed and self._average.seen is not None:
+            self.says = self._compare(self._average.seen)
+        elif self.says and self._average.stands and not self._spots(thumb, self._limits.momentary):
+            # The line stopped, somebody cleaned the lens: without this it would need to move to be allowed to move.
+            self.says = ""
+            self._average.forget()
+
+    def _compare(self, seen: Thumb) -> str:
+        return self._moved(structure(seen)) or self._spots(seen, self._limits.tolerance)
+
+    def _moved(self, seen: Thumb) -> str:
+        limits = self._limits
+        if limits.likeness_low is None or limits.gain_high is None:
+            return ""
+        unshifted, best, (x, y) = best_shift(seen, self._known, REACH_CELLS)
+        if best - unshifted > limits.gain_high:
+            return f"moved: the view is shifted by about {x * CELL_PX}, {y * CELL_PX} px"
+        if likeness(seen, self._known) < limits.likeness_low:
+            return "moved or covered: what stood still in the picture is not there"
+        return ""
+
+    def _spots(self, seen: Thumb, tolerance: Thumb) -> str:
+        """What is not as it was, cell by cell."""
+        far = (np.abs(seen - self._limits.mean) > tolerance).astype(np.uint8)
+        share = float(far.mean())
+        if share >= COVERED_SHARE:
+            return f"covered or moved: {share:.0%} of the picture is not as it was"
+        least = max(2, round(self._limits.dirt_share * far.size))
+        if not self._limits.dirt_share or share * far.size < least:
+            return ""
+        _, _, stats, centres = cv2.connectedComponentsWithStats(far, connectivity=4)
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        if areas.max() < least:
+            return ""
+        x, y = centres[1 + int(areas.argmax())] * CELL_PX
+        return f"dirt on the lens: {areas.max() / far.size:.1%} of the picture near {x:.0f}, {y:.0f} px"
+
+
+STATIC_LIKENESS = 0.5
+"""Likeness of averages to their mean from which on the view holds something that stands still."""
+
+
+def learn(thumbs: np.ndarray) -> tuple[StaticLimits, float]:
+    """Limits from (N, rows, cells) thumbnails in the order they were seen, and how much stands still, 0 to 1."""
+    mean = np.asarray(thumbs.mean(axis=0), np.float32)
+    known = structure(mean)
+    coarse = [structure(thumb) for thumb in thumbs[::EVERY]]
+    steps = [float(np.abs(a - b).mean()) for a, b in pairwise(coarse)]
+    step = 0.4 * float(np.median(steps))
+    average, averages = Average(step), []
+    for thumb in thumbs:
+        if average.take(thumb) and average.seen is not None:
+            averages.append(average.seen.copy())
+    if not averages:  # too few pictures differ: the mean itself is all there is
+        averages = [mean]
+    off = np.abs(np.stack(averages) - mean).max(axis=0)
+    # Neighbours share their fate, and a few pictures do not show the worst.
+    tolerance = 1.75 * cv2.dilate(off, np.ones((3, 3), np.uint8)) + 0.05
+    momentary = 1.25 * np.quantile(np.abs(thumbs - mean), 0.995, axis=0) + 0.05
+    likes = [likeness(structure(one), known) for one in averages]
+    gains = [_gain(structure(one), known) for one in averages]
+    still = float(np.median(likes))
+    stands = still >= STATIC_LIKENESS
+    likeness_low = 1 - 2 * (1 - min(likes)) - 0.1 if stands else None
+    gain_high = 2 * max(gains) + 0.06 if stands else None
+    limits = StaticLimits(
+        mean, np.asarray(tolerance, np.float32), np.asarray(momentary, np.float32), step, likeness_low, gain_high
+    )
+    return limits, still
+
+
+def _gain(seen: Thumb, known: Thumb) -> float:
+    unshifted, best, _ = best_shift(seen, known, REACH_CELLS)
+    return best - unshifted
