@@ -12,6 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from inspection.errors import ConfigError
+from inspection.fitness import FitnessLimits
 from inspection.messages import Topics
 
 
@@ -36,6 +37,16 @@ class StationConfig(_Strict):
         except ConfigError as e:
             raise ValueError(f"{e.where} {e.what}; {e.fix}") from e
         return self
+
+
+class RegionConfig(_Strict):
+    """A part of a camera's picture that is judged by itself, in px of the undistorted picture from its top left."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    w: int = Field(ge=32)
+    h: int = Field(ge=32)
 
 
 class CameraConfig(_Strict):
@@ -63,6 +74,23 @@ class CameraConfig(_Strict):
     """A live camera's first frame must come within this time, or its reader is killed and started again."""
     stall_ms: int = Field(default=1000, ge=50, le=60_000)
     """A live camera silent for longer is opened anew. The line has stopped by then: see policy.max_silence_ms."""
+    calibration: Path | None = None
+    """What `haltline edge calibrate` measured: it replaces px_per_mm and straightens the lens."""
+    regions: tuple[RegionConfig, ...] = Field(default=(), max_length=8)
+    """Judge these parts, each as a camera of its own named `camera/region`, instead of the whole picture."""
+    fitness: FitnessLimits = FitnessLimits()
+    """When a picture cannot be judged."""
+
+    @property
+    def eyes(self) -> tuple[str, ...]:
+        """The names under which this camera's pictures are judged."""
+        return tuple(f"{self.name}/{region.name}" for region in self.regions) or (self.name,)
+
+    @model_validator(mode="after")
+    def _eyes_differ(self) -> Self:
+        if len(set(self.eyes)) != len(self.eyes):
+            raise ValueError(f"two regions have one name: {[region.name for region in self.regions]}")
+        return self
 
 
 class BundleConfig(_Strict):
@@ -288,6 +316,9 @@ def _absolute(config: EdgeConfig, base: Path) -> EdgeConfig:
 
 
 def _camera(camera: CameraConfig, base: Path) -> CameraConfig:
+    changes: dict[str, Any] = {}
     if camera.type in ("folder", "video"):
-        return camera.model_copy(update={"source": str(base / camera.source)})
-    return camera
+        changes["source"] = str(base / camera.source)
+    if camera.calibration:
+        changes["calibration"] = base / camera.calibration
+    return camera.model_copy(update=changes)

@@ -7,12 +7,15 @@ import platform
 import socket
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import onnxruntime as ort
 
+from edge.cameras.framing import Framing
+from edge.cameras.views import view_id
 from edge.config import EdgeConfig
 from edge.model_onnx import OnnxModel
 from edge.wiring import load_model, open_camera, policy_for
@@ -43,7 +46,7 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
         }
     except HaltlineError as e:
         problems.append(str(e))
-    facts["cameras"] = [_camera(camera, model, problems) for camera in config.cameras]
+    facts["cameras"] = [_camera(camera, config.state_dir, model, problems) for camera in config.cameras]
     facts["broker"] = _reach("broker", config.mqtt.host, config.mqtt.port, problems)
     facts["ok"] = not problems
     return facts
@@ -61,7 +64,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _camera(config: Any, model: OnnxModel | None, problems: list[str]) -> dict[str, Any]:
+def _camera(config: Any, state_dir: Path, model: OnnxModel | None, problems: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": config.name, "type": config.type}
     try:
         camera = open_camera(config)
@@ -70,7 +73,12 @@ def _camera(config: Any, model: OnnxModel | None, problems: list[str]) -> dict[s
             if frame is None:
                 raise HaltlineError(f"{config.name} gave no frame")
             facts["frame"] = f"{frame.image.shape[1]}x{frame.image.shape[0]}"
-            facts["fit_to_judge"] = Fitness().check(frame.image) or "yes"
+            for seen in Framing(config).frames(frame):
+                of = "" if seen.camera == config.name else f" {seen.camera}"
+                facts[f"px_per_mm{of}"] = round(seen.px_per_mm, 3)
+                facts[f"fit_to_judge{of}"] = Fitness(config.fitness).check(seen.image) or "yes"
+                facts[f"reference_view{of}"] = view_id(state_dir, seen.camera)
+                frame = seen
             if model:
                 facts |= _inferences(model, frame)
         finally:

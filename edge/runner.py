@@ -13,19 +13,19 @@ import structlog
 
 from edge.inbox import Arrival
 from edge.ports import LineControl, Model, Moment, Recorder, Serve
-from inspection.decision import (
+from inspection.decision import LineGuard
+from inspection.errors import ModelError
+from inspection.events import (
     CannotJudge,
     Event,
     FaultFound,
     FaultOver,
     Judged,
-    LineGuard,
     PartArrived,
     PolicyChanged,
     ResumeAsked,
     Tick,
 )
-from inspection.errors import ModelError
 from inspection.fitness import Fitness
 from inspection.types import Code, Frame, Prediction, Stages
 
@@ -33,10 +33,15 @@ log = structlog.get_logger()
 
 
 def run(
-    inbox: Iterable[Arrival], model: Model, guard: LineGuard, line: LineControl, recorders: Sequence[Recorder]
+    inbox: Iterable[Arrival],
+    model: Model,
+    guard: LineGuard,
+    line: LineControl,
+    recorders: Sequence[Recorder],
+    fitness: dict[str, Fitness] | None = None,
 ) -> None:
     """Until the inbox is closed: judge what arrives, tell the line, then keep the evidence."""
-    fitness: dict[str, Fitness] = {}
+    fitness = fitness or {}
     for arrival in inbox:
         taken_ns = time.monotonic_ns()
         if isinstance(arrival, Serve):
@@ -71,6 +76,8 @@ def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tupl
 def _judge(frame: Frame, model: Model, fitness: Fitness) -> tuple[Event, Prediction | None]:
     if unfit := fitness.check(frame.image):
         return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.CAMERA, unfit), None
+    if fitness.pending:  # judged by nobody: if it lasts, the guard notices the silence
+        return Tick(time.monotonic_ns()), None
     try:
         prediction = model.infer(frame)
     except ModelError as e:

@@ -16,9 +16,11 @@ from edge import runner
 from edge.bundle_store import read_bundle
 from edge.cameras.child import ChildCamera
 from edge.cameras.folder import FolderCamera
+from edge.cameras.framing import Framing
 from edge.cameras.pump import CameraPump
 from edge.cameras.simulated import SimulatedCamera
 from edge.cameras.video import VideoCamera
+from edge.cameras.views import fitness_of
 from edge.config import CameraConfig, EdgeConfig, PolicyConfig
 from edge.inbox import Inbox
 from edge.line.connection import Received
@@ -35,8 +37,9 @@ from edge.status import StatusServer
 from edge.systemd import Supervisor
 from edge.uploader import Uploader
 from inspection.bundle import Manifest
-from inspection.decision import LineGuard, Tick
+from inspection.decision import LineGuard
 from inspection.errors import ConfigError
+from inspection.events import Tick
 from inspection.messages import PlcState
 from inspection.policy import ClassPolicy, Policy, judge
 
@@ -125,6 +128,8 @@ def build(config: EdgeConfig) -> Edge:
     """Everything made and started, in the order in which it may fail: model and camera before the line hears of us."""
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest)
+    framings = [Framing(camera) for camera in config.cameras]
+    fitness = {eye: fitness_of(config.state_dir, c, eye) for c in config.cameras for eye in c.eyes}
     cameras = [open_camera(camera) for camera in config.cameras]
     state = EdgeState(config.state_dir)
     topics = config.station.topics()
@@ -132,7 +137,7 @@ def build(config: EdgeConfig) -> Edge:
     outbox = Outbox(config.mqtt, topics)
     line = MqttLine(config.mqtt, topics, state.boot, outbox, inbox.put)
     _let_simulated_seams_stop(line, cameras)
-    guard = LineGuard(policy, [c.name for c in config.cameras], state.boot, time.monotonic_ns(), state.open_halt)
+    guard = LineGuard(policy, list(fitness), state.boot, time.monotonic_ns(), state.open_halt)
     keeping = config.spool
     spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
     evidence = Evidence(
@@ -156,11 +161,15 @@ def build(config: EdgeConfig) -> Edge:
         config.bundle.store or config.state_dir / "bundles",
         config.bundle.trusted_keys,
     )
-    pumps = tuple(CameraPump(c.name, _opener(c), inbox) for c in config.cameras)
+    pumps = tuple(
+        CameraPump(c.name, _opener(c), inbox, framing.frames)
+        for c, framing in zip(config.cameras, framings, strict=True)
+    )
     live = LiveView(config.live, numbers, outbox)
     status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
     recorders = (HaltMemory(state), numbers, evidence)
-    path = threading.Thread(target=runner.run, args=(inbox, model, guard, line, recorders), name="frames", daemon=True)
+    frame_path = (inbox, model, guard, line, recorders, fitness)
+    path = threading.Thread(target=runner.run, args=frame_path, name="frames", daemon=True)
 
     outbox.start()
     line.start()
