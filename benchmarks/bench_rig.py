@@ -27,7 +27,8 @@ from edge.ports import Moment, Recorder
 from edge.recorder import Evidence
 from edge.spool import Spool
 from edge.wiring import policy_for
-from inspection.decision import Action, LineGuard
+from inspection.decision import LineGuard
+from inspection.events import Action
 from inspection.messages import Topics
 from inspection.policy import judge
 from inspection.render import DefectSpec, Seam

@@ -23,7 +23,7 @@ from edge import runner
 from edge.config import MqttConfig
 from edge.line.plc_sim import PlcSim
 from edge.ports import Moment
-from inspection.decision import Action, RaiseHalt, ResumeAsked
+from inspection.events import Action, RaiseHalt, ResumeAsked
 from inspection.model_io import to_input
 from inspection.types import Frame
 from inspection.watchdog import WatchdogLimits

@@ -27,7 +27,8 @@ from edge.cameras.pump import CameraPump
 from edge.config import CameraConfig
 from edge.inbox import Inbox
 from edge.ports import Camera, Moment
-from inspection.decision import Action, LineGuard, SetPermit, Tick
+from inspection.decision import LineGuard
+from inspection.events import Action, SetPermit, Tick
 from inspection.policy import ClassPolicy, Policy
 from inspection.types import Frame, Image, Prediction
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from edge.ports import Serve
-from inspection.decision import FaultFound, FaultOver, PartArrived, ResumeAsked, Tick
+from inspection.events import FaultFound, FaultOver, PartArrived, ResumeAsked, Tick
 from inspection.types import Frame
 
 Arrival = Frame | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | Serve

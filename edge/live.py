@@ -10,7 +10,7 @@ import structlog
 from edge.config import LiveConfig
 from edge.line.outbox import Outbox
 from edge.recorder import Numbers
-from inspection.decision import Judged
+from inspection.events import Judged
 from inspection.messages import LivePicture
 from inspection.types import Frame
 

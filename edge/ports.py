@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from inspection.decision import Action, Event
+from inspection.events import Action, Event
 from inspection.policy import Policy
 from inspection.types import Frame, Prediction, Stages
 

@@ -18,7 +18,7 @@ from edge.ports import Moment
 from edge.spool import RANK_AUDIT, RANK_CONTEXT, RANK_HALT, RANK_UNCERTAIN, Item, Spool
 from edge.state import EdgeState
 from inspection.bundle import sha256
-from inspection.decision import Action, AnswerResume, CountLoss, Judged, Keep, RaiseHalt, SetPermit, StateChanged
+from inspection.events import Action, AnswerResume, CountLoss, Judged, Keep, RaiseHalt, SetPermit, StateChanged
 from inspection.messages import FindingMsg, HaltEvent, RecordEvent, Topics, record_uid
 from inspection.near import dhash, distance
 from inspection.types import Call, Frame, HaltReport, Prediction

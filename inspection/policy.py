@@ -16,8 +16,8 @@ from inspection.types import Call, Finding
 class ClassPolicy:
     """Limits of one class. Score below `lo`: pass; from `hi` on: defect; between: uncertain.
 
-    A region clearly shorter than `limit_mm` (by more than `size_tolerance_mm`, what the measurement is off by) is
-    not a reason to stop. `k` of the last `n` judged frames make a halt.
+    Regions that together are clearly shorter than `limit_mm` (by more than `size_tolerance_mm`, what the measurement
+    is off by) are not a reason to stop. `k` of the last `n` judged frames make a halt.
     """
 
     cls: str
@@ -40,7 +40,8 @@ class Policy:
     """`max_silence_ms`: longest time without a judged frame before the guard is blind.
     `lease_ms`: how long a permit outlives the guard's last word. `fresh_frames`: judged in a row before the guard
     says that it sees. `resume_max_permits`: how many permits old a resume's view may be (4 a second).
-    `blind_runs`: keep the permit while blind and report a fault only; off unless the site asks for it.
+    `blind_runs`: keep the permit while blind and report a fault only; off unless the site asks for it, and without
+    effect unless its controller also accepts an older `age_ms`, which goes on growing.
     `uncertain_every_ms`: at most one uncertain frame in this time; `audit_share`: share of passes kept at random.
 
     A policy that would let the line run on nothing (no class, no fresh frame needed) is refused with ValueError."""
@@ -93,8 +94,9 @@ def judge(scores: Mapping[str, float], findings: tuple[Finding, ...], policy: Po
     call, why = Call.PASS, "every score is below its limit"
     defects: dict[str, Finding | None] = {}
     for rule in policy.classes:
-        longest = max((f for f in findings if f.cls == rule.cls), key=_length_mm, default=None)
-        of_class, reason = _judge_class(rule, scores.get(rule.cls), longest)
+        found = [f for f in findings if f.cls == rule.cls]
+        longest = max(found, key=_length_mm, default=None)
+        of_class, reason = _judge_class(rule, scores.get(rule.cls), found)
         if of_class is Call.DEFECT:
             defects[rule.cls] = longest
         if _RANK[of_class] > _RANK[call]:
@@ -110,16 +112,18 @@ def _length_mm(found: Finding) -> float:
     return math.inf if math.isnan(found.length_mm) else found.length_mm
 
 
-def _judge_class(rule: ClassPolicy, score: float | None, longest: Finding | None) -> tuple[Call, str]:
+def _judge_class(rule: ClassPolicy, score: float | None, found: list[Finding]) -> tuple[Call, str]:
     if score is None or not 0 <= score <= 1:
         return Call.FAULT, f"the model's score for {rule.cls} is {score}"
     if score < rule.lo:
         return Call.PASS, ""
     if score < rule.hi:
         return Call.UNCERTAIN, f"{rule.cls} {score:.2f} is between {rule.lo:.2f} and {rule.hi:.2f}"
-    if longest is None:  # the model is sure but shows no place: in doubt the line stops
+    if not found:  # the model is sure but shows no place: in doubt the line stops
         return Call.DEFECT, f"{rule.cls} {score:.2f} >= {rule.hi:.2f}, place unknown"
-    if longest.length_mm < rule.limit_mm - rule.size_tolerance_mm:
-        size = f"{longest.length_mm:.1f} mm is under the limit of {rule.limit_mm:.1f} mm"
+    # All pieces count: a hairline's map comes in pieces, of which the longest alone may be far under the limit.
+    length_mm = sum(_length_mm(f) for f in found)
+    if length_mm < rule.limit_mm - rule.size_tolerance_mm:
+        size = f"{length_mm:.1f} mm is under the limit of {rule.limit_mm:.1f} mm"
         return Call.UNCERTAIN, f"{rule.cls} {score:.2f} >= {rule.hi:.2f}, but {size}"
-    return Call.DEFECT, f"{rule.cls} {longest.length_mm:.1f} mm, score {score:.2f} >= {rule.hi:.2f}"
+    return Call.DEFECT, f"{rule.cls} {length_mm:.1f} mm, score {score:.2f} >= {rule.hi:.2f}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LABELLED_FORMAT: Literal[1] = 1
 HEADER_FILE = "labelled.json"
@@ -20,6 +20,16 @@ SAMPLES_FILE = "samples.jsonl"
 Split = Literal["train", "val", "test"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ClassName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+def _stays_below(path: str) -> str:
+    if path.startswith("/") or "\\" in path or "\0" in path or ".." in path.split("/"):
+        raise ValueError(f"{path!r} is no path below its folder")
+    return path
+
+
+RelPath = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_stays_below)]
+"""A path below the folder it is relative to; none that could leave it."""
 BoxPx = tuple[float, float, float, float]
 """x, y, width, height in px of the picture, origin at the top left corner of the top left pixel."""
 
@@ -44,11 +54,11 @@ class Sample(_Strict):
     fall on both sides of a split. `label_book` is `name@version`, the rules the label was made under.
     """
 
-    image: str
+    image: RelPath
     image_sha256: Sha256
     width_px: int = Field(gt=0)
     height_px: int = Field(gt=0)
-    mask: str | None = None
+    mask: RelPath | None = None
     mask_sha256: Sha256 | None = None
     px_per_mm: float | None = Field(default=None, gt=0)
     labels: tuple[ClassName, ...]

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspection import model_io
-from inspection.decision import GiveVerdict, Judged, LineGuard, PartArrived, RaiseHalt, ResumeAsked, SetPermit
+from inspection.decision import LineGuard
+from inspection.events import GiveVerdict, Judged, PartArrived, RaiseHalt, ResumeAsked, SetPermit
 from inspection.label_book import LabelBook
 from inspection.policy import Policy, policy_of
 from inspection.samples import Sample

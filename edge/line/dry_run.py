@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from edge.ports import Moment
-from inspection.decision import Action, RaiseHalt, SetPermit, StateChanged
+from inspection.events import Action, RaiseHalt, SetPermit, StateChanged
 
 log = structlog.get_logger()
 

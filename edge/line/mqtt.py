@@ -18,7 +18,7 @@ from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
 from edge.line.outbox import Outbox
 from edge.ports import Moment
-from inspection.decision import (
+from inspection.events import (
     Action,
     AnswerResume,
     CountLoss,
@@ -247,7 +247,7 @@ def halt_event(report: HaltReport, topics: Topics, boot: int, moment: Moment, se
         halt=report.halt,
         uid=halt_uid(topics.base, report.halt),
         code=int(report.code),
-        reason=report.reason,
+        reason=report.reason[:400],
         cls=report.cls,
         score=report.score,
         limit=report.limit,
@@ -279,5 +279,5 @@ def _verdict(v: GiveVerdict) -> VerdictEvent:
 
 def _answer(a: AnswerResume) -> ResumeAnswer:
     return ResumeAnswer(
-        halt=a.halt, who=a.who, nonce=a.nonce, accepted=a.accepted, why=a.why, ts_ms=time.time_ns() // 1_000_000
+        halt=a.halt, who=a.who, nonce=a.nonce, accepted=a.accepted, why=a.why[:400], ts_ms=time.time_ns() // 1_000_000
     )

@@ -15,7 +15,7 @@ from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
 from edge.line.mqtt import RIVALS_NS, MqttLine
 from edge.line.outbox import Outbox
-from inspection.decision import FaultFound
+from inspection.events import FaultFound
 from inspection.messages import Conn, Permit, Topics
 
 pytestmark = pytest.mark.broker

@@ -14,7 +14,7 @@ from edge import recorder
 from edge.ports import Moment
 from edge.recorder import Evidence
 from edge.spool import Pending, Spool
-from inspection.decision import Judged, Keep, RaiseHalt
+from inspection.events import Judged, Keep, RaiseHalt
 from inspection.messages import HaltEvent, RecordEvent, Topics
 from inspection.types import Call, Code, Frame, HaltReport, Prediction, Stages
 

@@ -12,13 +12,11 @@ from dataclasses import replace
 import pytest
 
 from inspection import decision
-from inspection.decision import (
-    HALTS_PER_BOOT,
-    TRANSITIONS,
+from inspection.decision import HALTS_PER_BOOT, TRANSITIONS, Cause, LineGuard
+from inspection.events import (
     Action,
     AnswerResume,
     CannotJudge,
-    Cause,
     CountLoss,
     Event,
     FaultFound,
@@ -26,7 +24,6 @@ from inspection.decision import (
     GiveVerdict,
     Judged,
     Keep,
-    LineGuard,
     PartArrived,
     PolicyChanged,
     RaiseHalt,
@@ -508,7 +505,7 @@ def test_a_resume_starts_the_evidence_anew() -> None:
         (resume(60, boot=6), TOO_OLD),
         (resume(60, seq=79), TOO_OLD),
         (resume(60, seq=101), TOO_OLD),
-        (resume(351), "cannot judge: no fresh frame"),
+        (resume(351), "cannot judge: fewer than 3 fresh frames"),
     ],
     ids=["wrong halt", "no halt", "other boot", "stale seq", "seq from the future", "silent camera"],
 )
@@ -527,6 +524,9 @@ def test_a_resume_is_refused_while_nobody_can_judge() -> None:
         (unfit(60, 6), stop(Code.DEFECT, HALT_1), keep(6, "fault")),
         (resume(70, nonce="n1"), stop(Code.DEFECT, HALT_1), refused("cannot judge: inference failed")),
         (seen(80, 7), stop(Code.DEFECT, HALT_1)),
+        (resume(81, nonce="n0"), stop(Code.DEFECT, HALT_1), refused("cannot judge: fewer than 3 fresh frames")),
+        (seen(82, 8), stop(Code.DEFECT, HALT_1)),
+        (seen(84, 9), stop(Code.DEFECT, HALT_1)),
         (FaultFound(90 * MS, Code.STORAGE, "disk full"), stop(Code.DEFECT, HALT_1)),
         (resume(95, nonce="n2"), stop(Code.DEFECT, HALT_1), refused("cannot judge: disk full")),
         (FaultOver(96 * MS, Code.STORAGE), stop(Code.DEFECT, HALT_1)),
@@ -538,8 +538,8 @@ def test_a_replayed_resume_does_nothing() -> None:
     guard = halted()
     play(
         guard,
-        (resume(351, nonce="n1"), stop(Code.DEFECT, HALT_1), refused("cannot judge: no fresh frame")),
-        (seen(360, 6), stop(Code.DEFECT, HALT_1)),
+        (resume(351, nonce="n1"), stop(Code.DEFECT, HALT_1), refused("cannot judge: fewer than 3 fresh frames")),
+        *((seen(360 + k, 6 + k), stop(Code.DEFECT, HALT_1)) for k in range(3)),
         (resume(370, nonce="n1"), stop(Code.DEFECT, HALT_1), refused("this request came before")),
         (resume(380, nonce="n2"), RUN, now(State.RUNNING), ACCEPTED),
         (resume(390, nonce="n2"), RUN, refused("no halt is open")),
@@ -559,7 +559,7 @@ def test_an_open_halt_survives_a_restart_of_the_edge() -> None:
     play(
         guard,
         (tick(1), stop(Code.DEFECT, HALT_1)),
-        (resume(5, boot=8), stop(Code.DEFECT, HALT_1), refused("cannot judge: no fresh frame")),
+        (resume(5, boot=8), stop(Code.DEFECT, HALT_1), refused("cannot judge: fewer than 3 fresh frames")),
         (seen(10, 1), stop(Code.DEFECT, HALT_1)),
         (seen(20, 2), stop(Code.DEFECT, HALT_1)),
         (seen(30, 3), stop(Code.DEFECT, HALT_1)),

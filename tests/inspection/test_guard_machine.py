@@ -21,15 +21,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from inspection.decision import (
-    TRANSITIONS,
+from inspection.decision import TRANSITIONS, LineGuard
+from inspection.events import (
     AnswerResume,
     CannotJudge,
     Event,
     FaultFound,
     FaultOver,
     Judged,
-    LineGuard,
     PartArrived,
     PolicyChanged,
     RaiseHalt,

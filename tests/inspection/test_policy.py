@@ -51,10 +51,10 @@ def test_the_worst_class_makes_the_call_and_says_why() -> None:
     assert judge({"scratch": 1.0}, (), POLICY).call is Call.FAULT, "no score for pore"
 
 
-def test_the_longest_region_of_the_class_decides_and_no_other() -> None:
+def test_all_pieces_of_the_class_count_and_no_other() -> None:
     sure = {"scratch": 0.9, "pore": 0.0}
     assert judge(sure, (found(0.5), found(1.3), found(9.0, "pore")), POLICY).defects == {"scratch": found(1.3)}
-    short = judge(sure, (found(0.5), found(1.1)), POLICY)
+    short = judge(sure, (found(0.3), found(0.8), found(9.0, "pore")), POLICY)
     assert (short.call, short.defects) == (Call.UNCERTAIN, {})
     assert short.why == "scratch 0.90 >= 0.70, but 1.1 mm is under the limit of 1.5 mm"
     assert judge(sure, (found(0.1), found(math.nan)), POLICY).call is Call.DEFECT
