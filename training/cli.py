@@ -15,6 +15,8 @@ from training.dataset.commands import dataset, parse_size
 from training.dataset.snapshot import read_snapshot
 
 if TYPE_CHECKING:
+    from training.checkpoint import Ask
+    from training.dataset.snapshot import Snapshot
     from training.evaluate import Figures
 
 __all__ = ["dataset", "evaluate", "export", "render", "train"]
@@ -68,13 +70,11 @@ def train(
     # measured at three times the time per step.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from training.checkpoint import Ask
-    from training.fit import fit
     from training.warm_start import input_size
 
     width, height = parse_size(size, "--size") if size else input_size(init) if init else (320, 256)
-    for name, px in (("width", width), ("height", height)):
-        if px < 32 or px % 16:
-            raise ConfigError("--size", f"has the {name} {px}", "use multiples of 16, from 32 on")
+    if min(width, height) < 32 or width % 16 or height % 16:
+        raise ConfigError("--size", f"is {width}x{height}", "use multiples of 16, from 32 on")
     ask = Ask(
         epochs=epochs,
         minutes=minutes,
@@ -87,6 +87,12 @@ def train(
         init=str(init) if init else None,
         threads=threads,
     )
+    _fit_with_bar(data, out, ask)
+
+
+def _fit_with_bar(data: Snapshot, out: Path, ask: Ask) -> None:
+    from training.fit import fit
+
     with _progress() as progress:
         bar = progress.add_task("loading", total=None)
 

@@ -42,7 +42,6 @@ from training.examples import Example, load
 from training.fit import predict, trained
 from training.graph import Graph, to_onnx, torch_outputs
 from training.served import Served, open_session, read_bundle
-from training.warm_start import parent_of
 
 GOLDEN_FRAMES = 8
 PARITY = 1e-3
@@ -122,7 +121,6 @@ def _manifest(
         scores, heat = session.run(["scores", "heat"], {config.input.name: image[None]})
         means = tuple(round(float(m), 4) for m in heat[0].mean((1, 2)))
         cases.append(GoldenCase(image=f"golden/{i}.png", scores=tuple(float(s) for s in scores[0]), heat_mean=means))
-    parent = parent_of(Path(config.ask.init)) if config.ask.init else None
     return Manifest(
         name=name,
         version=version,
@@ -137,7 +135,7 @@ def _manifest(
         lineage=Lineage(
             snapshot=config.snapshot_id,
             snapshot_sha256=config.snapshot_sha256,
-            parent=parent,
+            parent=config.parent,
             seed=config.ask.seed,
             software={**config.environment, "onnxruntime": onnxruntime.__version__},
         ),

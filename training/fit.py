@@ -183,8 +183,18 @@ def new_config(snapshot: Snapshot, ask: Ask) -> RunConfig:
         heat_stride=HEAT_STRIDE,
         # Emulated bfloat16 is slower than float32; with the instructions a step takes half the time.
         bf16=bool(torch.cpu.get_capabilities().get("avx512_bf16", False)),
+        parent=parent_name(ask.init),
         environment={"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()},
     )
+
+
+def parent_name(init: str | None) -> str | None:
+    """What the lineage calls the model a run starts from, noted now: the folder may be gone when it is exported."""
+    if init is None:
+        return None
+    from training.warm_start import parent_of
+
+    return parent_of(Path(init))
 
 
 def new_trainer(config: RunConfig) -> Trainer:

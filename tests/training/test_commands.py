@@ -98,7 +98,7 @@ def test_renderings_repeat_and_keep_to_the_label_book(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["render", "brazing", "{tmp}/x"], "there is no task 'brazing'\n.*choose one of"),
-        (["train", "{snapshot}", "--out", "{tmp}/r", "--size", "300x256"], "--size: has the width 300"),
+        (["train", "{snapshot}", "--out", "{tmp}/r", "--size", "300x256"], "--size: is 300x256"),
         (["train", "{snapshot}", "--out", "{tmp}/r", "--size", "big"], "--size: is 'big'"),
         (["train", "{snapshot}", "--out", "{tmp}/r", "--epochs", "1", "--minutes", "1"], "were both given"),
         (["train", "{tmp}", "--out", "{tmp}/r"], "is not a snapshot"),
