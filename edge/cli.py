@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from edge.calibrate import calibrate, learn_view
+
 app = typer.Typer(no_args_is_help=True, help="Watch a camera, judge each frame, stop the line.")
 
 ConfigPath = Annotated[Path, typer.Argument(help="The edge's configuration, e.g. deploy/edge.example.yaml.")]
@@ -51,6 +53,10 @@ def check(config: ConfigPath) -> None:
     typer.echo(
         f"{config} is right: {settings.station.topics().base}, {cameras}, {bundle.manifest.id}, policy {policy.id}"
     )
+
+
+app.command()(calibrate)
+app.command()(learn_view)
 
 
 @app.command()
