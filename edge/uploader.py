@@ -144,6 +144,9 @@ class RecordRoad:
         self._in_flight: dict[str, float] = {}
         self._acked: dict[str, float] = {}
         """Acknowledged lately: should the spool fail to forget one, it is not sent again at once."""
+        self._late_times: dict[str, int] = {}
+        self._resting: dict[str, float] = {}
+        """uid -> until when: a hub that takes others but never this one must not be kept from the others by it."""
 
     def acknowledged(self, uids: Sequence[str]) -> None:
         """On the thread of the MQTT connection."""
@@ -152,6 +155,7 @@ class RecordRoad:
         with self._moved:
             for uid in uids:
                 self._in_flight.pop(uid, None)
+                self._late_times.pop(uid, None)
                 self._acked[uid] = now_s
             self._again_s = self._first_again_s
             self._moved.notify()
@@ -170,7 +174,7 @@ class RecordRoad:
         if room < WINDOW // 4:  # fewer, larger batches
             return 0
         sent = 0
-        for item in self._spool.to_send(room, ChainMap(self._in_flight, self._acked)):
+        for item in self._spool.to_send(room, ChainMap(self._in_flight, self._acked, self._resting)):
             with self._moved:
                 self._in_flight[item.uid] = now_s  # before the publish: its acknowledgement may be faster than we are
             if not self._outbox.connection.publish(item.topic, item.payload, qos=1):
@@ -192,9 +196,14 @@ class RecordRoad:
         with self._moved:
             for uid in [uid for uid, at_s in self._acked.items() if now_s - at_s > self._first_again_s]:
                 del self._acked[uid]
+            for uid in [uid for uid, until_s in self._resting.items() if until_s < now_s]:
+                del self._resting[uid]
             late = [uid for uid, at_s in self._in_flight.items() if now_s - at_s > self._again_s]
             for uid in late:
                 del self._in_flight[uid]
+                times = self._late_times[uid] = self._late_times.get(uid, 0) + 1
+                if times > 1:
+                    self._resting[uid] = now_s + min(self._first_again_s * 2 ** min(times, 10), AGAIN_MAX_S)
             if late:
                 self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
         return late

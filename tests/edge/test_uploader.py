@@ -1,0 +1,310 @@
+"""The road to the hub, with a hub and broker that do what a test tells them: what waits, goes, and goes again."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks.station import wait_for
+from edge import uploader as road
+from edge.spool import RANK_HALT, RANK_UNCERTAIN, Item, Spool
+from edge.uploader import WINDOW, Uploader
+
+
+class FakeHub:
+    """Answers uploads, and acknowledges records when told to. Also the outbox, so that one list has the order."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.takes = True
+        self.acks = True
+        self.http_up = True
+        self.refuses: dict[str, int] = {}
+        self.has: set[str] = set()
+        self.order: list[str] = []
+        self.seen: Counter[str] = Counter()
+        self.at_once = self.most_at_once = 0
+        self.connection = self
+        self._ack: Callable[[Sequence[str]], None] = lambda _uids: None
+        self._lock = threading.Lock()
+
+    def on_ack(self, handler: Callable[[Sequence[str]], None]) -> None:
+        self._ack = handler
+
+    def publish(self, topic: str, payload: bytes, qos: int = 0) -> bool:
+        if not self.takes:
+            return False
+        self.order.append(topic)
+        self.seen[topic] += 1
+        if self.acks:
+            threading.Thread(target=self._ack, args=((topic,),)).start()
+        return True
+
+    def ack(self, *uids: str) -> None:
+        self._ack(uids)
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if not self.http_up:
+            raise httpx.ConnectError("refused")
+        sha = request.url.path.rsplit("/", 1)[1]
+        with self._lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(0.005)
+        with self._lock:
+            self.at_once -= 1
+        self.seen[request.method] += 1
+        if code := self.refuses.get(sha):
+            return httpx.Response(code)
+        if request.method == "HEAD":
+            return httpx.Response(200 if sha in self.has else 404)
+        assert hashlib.sha256(request.content).hexdigest() == sha
+        self.order.append(sha)
+        self.has.add(sha)
+        return httpx.Response(201)
+
+
+@pytest.fixture
+def hub() -> FakeHub:
+    return FakeHub()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path, 10**9, queue_len=4096)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(hub: FakeHub, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Uploader]]:
+    monkeypatch.setattr(road, "AWAY_S", 0.05)
+    monkeypatch.setattr(road, "IDLE_S", 0.01)
+    monkeypatch.setattr(road, "PARK_S", 0.05)
+    started: list[Uploader] = []
+
+    def begin(again_s: float = 10.0) -> Uploader:
+        http = httpx.Client(base_url="http://hub", transport=httpx.MockTransport(hub.answer))
+        outbox: Any = hub
+        made = Uploader(spool, outbox, http, again_s=again_s)
+        made.start()
+        started.append(made)
+        return made
+
+    yield begin
+    for one in started:
+        one.close()
+
+
+def put(spool: Spool, *names: str, rank: int = RANK_UNCERTAIN, files: bool = True, blob: bytes = b"") -> None:
+    for name in names:
+        data = (blob or name.encode() * 50,) if files else ()
+        spool.offer(lambda name=name, data=data: Item(name, name, b"{}", rank, data), rank)  # type: ignore[misc]
+    spool.flush()
+
+
+def sha_of(name: str) -> str:
+    return hashlib.sha256(name.encode() * 50).hexdigest()
+
+
+def drained(spool: Spool, timeout_s: float = 5) -> None:
+    wait_for(lambda: spool.counters.pending == 0, timeout_s, str(spool.counters))
+
+
+def test_the_file_goes_before_its_record_and_the_halt_before_all(hub: FakeHub, spool: Spool, start: Any) -> None:
+    put(spool, "a", "b")
+    put(spool, "halt", rank=RANK_HALT)
+    start()
+    drained(spool)
+    order = hub.order
+    for name in ("a", "b", "halt"):
+        assert order.index(sha_of(name)) < order.index(name)
+    assert order.index("halt") < order.index("a")
+    assert spool.counters.acknowledged == 3
+
+
+def test_at_most_a_window_is_on_its_way(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.acks = False
+    put(spool, *(f"{k:04d}" for k in range(3 * WINDOW)), files=False)
+    start()
+    wait_for(lambda: len(hub.order) == WINDOW, 5)
+    time.sleep(0.2)
+    assert len(hub.order) == WINDOW
+    hub.acks = True
+    hub.ack(*hub.order[:50])
+    wait_for(lambda: len(hub.order) >= WINDOW + 50, 5)
+    hub.ack(*hub.order)
+    drained(spool)
+    assert max(hub.seen.values()) == 1, "nothing goes twice while it is acknowledged in time"
+
+
+def test_pictures_go_up_a_few_at_a_time_and_a_shared_one_once(hub: FakeHub, spool: Spool, start: Any) -> None:
+    put(spool, *(f"own{k}" for k in range(20)))
+    put(spool, "one", blob=b"shared")
+    start()
+    drained(spool)
+    assert 2 <= hub.most_at_once <= road.UPLOADS
+    put(spool, "two", "three", blob=b"shared")
+    drained(spool)
+    assert hub.seen["PUT"] == 21
+
+
+def test_while_the_hub_is_away_halts_still_go_out(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.http_up = hub.acks = False
+    put(spool, "picture")
+    put(spool, "halt", rank=RANK_HALT, files=False)
+    start()
+    wait_for(lambda: hub.order == ["halt"], 5)
+    time.sleep(0.2)
+    assert hub.order == ["halt"], "a record whose picture the hub does not have would only be refused"
+    hub.http_up = hub.acks = True
+    hub.ack("halt")
+    drained(spool)
+
+
+def test_while_the_broker_is_away_pictures_go_up(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.connected = False
+    put(spool, "a", "b", "c")
+    start()
+    wait_for(lambda: len(hub.has) == 3, 5)
+    assert hub.order == hub.order[:3]
+    hub.connected = True
+    drained(spool)
+    assert hub.seen["PUT"] == 3
+
+
+def test_what_the_connection_does_not_take_is_not_on_its_way(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.takes = False
+    put(spool, "a", files=False)
+    start()
+    time.sleep(0.2)
+    assert spool.counters.pending == 1
+    hub.takes = True
+    drained(spool)
+
+
+def test_a_broker_that_died_gets_everything_again_at_once(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.acks = False
+    put(spool, "a", "b", files=False)
+    start()
+    wait_for(lambda: len(hub.order) == 2, 5)
+    hub.connected = False
+    time.sleep(0.1)
+    hub.connected = hub.acks = True
+    drained(spool)
+    assert hub.order == ["a", "b", "a", "b"]
+
+
+def test_without_an_acknowledgement_it_goes_again_after_asking_what_the_hub_has(
+    hub: FakeHub, spool: Spool, start: Any
+) -> None:
+    hub.acks = False
+    put(spool, "kept", "gone")
+    put(spool, "halt", rank=RANK_HALT, files=False)
+    start(again_s=0.3)
+    wait_for(lambda: len(hub.order) == 5, 5)
+    hub.has.discard(sha_of("gone"))  # a hub set up anew
+    wait_for(lambda: all(hub.seen[name] == 2 for name in ("kept", "gone", "halt")), 5)
+    assert hub.seen["PUT"] == 3, "only what the hub no longer has goes up again"
+    assert hub.seen["HEAD"] == 3
+    hub.acks = True
+    hub.ack("kept", "gone", "halt")
+    drained(spool)
+
+
+def test_a_hub_that_never_answers_is_asked_more_and_more_rarely(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.acks = False
+    put(spool, "a", files=False)
+    start(again_s=0.1)
+    time.sleep(1.6)
+    assert 3 <= hub.seen["a"] <= 5, "a broker's queue must not fill with repetitions"
+
+
+def test_nothing_is_repeated_to_a_hub_that_is_away(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.acks = hub.http_up = False
+    put(spool, "a", files=False)
+    start(again_s=0.1)
+    time.sleep(0.8)
+    assert hub.seen["a"] == 1
+    hub.http_up = hub.acks = True
+    drained(spool)
+
+
+@pytest.mark.parametrize("code", [413, 422])
+def test_a_file_the_hub_refuses_holds_up_no_other(hub: FakeHub, spool: Spool, start: Any, code: int) -> None:
+    hub.refuses[sha_of("bad")] = code
+    put(spool, "bad", rank=RANK_HALT)
+    put(spool, "good1", "good2")
+    start()
+    wait_for(lambda: spool.counters.acknowledged == 2, 5)
+    wait_for(lambda: spool.counters.damaged == 1, 5)
+    assert [p.uid for p in spool.to_upload()] == ["bad"], "it stays, and is tried again"
+    hub.refuses.clear()
+    drained(spool)
+
+
+@pytest.mark.parametrize("code", [401, 500, 503, 507])
+def test_a_hub_that_cannot_now_is_asked_again(hub: FakeHub, spool: Spool, start: Any, code: int) -> None:
+    hub.refuses[sha_of("a")] = code
+    put(spool, "a")
+    start()
+    time.sleep(0.2)
+    assert (spool.counters.pending, spool.counters.damaged, hub.seen["a"]) == (1, 0, 0)
+    hub.refuses.clear()
+    drained(spool)
+
+
+@pytest.mark.parametrize("how", ["torn", "missing"])
+def test_a_damaged_picture_is_never_sent(hub: FakeHub, spool: Spool, start: Any, how: str) -> None:
+    put(spool, "bad", "good")
+    ((_, path),) = spool.to_upload(1)[0].files
+    path.write_bytes(path.read_bytes()[:-3]) if how == "torn" else path.unlink()
+    start()
+    wait_for(lambda: spool.counters.acknowledged == 1 and spool.counters.damaged == 1, 5)
+    assert hub.has == {sha_of("good")}
+    assert hub.seen["bad"] == 0
+    assert spool.counters.pending == 1
+
+
+def test_records_the_hub_never_takes_do_not_keep_it_from_the_others(hub: FakeHub, spool: Spool, start: Any) -> None:
+    never = [f"never{k:03d}" for k in range(WINDOW + 20)]
+    put(spool, *never, rank=RANK_HALT, files=False)
+    put(spool, "a", "b", files=False)
+    start(again_s=0.2)
+    take = hub._ack
+    hub._ack = lambda uids: take([uid for uid in uids if not uid.startswith("never")])
+    wait_for(lambda: spool.counters.acknowledged == 2, 10, str(hub.seen))
+    assert spool.counters.pending == len(never)
+
+
+def test_what_the_spool_cannot_forget_now_is_not_sent_again_at_once(
+    hub: FakeHub, spool: Spool, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget = spool.acknowledge
+    monkeypatch.setattr(spool, "acknowledge", lambda uids: None)
+    put(spool, "a", files=False)
+    start(again_s=0.4)
+    time.sleep(0.3)
+    assert hub.seen["a"] == 1
+    monkeypatch.setattr(spool, "acknowledge", forget)
+    drained(spool)
+    assert hub.seen["a"] == 2
+
+
+def test_an_error_nobody_thought_of_does_not_end_the_road(
+    hub: FakeHub, spool: Spool, start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, hub.publish = hub.publish, None  # type: ignore[assignment,method-assign]
+    put(spool, "a", files=False)
+    start(again_s=0.3)
+    time.sleep(0.2)
+    hub.publish = publish  # type: ignore[method-assign]
+    drained(spool)
