@@ -10,6 +10,7 @@ from sqlalchemy import select
 from inspection.messages import Conn, Message, PlcState, Topics
 from review.broadcast import Broadcaster
 from review.clock import wall_ms
+from review.frame_cache import FrameCache
 from review.frames import FolderFrames, FrameStore
 from review.live import Live
 from review.mqtt_in import MqttIn
@@ -27,6 +28,7 @@ class Hub:
     settings: Settings
     store: Store
     frames: FrameStore
+    images: FrameCache
     live: Live
     news: Broadcaster
     writer: Writer
@@ -42,7 +44,7 @@ class Hub:
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
-        return Hub(settings, store, frames, live, news, writer, mqtt)
+        return Hub(settings, store, frames, FrameCache(frames), live, news, writer, mqtt)
 
     def start(self) -> None:
         self._remember_stations()

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from inspection.errors import StorageError
+from inspection.types import Image
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE_OUT_PX = 1400
@@ -66,9 +66,14 @@ def png_size(data: bytes) -> tuple[int, int] | None:
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
-def cut(png: bytes, rect: Rect) -> bytes:
-    """The rectangle of a stored frame as JPEG; StorageError when the frame does not decode."""
-    part = _part(_decode(png, cv2.IMREAD_COLOR), rect)
+def decode(png: bytes) -> Image:
+    """(H, W, 3) BGR of a stored frame; StorageError when it is no PNG or too large."""
+    return _decode(png, cv2.IMREAD_COLOR)
+
+
+def cut(image: Image, rect: Rect) -> bytes:
+    """The rectangle of a frame as JPEG; StorageError when it lies outside."""
+    part = _part(image, rect)
     shrink = MAX_SIDE_OUT_PX / max(part.shape[:2])
     if shrink < 1:
         part = cv2.resize(part, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
@@ -96,17 +101,17 @@ def heat_layer(heat_png: bytes, heat_to_frame: Sequence[float], rect: Rect) -> b
     return cv2.imencode(".png", layer)[1].tobytes()
 
 
-def _decode(data: bytes, how: int) -> NDArray[np.uint8]:
+def _decode(data: bytes, how: int) -> Image:
     size = png_size(data)
     if size is None or size[0] * size[1] > MAX_PIXELS:
         raise StorageError("the stored frame is no PNG of at most 64 megapixels")
-    image: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     if image is None:
         raise StorageError("the stored frame does not decode")
     return image
 
 
-def _part(image: NDArray[np.uint8], rect: Rect) -> NDArray[np.uint8]:
+def _part(image: Image, rect: Rect) -> Image:
     part = image[rect.y : rect.y + rect.h, rect.x : rect.x + rect.w]
     if part.size == 0:
         raise StorageError(f"the picture has no part at {rect}")

@@ -79,7 +79,7 @@ W = Annotated[int, Query(ge=1, le=65535)]
 def crop(hub: HubDep, uid: str, x: X, y: X, w: W, h: W) -> Response:
     record = _record(hub, uid)
     try:
-        data = pictures.cut(hub.frames.read(record.image or ""), Rect(x, y, w, h))
+        data = pictures.cut(hub.images.image(record.image or ""), Rect(x, y, w, h))
     except StorageError as e:
         raise HTTPException(404, str(e)) from e
     return Response(data, media_type="image/jpeg", headers=FOR_EVER)

@@ -82,11 +82,24 @@
     banner.classList.toggle("only-storage", !stale && !brokerAway && notStoring);
     $("stale-why").textContent = why;
     document.body.classList.toggle("is-stale", stale || brokerAway);
-    if (stale) {
+    if (stale && !resting()) {
       wasAway = true;
       if (stream.readyState === EventSource.CLOSED) open();
     }
     ages(stale);
+  }
+
+  // A browser opens six connections to one host, so tabs nobody looks at give theirs back, unless they must sound.
+  const resting = () => document.hidden && !audio;
+
+  function restOrWake() {
+    if (resting()) {
+      stream.close();
+    } else if (stream.readyState === EventSource.CLOSED) {
+      lastTick = performance.now() - STALE_AFTER_MS - 1; // stale until the hub has spoken
+      open();
+      look();
+    }
   }
 
   function words(ms) {
@@ -171,6 +184,7 @@
     open();
     look();
     setInterval(look, 500);
+    document.addEventListener("visibilitychange", restOrWake);
     setInterval(() => { if (audio && (unacked || performance.now() - lastTick > STALE_AFTER_MS)) beep(); }, 2000);
   });
 })();

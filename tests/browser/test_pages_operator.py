@@ -197,6 +197,27 @@ def test_keys_are_big_and_nothing_is_cut_off_on_a_phone(page: Page, hub: HubProc
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
 
 
+def test_a_tab_nobody_looks_at_gives_its_connection_back(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
+    def streams() -> str:
+        return next(
+            s for s in httpx.get(f"{hub.url}/metrics").text.splitlines() if s.startswith("haltline_hub_streams")
+        )
+
+    def look(away: bool) -> None:
+        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {str(away).lower()}, configurable: true}})")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    page.goto(hub.url)
+    until(lambda: streams() == "haltline_hub_streams 1")
+    look(away=True)
+    until(lambda: streams() == "haltline_hub_streams 0")
+    edge.run, edge.code, edge.halt_id = 0, 1, 170_001
+    page.wait_for_timeout(1000)
+    look(away=False)
+    expect(word(page, edge)).to_have_text("HALTED", timeout=2000)
+    expect(page.locator("#stale")).to_be_hidden()
+
+
 def test_sound_repeats_until_acknowledged(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
     page.add_init_script("""
         window.tones = 0;

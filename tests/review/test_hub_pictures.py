@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inspection.errors import StorageError
-from review.pictures import Rect, crop_around, cut, heat_layer, png_size, scale_bar_mm
+from review.frame_cache import FrameCache
+from review.frames import FolderFrames
+from review.pictures import Rect, crop_around, cut, decode, heat_layer, png_size, scale_bar_mm
 from tests.review.factory import png
 
 
@@ -43,7 +48,7 @@ def test_the_scale_bar_is_a_round_length(width_mm: float, bar: float) -> None:
 def test_a_cut_is_the_rectangle() -> None:
     image = np.zeros((100, 200, 3), np.uint8)
     image[40:60, 100:130] = 255
-    part = cv2.imdecode(np.frombuffer(cut(png(image), Rect(100, 40, 30, 20)), np.uint8), cv2.IMREAD_COLOR)
+    part = cv2.imdecode(np.frombuffer(cut(image, Rect(100, 40, 30, 20)), np.uint8), cv2.IMREAD_COLOR)
     assert part.shape == (20, 30, 3)
     assert part.min() > 240
 
@@ -65,15 +70,45 @@ def test_heat_lies_where_the_affine_puts_it() -> None:
 def test_what_is_no_png_is_refused(data: bytes) -> None:
     assert png_size(data) is None or png_size(data) == (0, 0)
     with pytest.raises(StorageError):
-        cut(data, Rect(0, 0, 10, 10))
+        decode(data)
 
 
 def test_a_header_that_promises_too_much_is_refused_before_decoding() -> None:
     head = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (60_000).to_bytes(4, "big") * 2 + bytes(20)
     with pytest.raises(StorageError, match="64 megapixels"):
-        cut(head, Rect(0, 0, 10, 10))
+        decode(head)
 
 
 def test_a_rectangle_outside_is_refused() -> None:
     with pytest.raises(StorageError, match="no part"):
-        cut(png(np.zeros((10, 10, 3), np.uint8)), Rect(50, 50, 10, 10))
+        cut(np.zeros((10, 10, 3), np.uint8), Rect(50, 50, 10, 10))
+
+
+class CountingFrames(FolderFrames):
+    reads = 0
+
+    def read(self, sha: str) -> bytes:
+        self.reads += 1
+        return super().read(sha)
+
+
+def test_a_frame_asked_for_many_times_at_once_is_decoded_once(tmp_path: Path) -> None:
+    frames = CountingFrames(tmp_path)
+    sha = frames.put(png(np.full((300, 400, 3), 9, np.uint8)))
+    cache = FrameCache(frames)
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(cache.image, [sha] * 32))
+    assert frames.reads == 1
+    assert all(image is images[0] for image in images)
+    assert not images[0].flags.writeable
+
+
+def test_old_frames_leave_the_memory(tmp_path: Path) -> None:
+    frames = CountingFrames(tmp_path)
+    shas = [frames.put(png(np.full((100, 100, 3), n, np.uint8))) for n in range(3)]
+    cache = FrameCache(frames, max_bytes=2 * 100 * 100 * 3)
+    for sha in (*shas, shas[2], shas[1], shas[0]):
+        cache.image(sha)
+    assert frames.reads == 4, "only the first had left"
+    with pytest.raises(StorageError):
+        cache.image("0" * 64)
