@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from inspection.errors import HaltlineError, InputError
@@ -41,7 +42,9 @@ class LazyGroup(TyperGroup):
         try:
             found = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as e:
-            if (e.name or "").split(".")[0] in ("edge", "review", "training", "inspection", "deploy", "benchmarks"):
+            # A whole room may be absent, as in an image for the edge; a module missing inside one is our mistake.
+            room, _, inside = (e.name or "").partition(".")
+            if inside and room in ("edge", "review", "training", "inspection", "deploy", "benchmarks"):
                 raise
             return _not_installed(cmd_name, extra, e)
         app = found if isinstance(found, typer.Typer) else _single(found)
@@ -57,11 +60,16 @@ def _single(function: Any) -> typer.Typer:
 
 
 def _not_installed(name: str, extra: str, error: ModuleNotFoundError) -> Any:
-    def tell() -> None:
-        raise InputError(f"haltline {name}", f"needs {error.name}", f"pip install 'haltline[{extra}]'")
+    how = f"pip install 'haltline[{extra}]'"
 
-    tell.__doc__ = f"(not installed: pip install 'haltline[{extra}]')"
-    command = typer.main.get_command(_single(tell))
+    def tell() -> None:
+        raise InputError(f"haltline {name}", f"needs {error.name}", how)
+
+    tell.__doc__ = f"(not installed: {escape(how)})"
+    lone = typer.Typer(add_completion=False)
+    # Whatever was asked of it, the answer is the same.
+    lone.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(tell)
+    command = typer.main.get_command(lone)
     command.name = name
     return command
 
