@@ -25,6 +25,9 @@ Points = NDArray[np.float32]
 VIEWS_FOR_FOCUS = 4
 """Fewer pictures of the board do not tell the focal length from the distance: it is then set, see `_lens`."""
 
+K2_PAYS = 0.9
+"""The second radial term is kept when it brings the corners this much nearer."""
+
 
 class Calibration(BaseModel):
     """One camera at one place. Move the camera, refocus it or change the lens, and it no longer holds.
@@ -195,8 +198,14 @@ def _lens(
         flags |= cv2.CALIB_FIX_FOCAL_LENGTH | cv2.CALIB_FIX_PRINCIPAL_POINT | cv2.CALIB_ZERO_TANGENT_DIST
     boards = [board.corners_mm()] * len(corners)
     pixels = [found.reshape(-1, 1, 2) for found in corners]
-    rms, matrix, bend, _, _ = cv2.calibrateCamera(boards, pixels, size, guess, np.zeros(5), flags=flags)
-    return np.asarray(matrix), np.asarray(bend).ravel(), float(rms)
+
+    def fit(more: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        rms, matrix, bend, _, _ = cv2.calibrateCamera(boards, pixels, size, guess, np.zeros(5), flags=flags | more)
+        return np.asarray(matrix), np.asarray(bend).ravel(), float(rms)
+
+    # A second radial term that the corners do not ask for bends the rim of the picture, where no corner was.
+    simple, full = fit(cv2.CALIB_FIX_K2), fit(0)
+    return full if full[2] < K2_PAYS * simple[2] else simple
 
 
 def _mm_per_px(to_mm: NDArray[np.float64], x: float, y: float) -> float:
