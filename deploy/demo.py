@@ -55,12 +55,23 @@ def demo(
         require_free(number, option)
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    bundle = newest_bundle(task)
+    scale = px_per_mm or _default_scale(bundle, camera)
     stop = _stop_on_signals()
     with ExitStack() as running:
         protocol = _start_broker(running, broker, mqtt_port, folder)
         config = folder / "edge.yaml"
-        values = {"port": port, "mqtt_port": mqtt_port, "status_port": status_port, "protocol": protocol}
-        config.write_text(_edge_yaml(folder, camera, task, px_per_mm, values), encoding="utf-8")
+        settings = EDGE_YAML.format(
+            station=f"{task}1",
+            camera=_camera_yaml(camera, task, scale),
+            bundle=bundle,
+            state=folder / "edge",
+            port=port,
+            mqtt_port=mqtt_port,
+            status_port=status_port,
+            protocol=protocol,
+        )
+        config.write_text(settings, encoding="utf-8")
         mqtt = ["--mqtt-port", str(mqtt_port)]
         panel = f"http://127.0.0.1:{panel_port}/"
         hub_mqtt = [*mqtt, "--mqtt-version", "5" if protocol == "5" else "3"]
@@ -93,18 +104,6 @@ def _start_broker(running: ExitStack, wanted: str, port: int, folder: Path) -> s
     broker = AmqttBroker(port)
     running.callback(broker.close)
     return "3.1.1"
-
-
-def _edge_yaml(folder: Path, camera: str, task: str, px_per_mm: float, values: dict[str, object]) -> str:
-    bundle = newest_bundle(task)
-    scale = px_per_mm or _default_scale(bundle, camera)
-    return EDGE_YAML.format(
-        station=f"{task}1",
-        camera=_camera_yaml(camera, task, scale),
-        bundle=bundle,
-        state=folder / "edge",
-        **values,
-    )
 
 
 def newest_bundle(task: str) -> Path:
@@ -145,7 +144,7 @@ def _frame_size(camera: str) -> tuple[int, int]:
         size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
     finally:
         video.release()
-    if not all(size):
+    if min(size) <= 0:
         raise ConfigError(
             "CAMERA", f"OpenCV cannot open {camera!r}", "check the file, or that the camera is plugged in"
         )
@@ -217,10 +216,11 @@ def _has_desktop() -> bool:
 
 def _welcome(port: int, panel: str, task: str, camera: str) -> None:
     what = f"your camera {camera}" if camera else f"a simulated {task} line"
+    first = "Show it a defect" if camera else "A defect comes by within half a minute"
     typer.echo(f"""
   Haltline is watching {what}:   http://127.0.0.1:{port}
   The line's own panel (RESET, START):       {panel}
 
-  A defect comes by within half a minute; the line stops and latches. On the page: acknowledge,
-  give a verdict, reset. Then press START at the panel. Ctrl+C ends everything.
+  {first}; the line stops and latches. On the page: acknowledge, give a verdict, reset.
+  Then press START at the panel. Ctrl+C ends everything.
 """)
