@@ -246,7 +246,7 @@ HARMLESS = (
     "edge.line.mqtt:MqttLine._on_resume",
     "edge.line.mqtt:MqttLine._on_trigger",
     "edge.live:picture_of",
-    "edge.uploader:Uploader._round",
+    "edge.uploader:Uploader._send",
 )
 """Where an exception must change nothing: the handler is wrapped, the frame path goes on."""
 
