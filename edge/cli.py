@@ -116,7 +116,11 @@ def plc_sim(
 def set_up_logging(log_format: str) -> None:
     """One place: time, level, event and its facts, to stderr. `quiet` leaves only errors."""
     level = logging.ERROR if log_format == "quiet" else logging.INFO
-    last: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

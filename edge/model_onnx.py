@@ -77,10 +77,10 @@ class OnnxModel:
         """The largest difference of a score; BundleError when this machine does not get what the exporter got."""
         golden, worst = self.manifest.golden, 0.0
         for case in golden.cases:
-            image = cv2.imdecode(np.frombuffer(bundle.files[case.image], np.uint8), cv2.IMREAD_COLOR)
+            image = _decode(bundle.files[case.image])
             if image is None or image.shape[:2] != (self.manifest.input.height_px, self.manifest.input.width_px):
                 raise BundleError(self.bundle_id, f"{case.image} is no picture of the input's size", "export again")
-            scores, heat = self.run(image.astype(np.uint8, copy=False))
+            scores, heat = self.run(image)
             off = float(np.abs(scores - np.asarray(case.scores)).max())
             heat_off = float(np.abs(heat.mean(axis=(1, 2)) - np.asarray(case.heat_mean)).max())
             if not (off <= golden.tolerance and heat_off <= golden.heat_tolerance):  # a NaN must fail too
@@ -91,6 +91,15 @@ class OnnxModel:
                 )
             worst = max(worst, off)
         return worst
+
+
+def _decode(data: bytes) -> Image | None:
+    """A picture, or None for anything that is none; OpenCV raises for some of that and answers None for the rest."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
 
 
 def _session(bundle: VerifiedBundle, provider: str, threads: int) -> ort.InferenceSession:
