@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import cv2
 import structlog
@@ -10,9 +11,10 @@ import structlog
 from edge.config import LiveConfig
 from edge.line.outbox import Outbox
 from edge.recorder import Numbers
-from inspection.events import Judged
+from inspection.events import Event, Judged
 from inspection.messages import LivePicture
-from inspection.types import Frame
+from inspection.policy import Policy, judge
+from inspection.types import Call, Frame
 
 log = structlog.get_logger()
 
@@ -20,8 +22,8 @@ log = structlog.get_logger()
 class LiveView:
     """One thread that wakes `fps` times a second and sends the newest frame. 640x512 costs about 2 ms of one core."""
 
-    def __init__(self, config: LiveConfig, numbers: Numbers, outbox: Outbox) -> None:
-        self._config, self._numbers, self._outbox = config, numbers, outbox
+    def __init__(self, config: LiveConfig, numbers: Numbers, outbox: Outbox, policy: Callable[[], Policy]) -> None:
+        self._config, self._numbers, self._outbox, self._policy = config, numbers, outbox, policy
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="live", daemon=True)
 
@@ -40,10 +42,14 @@ class LiveView:
                 continue
             sent = last
             try:
-                picture = picture_of(last.frame, "judged" if isinstance(last.event, Judged) else "fault", self._config)
-                self._outbox.publish_live(picture)
+                self._outbox.publish_live(picture_of(last.frame, self._call(last.event), self._config))
             except Exception:
                 log.exception("live picture failed")
+
+    def _call(self, event: Event) -> str:
+        if not isinstance(event, Judged):
+            return Call.FAULT.value
+        return judge(event.scores, event.findings, self._policy()).call.value
 
 
 def picture_of(frame: Frame, call: str, config: LiveConfig) -> LivePicture:

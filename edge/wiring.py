@@ -165,7 +165,7 @@ def build(config: EdgeConfig) -> Edge:
         CameraPump(c.name, _opener(c), inbox, framing.frames)
         for c, framing in zip(config.cameras, framings, strict=True)
     )
-    live = LiveView(config.live, numbers, outbox)
+    live = LiveView(config.live, numbers, outbox, lambda: guard.policy)
     status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
     recorders = (HaltMemory(state), numbers, evidence)
     frame_path = (inbox, model, guard, line, recorders, fitness)
