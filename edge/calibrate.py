@@ -27,7 +27,7 @@ def learn_view(
 ) -> None:
     """Learn how a camera sees while the line does what it usually does: then blur, dirt or a shift are noticed."""
     from edge.cameras.views import keep, learn
-    from edge.config import load
+    from edge.config_file import load
     from edge.wiring import open_camera
 
     settings = load(config)
@@ -57,7 +57,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="Where the calibration goes.")] = Path("calibration.json"),
 ) -> None:
     """Measure px per mm, with its error and the lens's bend, from a checkerboard or from two points."""
-    from edge.config import load
+    from edge.config_file import load
 
     chosen = _chosen(load(config), camera)
     images = _read(pictures) if pictures else _take(chosen, shots if board else 1)

@@ -27,7 +27,7 @@ def run(
     log_format: Annotated[str, typer.Option(help="`console` for people, `json` for machines.")] = "console",
 ) -> None:
     """Run an edge until SIGTERM or Ctrl+C. Exits with 1 when the frame path dies, so that a supervisor restarts it."""
-    from edge.config import load
+    from edge.config_file import load
     from edge.systemd import Supervisor
     from edge.wiring import build
 
@@ -43,7 +43,7 @@ def run(
 def check(config: ConfigPath) -> None:
     """Say whether a configuration is right; a mistake is named with line, key, value and fix (exit code 2)."""
     from edge.bundle_store import read_bundle
-    from edge.config import load
+    from edge.config_file import load
     from edge.wiring import policy_for
 
     settings = load(config)
@@ -65,7 +65,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Open the camera, load the bundle, run real inferences, and print what it really runs on. Touches no line."""
-    from edge.config import load
+    from edge.config_file import load
     from edge.doctor import examine, report
 
     facts = examine(load(config))

@@ -1,15 +1,11 @@
-"""`edge.yaml`: one typed file, read once, passed down. A mistake names file, line, key, value and fix."""
+"""What `edge.yaml` may say: one typed object, read once (`config_file.py`), passed down. docs/edge.md is made of it."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inspection.errors import ConfigError
 from inspection.fitness import FitnessLimits
@@ -17,15 +13,18 @@ from inspection.messages import Topics
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class StationConfig(_Strict):
     """Where this edge stands; the three levels of its MQTT topics."""
 
     site: str
+    """First level of the topics."""
     line: str
+    """Second level."""
     station: str
+    """Third level: this edge."""
 
     def topics(self) -> Topics:
         return Topics(self.site, self.line, self.station)
@@ -43,27 +42,40 @@ class RegionConfig(_Strict):
     """A part of a camera's picture that is judged by itself, in px of the undistorted picture from its top left."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    """The region is judged as the camera `camera/name`."""
     x: int = Field(ge=0)
+    """Left edge in px."""
     y: int = Field(ge=0)
+    """Top edge in px."""
     w: int = Field(ge=32)
+    """Width in px."""
     h: int = Field(ge=32)
+    """Height in px."""
 
 
 class CameraConfig(_Strict):
-    """One camera. `source`: a folder, a video file, a device number or URL, or for `simulated` a task."""
+    """One camera."""
 
     name: str = Field(default="cam1", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    """Names the camera in records and metrics."""
     type: Literal["simulated", "folder", "video", "opencv"]
+    """Which adapter reads it (docs/cameras.md)."""
     source: str = ""
+    """A folder, a video file, a device number or URL, or for `simulated` the task."""
     fps: float = Field(default=30.0, gt=0, le=500)
+    """Frames a second; sources without a clock are played at this rate."""
     px_per_mm: float = Field(default=10.0, gt=0)
+    """Scale of the frame; measure it with `haltline edge calibrate`."""
     loop: bool = True
+    """For files: begin again at the end."""
     pan_px: float = Field(default=0.0, ge=0)
     """For `folder`: pan a window over each picture by so many px a frame, 0 = show each picture whole."""
     seed: int = 1
+    """For `simulated`: the same seed draws the same parts."""
     defect_every_s: float = Field(default=20.0, gt=0)
     """For `simulated`: a defect passes this often."""
     width_px: int | None = Field(default=None, ge=16, le=16384)
+    """For a USB device: the width asked of it."""
     height_px: int | None = Field(default=None, ge=16, le=16384)
     """For a USB device: the size asked of it; what it delivers is what counts."""
     fourcc: str = Field(default="", pattern=r"^([A-Z0-9]{4})?$")
@@ -94,39 +106,58 @@ class CameraConfig(_Strict):
 
 
 class BundleConfig(_Strict):
-    """Which model is served. `trusted_keys`: public key files (PEM); when given, only signed bundles are served."""
+    """Which model is served, and on what."""
 
     path: Path
+    """The folder of the bundle served first."""
     store: Path | None = None
     """Where bundles fetched from the hub are kept; default: `bundles` in the state folder."""
     trusted_keys: tuple[Path, ...] = ()
+    """Public key files (PEM, ed25519). When given, only bundles signed by one of them are served."""
     provider: str = "CPUExecutionProvider"
+    """The onnxruntime provider. What really runs is compared with it; there is no silent fallback."""
     threads: int = Field(default=2, ge=1, le=64)
+    """Threads of one inference."""
 
 
 class ClassOverride(_Strict):
     """A site's own limits for one class; what is left out stays as the bundle has it."""
 
     lo: float | None = Field(default=None, ge=0, le=1)
+    """Score below this: pass."""
     hi: float | None = Field(default=None, ge=0, le=1)
+    """Score from this on: defect."""
     limit_mm: float | None = Field(default=None, ge=0)
+    """Regions shorter than this are no reason to stop."""
     size_tolerance_mm: float | None = Field(default=None, ge=0)
+    """What the measured length may be off by."""
     k: int | None = Field(default=None, ge=1, le=1000)
+    """So many ..."""
     n: int | None = Field(default=None, ge=1, le=1000)
+    """... of the last n judged frames make a halt."""
 
 
 class PolicyConfig(_Strict):
     """How the guard decides; see `inspection/policy.py`."""
 
     k: int = Field(default=1, ge=1, le=1000)
+    """So many ..."""
     n: int = Field(default=1, ge=1, le=1000)
+    """... of the last n judged frames make a halt, for each class."""
     max_silence_ms: int = Field(default=300, ge=20, le=60_000)
+    """Longest time without a judged frame before the edge says that it is blind."""
     lease_ms: int = Field(default=400, ge=50, le=60_000)
+    """How long a permit outlives the guard's last word."""
     fresh_frames: int = Field(default=3, ge=1, le=1000)
+    """Frames judged in a row before the line may run, at the start, after blindness and for a resume."""
     blind_runs: bool = False
+    """Keep the permit while blind. Needs a controller that accepts an older age_ms; think twice."""
     uncertain_every_ms: int = Field(default=1000, ge=0)
+    """At most one uncertain frame is kept in this time."""
     audit_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of passed frames kept at random, to estimate what escapes."""
     classes: dict[str, ClassOverride] = Field(default_factory=dict)
+    """A site's own limits, by class."""
 
     @model_validator(mode="after")
     def _k_of_n(self) -> Self:
@@ -139,68 +170,110 @@ class TlsConfig(_Strict):
     """Files in PEM. With `cert` and `key` the edge shows its own certificate."""
 
     ca: Path
+    """The authority that signed the broker's certificate."""
     cert: Path | None = None
+    """The edge's own certificate."""
     key: Path | None = None
+    """Its key."""
 
 
 class MqttConfig(_Strict):
+    """How the edge reaches the broker."""
+
     host: str = "127.0.0.1"
+    """The broker."""
     port: int = Field(default=1883, ge=1, le=65535)
+    """Its port, usually 1883, or 8883 with TLS."""
     protocol: Literal["5", "3.1.1"] = "5"
+    """5, or 3.1.1 for brokers that speak nothing newer."""
     username: str | None = None
+    """Where the broker asks for one."""
     password_file: Path | None = None
+    """A file with the password and nothing else."""
     tls: TlsConfig | None = None
+    """TLS, with files in PEM."""
 
 
 class HubConfig(_Strict):
     """Where evidence is uploaded to and bundles are fetched from."""
 
     url: str = Field(pattern=r"^https?://[^/\s]+$")
+    """e.g. `https://hub.plant.example:8443`."""
     token_file: Path | None = None
+    """A file with the token the hub asks of edges."""
     ca: Path | None = None
+    """The authority that signed the hub's certificate."""
 
 
 class SpoolConfig(_Strict):
-    """How much evidence waits for the hub, and which (docs/spool.md).
-
-    `reserve_mb`: when less of the disk is free, only halts and the frames before them are still taken.
-    `context_frames`: so many frames before a halt are kept with it. `thin_bits`: an uncertain frame that differs in at
-    most so many of 64 bits from the one kept before it is not kept; 0 = off."""
+    """How much evidence waits for the hub, and which (docs/spool.md)."""
 
     quota_mb: int = Field(default=2048, ge=16)
+    """Most that may wait on disk."""
     reserve_mb: int = Field(default=64, ge=0)
+    """With less of the disk free only halts and the frames before them are taken."""
     context_frames: int = Field(default=8, ge=0, le=64)
+    """So many frames before a halt are kept with it."""
     thin_bits: int = Field(default=6, ge=0, le=32)
+    """An uncertain frame that differs in at most so many of 64 bits from the one before is not kept; 0 = off."""
 
 
 class StatusConfig(_Strict):
     """Health, metrics and a snapshot over HTTP; port 0 = off."""
 
     host: str = "127.0.0.1"
+    """Address of the health page."""
     port: int = Field(default=9101, ge=0, le=65535)
+    """Its port; 0 = off."""
 
 
 class LiveConfig(_Strict):
     """The small picture for the pages; fps 0 = off."""
 
     fps: float = Field(default=4.0, ge=0, le=30)
+    """Pictures a second for the pages; 0 = off."""
     width_px: int = Field(default=640, ge=64, le=1920)
+    """They are scaled to this width."""
     jpeg_quality: int = Field(default=70, ge=10, le=95)
+    """10 to 95."""
+
+
+class SparkplugConfig(_Strict):
+    """Also be a Sparkplug B edge node on the same broker (docs/sparkplug.md). Never the stop path."""
+
+    group: str | None = Field(default=None, pattern=r"^[^+/#\s]{1,64}$")
+    """The group; default, the site."""
+    node: str | None = Field(default=None, pattern=r"^[^+/#\s]{1,64}$")
+    """The edge node; default, line-station."""
+    history: int = Field(default=1000, ge=1, le=100_000)
+    """So many changes are kept while the broker is away, and told later as history."""
 
 
 class EdgeConfig(_Strict):
     """The whole of `edge.yaml`. Paths are relative to the file."""
 
     station: StationConfig
+    """Where this edge stands."""
     cameras: tuple[CameraConfig, ...] = Field(min_length=1, max_length=8)
+    """One or more cameras; all must see before the line may run."""
     bundle: BundleConfig
+    """Which model is served."""
     state_dir: Path
+    """Start count, open halt, spool and fetched bundles. Keep it over updates."""
     policy: PolicyConfig = PolicyConfig()
+    """How the guard decides."""
     mqtt: MqttConfig = MqttConfig()
+    """The broker."""
     hub: HubConfig | None = None
+    """Where evidence goes and bundles come from; without it they stay on the edge."""
     spool: SpoolConfig = SpoolConfig()
+    """Evidence that waits for the hub."""
     status: StatusConfig = StatusConfig()
+    """Health, metrics, snapshot."""
     live: LiveConfig = LiveConfig()
+    """The small picture for the pages."""
+    sparkplug: SparkplugConfig | None = None
+    """Also be a Sparkplug B edge node; off without it."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -208,117 +281,3 @@ class EdgeConfig(_Strict):
         if len(set(names)) != len(names):
             raise ValueError(f"two cameras have one name: {names}")
         return self
-
-
-def load(path: Path) -> EdgeConfig:
-    """Read `edge.yaml`; ConfigError names every mistake with its line."""
-    try:
-        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(path, e.strerror or str(e), "start from deploy/edge.example.yaml") from e
-    except (YAMLError, UnicodeDecodeError) as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(
-            where, getattr(e, "problem", None) or str(e), "see https://yaml.org; tabs are not allowed"
-        ) from e
-    if not isinstance(tree, CommentedMap):
-        raise ConfigError(f"{path}:1", "is no mapping of keys to values", "start from deploy/edge.example.yaml")
-    try:
-        config = EdgeConfig.model_validate(_plain(tree))
-    except ValidationError as e:
-        raise _explain(path, tree, e) from e
-    return _absolute(config, path.resolve().parent)
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(item) for item in node]
-    return node
-
-
-def _explain(path: Path, tree: CommentedMap, error: ValidationError) -> ConfigError:
-    """All mistakes, each with line, key, value and fix; the first one's place is the error's place."""
-    lines = []
-    for mistake in error.errors():
-        line, key = _place(tree, mistake["loc"])
-        what, fix = mistake["msg"].removeprefix("Value error, "), ""
-        if mistake["type"] == "extra_forbidden":
-            what, fix = "no such key", _similar(mistake["loc"])
-        elif mistake["type"] == "missing":
-            what, fix = "is missing", "add it"
-        elif mistake["type"] != "value_error":
-            what = f"{what}, not {mistake['input']!r}"
-        lines.append((f"{path}:{line}", f"{key}: {what}", fix))
-    where, what, fix = lines[0]
-    rest = "".join(f"\n{w}: {t}" + (f"\n  fix: {f}" if f else "") for w, t, f in lines[1:])
-    return ConfigError(where, what, (fix or "see docs/edge.md for what the key takes") + rest)
-
-
-def _place(tree: Any, loc: tuple[int | str, ...]) -> tuple[int, str]:
-    """The 1-based line of a key in the file, or of its nearest parent that is there."""
-    line = 1
-    for part in loc:
-        if isinstance(tree, CommentedMap) and part in tree:
-            line, tree = tree.lc.key(part)[0] + 1, tree[part]
-        elif isinstance(tree, CommentedSeq) and isinstance(part, int) and part < len(tree):
-            line, tree = tree.lc.item(part)[0] + 1, tree[part]
-        else:
-            break
-    return line, ".".join(str(part) for part in loc) or "the file"
-
-
-def _similar(loc: tuple[int | str, ...]) -> str:
-    known = _keys_at(EdgeConfig, loc[:-1])
-    close = difflib.get_close_matches(str(loc[-1]), known, 1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-
-
-def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    for part in loc:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        nested = [t for t in _types_in(model.model_fields[part].annotation) if issubclass(t, BaseModel)]
-        if nested:
-            model = nested[0]
-    return sorted(model.model_fields)
-
-
-def _types_in(annotation: Any) -> list[type]:
-    inner = getattr(annotation, "__args__", None)
-    if inner:
-        return [t for part in inner for t in _types_in(part)]
-    return [annotation] if isinstance(annotation, type) else []
-
-
-def _absolute(config: EdgeConfig, base: Path) -> EdgeConfig:
-    """Paths in the file are relative to the file, so that a service's working folder does not matter."""
-
-    def fixed(model: BaseModel) -> BaseModel:
-        changes: dict[str, Any] = {}
-        for name in type(model).model_fields:
-            value = getattr(model, name)
-            if isinstance(value, Path):
-                changes[name] = base / value
-            elif isinstance(value, BaseModel):
-                changes[name] = fixed(value)
-            elif isinstance(value, tuple) and value and isinstance(value[0], Path):
-                changes[name] = tuple(base / item for item in value)
-            elif isinstance(value, tuple) and value and isinstance(value[0], CameraConfig):
-                changes[name] = tuple(_camera(item, base) for item in value)
-        return model.model_copy(update=changes)
-
-    done = fixed(config)
-    assert isinstance(done, EdgeConfig)
-    return done
-
-
-def _camera(camera: CameraConfig, base: Path) -> CameraConfig:
-    changes: dict[str, Any] = {}
-    if camera.type in ("folder", "video"):
-        changes["source"] = str(base / camera.source)
-    if camera.calibration:
-        changes["calibration"] = base / camera.calibration
-    return camera.model_copy(update=changes)

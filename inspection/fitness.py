@@ -21,7 +21,7 @@ from inspection.types import Image
 class FitnessLimits(BaseModel):
     """Grey levels are of the brightest channel, on every 8th px of every 8th row. A limit of 0 switches a check off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     dark_p99: float = Field(default=12.0, ge=0, le=255)
     """The 99th percentile below this means no light."""

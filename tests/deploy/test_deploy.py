@@ -15,7 +15,8 @@ import yaml
 from commands import in_shell_blocks, parse
 from pydantic import BaseModel
 
-from edge.config import EdgeConfig, load
+from edge.config import EdgeConfig
+from edge.config_file import load
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from edge.cameras.framing import Framing
 from edge.cli import app
-from edge.config import CameraConfig, load
+from edge.config import CameraConfig
+from edge.config_file import load
 from inspection.calibration import (
     Board,
     find_corners,
