@@ -1,0 +1,113 @@
+"""A bad `edge.yaml`: file, line, key, value and fix, exit code 2. The person who reads it is on a ladder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.tiny_bundle import write_bundle
+from edge.config_file import load
+from inspection.errors import ConfigError
+
+GOOD = """\
+station: {site: east, line: line1, station: st1}
+cameras:
+  - name: cam1
+    type: folder
+    source: pictures
+bundle:
+  path: red-1.0.0
+state_dir: state
+policy:
+  k: 2
+  n: 3
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "edge.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("type: folder", "typ: folder"), [":4: cameras.0.typ: no such key", "did you mean type?"]),
+        (("type: folder", "type: webcam"), [":4: cameras.0.type: ", "'webcam'"]),
+        (("  k: 2", "  k: 0"), [":10: policy.k: ", "greater than or equal to 1", "not 0"]),
+        (("  k: 2", "  k: 5"), [":9: policy: k 5 is more than n 3"]),
+        (("  k: 2", "  k: two"), [":10: policy.k: ", "'two'"]),
+        (("state_dir: state\n", ""), [":1: state_dir: is missing", "add it"]),
+        (("site: east", "site: 'ea/st'"), [":1: station: site 'ea/st' is no topic level"]),
+        (("site: east", "site: '+'"), ["is no topic level"]),
+        (("cameras:\n", "cameras: [\n"), ["edge.yaml:"]),
+        (("  k: 2", "\tk: 2"), [":10: ", "tabs are not allowed"]),
+        (("    source: pictures", "    source: pictures\n    fps: 0"), [":6: cameras.0.fps: ", "greater than 0"]),
+        (
+            ("bundle:", "hub: {url: 'ftp://hub'}\nbundle:"),
+            [":6: hub.url: ", "'ftp://hub'"],
+        ),
+        (("  - name: cam1", "  - name: cam1\n    type: video\n  - name: cam1"), ["two cameras have one name"]),
+    ],
+)
+def test_a_mistake_is_named_where_it_is(tmp_path: Path, change: tuple[str, str], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, GOOD.replace(*change)))
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("  k: 2", "  k: 0").replace("type: folder", "typ: folder")
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, text))
+    assert str(error.value).count("edge.yaml:") >= 3
+
+
+def test_a_missing_file_names_one_to_start_from(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"edge\.example\.yaml"):
+        load(tmp_path / "none.yaml")
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, GOOD)
+    monkeypatch.chdir("/")
+    config = load(path)
+    assert config.bundle.path == tmp_path / "red-1.0.0"
+    assert config.state_dir == tmp_path / "state"
+    assert config.cameras[0].source == str(tmp_path / "pictures")
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "haltline", "edge", "check", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_command_says_right_or_what_to_mend(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    path = written(tmp_path, GOOD)
+    assert check(path).returncode == 0
+    assert "is right" in check(path).stdout
+
+    wrong_class = check(written(tmp_path, GOOD + "  classes: {blue: {hi: 0.9}}\n"))
+    assert wrong_class.returncode == 2
+    assert "has no class ['blue']" in wrong_class.stderr
+    assert "it knows red" in wrong_class.stderr
+
+    no_bundle = check(written(tmp_path, GOOD.replace("red-1.0.0", "blue-1.0.0")))
+    assert no_bundle.returncode == 2
+    assert "is no folder" in no_bundle.stderr
+    assert "Traceback" not in no_bundle.stderr
+
+
+def test_the_edge_never_loads_torch_or_the_hub() -> None:
+    code = (
+        "import edge.wiring, edge.cli, sys; print([m for m in sys.modules if m in ('torch', 'fastapi', 'sqlalchemy')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
