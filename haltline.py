@@ -91,7 +91,7 @@ def _main() -> None:
 def main() -> None:
     """Exit codes: 0 done, 1 failed or found not ok, 2 wrong input, which the message says how to mend."""
     try:
-        app()
+        app(prog_name="haltline")
     except InputError as e:
         sys.stderr.write(f"{e}\n")
         raise SystemExit(2) from None

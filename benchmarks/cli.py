@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Measure on this machine what the README quotes; exit 1 on a miss.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Measure on this machine what the README quotes; exit 1 on a miss."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="A list of figure, value, unit, goal, ok, machine.")]
 

@@ -16,7 +16,7 @@ import typer
 
 from edge.calibrate import calibrate, learn_view
 
-app = typer.Typer(no_args_is_help=True, help="Watch a camera, judge each frame, stop the line.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watch a camera, judge each frame, stop the line.")
 
 ConfigPath = Annotated[Path, typer.Argument(help="The edge's configuration, e.g. deploy/edge.example.yaml.")]
 

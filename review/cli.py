@@ -13,10 +13,10 @@ from inspection.errors import HaltlineError
 if TYPE_CHECKING:
     from review.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The hub: operators' pages, alarms, labels, models.")
-user = typer.Typer(no_args_is_help=True, help="People who may act.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The hub: operators' pages, alarms, labels, models.")
+user = typer.Typer(no_args_is_help=True, add_completion=False, help="People who may act.")
 app.add_typer(user, name="user")
-models = typer.Typer(no_args_is_help=True, help="Model bundles the hub can roll out.")
+models = typer.Typer(no_args_is_help=True, add_completion=False, help="Model bundles the hub can roll out.")
 app.add_typer(models, name="models")
 
 BAD_INPUT = 2

@@ -20,7 +20,9 @@ from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
 from training.dataset.sources import Format, make_target, open_source
 
-dataset = typer.Typer(help="Put labelled pictures together for training: import, look, check.", no_args_is_help=True)
+dataset = typer.Typer(
+    add_completion=False, help="Put labelled pictures together for training: import, look, check.", no_args_is_help=True
+)
 
 SnapshotFolder = Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")]
 
