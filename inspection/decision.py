@@ -10,10 +10,8 @@ done, the permit first. One thread owns a guard.
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
 
@@ -21,13 +19,12 @@ from inspection.events import (
     Action,
     AnswerResume,
     CannotJudge,
-    CountLoss,
     Event,
     FaultFound,
     FaultOver,
-    GiveVerdict,
     Judged,
     Keep,
+    MaintenanceOrdered,
     PartArrived,
     PolicyChanged,
     RaiseHalt,
@@ -37,7 +34,11 @@ from inspection.events import (
     StateChanged,
     Tick,
 )
+from inspection.evidence import Evidence
+from inspection.eyes import Eyes
+from inspection.parts import Inspection
 from inspection.policy import ClassPolicy, FrameCall, Policy, judge
+from inspection.selection import Selector
 from inspection.types import Call, Code, HaltReport
 
 # ── the state table ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -69,35 +70,11 @@ BOOTS = 429_496
 """A halt id is a u32 on the wire, which holds the ids of so many starts; then they begin anew."""
 
 
-@dataclass(slots=True)
-class _Eye:
-    """One camera as the guard knows it. Every camera of a station must see before the line may run."""
-
-    judged_ns: int
-    fresh: int = 0
-    last_id: int | None = None
-    fault: tuple[Code, str] | None = None
-    kept_ns: int | None = None
-
-
-@dataclass(slots=True)
-class _Inspection:
-    """An open part: what has been seen of it so far."""
-
-    trigger: PartArrived
-    calls: list[FrameCall]
-    seen_by: set[str]
-
-    @property
-    def deadline_ns(self) -> int:
-        return self.trigger.now_ns + self.trigger.deadline_ms * 1_000_000
-
-
 class LineGuard:
     """Decides, from what the model said and what it did not say, whether the line may run.
 
-    `cameras`: the station's cameras, all of which must see. `boot` is the persisted start count; `open_halt` is a
-    halt that was open when the edge last stopped: a restart must not end it.
+    `cameras`: the station's cameras, all of which must see but the policy's optional ones. `boot` is the persisted
+    start count; `open_halt` is a halt that was open when the edge last stopped: a restart must not end it.
     """
 
     def __init__(
@@ -109,17 +86,20 @@ class LineGuard:
         open_halt: HaltReport | None = None,
     ) -> None:
         self.policy = policy
-        self._eyes = {camera: _Eye(now_ns) for camera in cameras}
-        if not self._eyes:
+        self._eyes = Eyes(cameras, now_ns)
+        if not self._eyes.required(policy):
             raise ValueError("a guard without a camera would say that it sees")
         self.boot = boot
         self.state = State.HALTED if open_halt else State.STARTING
         self.halt = open_halt
         self._halts = 0
         self._faults: dict[Code, str] = {}
-        self._evidence: dict[tuple[str, str], deque[tuple[int, bool]]] = {}
+        self._evidence: dict[tuple[str, str], Evidence] = {}
+        self._selector = Selector(boot)
         self._nonces: deque[str] = deque(maxlen=256)
-        self._part: _Inspection | None = None
+        self._maintenance: MaintenanceOrdered | None = None
+        self._shut = False  # since maintenance nobody has seen: a site that runs blind must not either
+        self._part: Inspection | None = None
         self._triggers: deque[tuple[str, int]] = deque(maxlen=256)
         self._level: tuple[bool, Code, int] | None = None
 
@@ -146,8 +126,10 @@ class LineGuard:
                 self.policy = policy
                 self._evidence.clear()
                 if self._part:
-                    self._part = _Inspection(self._part.trigger, [], set())
+                    self._part = Inspection(self._part.trigger)  # judged anew, under one policy
                 return self._with_permit(now_ns, [])
+            case MaintenanceOrdered():
+                return self._on_maintenance(event)
             case _:
                 assert_never(event)
 
@@ -160,84 +142,81 @@ class LineGuard:
             return self._on_cannot_judge(fault)
         # A capture time ahead of the clock would make this camera look fresh long after it died.
         captured_ns = min(event.captured_ns, event.at_ns)
-        eye = self._eye(event.camera, captured_ns)
-        lost = _count_loss(eye, event.camera, event.frame_id)
+        eye = self._eyes.of(event.camera, captured_ns)
+        lost = eye.count_loss(event.camera, event.frame_id)
         eye.judged_ns, eye.fresh, eye.fault = max(eye.judged_ns, captured_ns), eye.fresh + 1, None
+        part = self._part_of(event)
         was = self.state
-        actions = self._weigh(event, call)
+        actions = self._weigh(event, call, part)
+        halted_now = was is not State.HALTED and self.state is State.HALTED
         # A frame that completes a halt has not shown that the line may run.
         if self.state is not State.HALTED:
             actions += self._try_to_see(event.at_ns)
-        actions += self._keep(event, call, eye, halted_now=was is not State.HALTED and self.state is State.HALTED)
+        actions += self._keep(event, call, part, halted_now=halted_now)
         actions += self._on_part_frame(event, call)
         return self._with_permit(event.at_ns, actions + lost)
 
     def _on_cannot_judge(self, event: CannotJudge) -> list[Action]:
-        eye = self._eye(event.camera, event.at_ns)
-        lost = _count_loss(eye, event.camera, event.frame_id)
+        eye = self._eyes.of(event.camera, event.at_ns)
+        lost = eye.count_loss(event.camera, event.frame_id)
         first = eye.fault is None
         eye.fresh, eye.fault = 0, (event.code, event.why)
-        actions = self._move(Cause.BLIND, event.why)
+        required = event.camera not in self.policy.optional
+        actions = self._move(Cause.BLIND, event.why) if required else []
         if first:  # the first frame of a blind spell shows why; the thousandth shows nothing more
             actions.append(Keep(event.camera, event.frame_id, Call.FAULT, ("fault",)))
         return self._with_permit(event.at_ns, actions + lost)
 
-    def _weigh(self, event: Judged, call: FrameCall) -> list[Action]:
-        """Evidence adds up per camera and class: k of the last n judged frames make a halt."""
+    def _weigh(self, event: Judged, call: FrameCall, part: str) -> list[Action]:
+        """Evidence adds up per camera and class. A frame that shows no part, where there are parts, shows nothing."""
+        if self._maintenance or (self.policy.mode == "part" and not part):
+            return []
         complete: ClassPolicy | None = None
         for rule in self.policy.classes:
-            window = self._evidence.setdefault((event.camera, rule.cls), deque(maxlen=rule.n))
-            window.append((event.frame_id, rule.cls in call.defects))
-            if sum(hit for _, hit in window) >= rule.k and rule.cls in call.defects:
-                complete = complete or rule
-        if complete is None or self.state is State.HALTED:
+            evidence = self._evidence.setdefault((event.camera, rule.cls), rule.evidence())
+            hit, small = rule.cls in call.defects, rule.cls in call.small
+            if evidence.add(event.frame_id, event.scores[rule.cls], hit=hit, small=small):
+                complete = complete or (rule if self._agreed(rule, event.at_ns) else None)
+        if complete is None or self.state is State.HALTED or not self.policy.halt_on_defect:
             return []
-        return self._halt(event, call, complete)
+        return self._halt(event, call, complete, part)
 
-    def _halt(self, event: Judged, call: FrameCall, rule: ClassPolicy) -> list[Action]:
+    def _agreed(self, rule: ClassPolicy, now_ns: int) -> bool:
+        """Whether enough cameras say so, of those that see: a blind one must not make a halt impossible."""
+        seeing = self._eyes.seeing(self.policy, now_ns)
+        votes = sum(camera in seeing and e.stands for (camera, cls), e in self._evidence.items() if cls == rule.cls)
+        return votes >= min(self.policy.vote, max(1, len(seeing)))
+
+    def _halt(self, event: Judged, call: FrameCall, rule: ClassPolicy, part: str) -> list[Action]:
         self._halts += 1
-        found = call.defects[rule.cls]
-        window = self._evidence[event.camera, rule.cls]
+        found = call.defects.get(rule.cls)
+        evidence = self._evidence[event.camera, rule.cls]
+        # Evidence may be complete with a frame that says little by itself: then its sum is the reason.
+        reason = call.why if rule.cls in call.defects else f"{rule.cls}: {evidence.why}"
         self.halt = HaltReport(
             halt=self.boot % BOOTS * HALTS_PER_BOOT + self._halts,
             code=Code.DEFECT,
-            reason=call.why,
+            reason=reason,
             cls=rule.cls,
             score=event.scores[rule.cls],
             limit=rule.hi,
             length_mm=found.length_mm if found else 0.0,
             limit_mm=rule.limit_mm,
             frame_id=event.frame_id,
-            part=self._part_of(event),
-            evidence=tuple(frame_id for frame_id, hit in window if hit),
+            part=part,
+            evidence=evidence.frames,
         )
-        return [*self._move(Cause.DEFECT, call.why), RaiseHalt(self.halt)]
+        return [*self._move(Cause.DEFECT, reason), RaiseHalt(self.halt)]
 
-    def _keep(self, event: Judged, call: FrameCall, eye: _Eye, *, halted_now: bool) -> list[Action]:
+    def _keep(self, event: Judged, call: FrameCall, part: str, *, halted_now: bool) -> list[Action]:
         """Which frames become evidence. While halted the camera stares at one scene: nothing new to keep."""
-        why: list[str] = []
+        why = self._selector.reasons(self.policy, event.camera, event.frame_id, call, part, event.at_ns)
         if halted_now and self.halt:
-            why.append("halt")
-        elif self.state is not State.HALTED:
-            if call.call is not Call.PASS and self._is_due(eye, event.at_ns):
-                why.append(call.call.value)
-            if call.call is Call.PASS and self._audited(event.frame_id):
-                why.append("audit")
-        if not why:
+            return [Keep(event.camera, event.frame_id, call.call, ("halt",), self.halt.halt, part)]
+        idle = self._maintenance or (self.policy.mode == "part" and not part)
+        if not why or self.state is State.HALTED or idle:
             return []
-        halt = self.halt.halt if self.halt and halted_now else 0
-        return [Keep(event.camera, event.frame_id, call.call, tuple(why), halt, self._part_of(event))]
-
-    def _is_due(self, eye: _Eye, now_ns: int) -> bool:
-        """One frame per event: at 30 fps a slow scratch would otherwise fill the spool with one scene."""
-        if eye.kept_ns is not None and now_ns - eye.kept_ns < self.policy.uncertain_every_ms * 1_000_000:
-            return False
-        eye.kept_ns = now_ns
-        return True
-
-    def _audited(self, frame_id: int) -> bool:
-        """A fixed share of passed frames, spread by a hash so that a replay chooses the same ones."""
-        return zlib.crc32(f"{self.boot}:{frame_id}".encode()) < self.policy.audit_share * 2**32
+        return [Keep(event.camera, event.frame_id, call.call, why, 0, part)]
 
     # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,53 +225,65 @@ class LineGuard:
             # QoS 1 may deliver a trigger twice; a second verdict would belong to no part.
             return self._with_permit(event.now_ns, [])
         self._triggers.append((event.part, event.inspection))
-        actions: list[Action] = []
-        if self._part:
-            actions.append(self._verdict(Call.FAULT, "the next part came before this one was judged"))
-        self._part = _Inspection(event, [], set())
+        actions = self._end_part("the next part came before this one was judged")
+        self._open_part(event)
+        if self.policy.mode == "part":
+            self._evidence.clear()  # what was seen of another part says nothing about this one
+        if self._maintenance:
+            actions += self._end_part(_working(self._maintenance))
         return self._with_permit(event.now_ns, actions)
 
     def _part_of(self, event: Judged) -> str:
-        """The open part, if this frame shows it: triggers overtake frames that wait to be judged."""
-        trigger = self._part.trigger if self._part else None
-        return trigger.part if trigger and event.captured_ns >= trigger.now_ns else ""
+        """The open part, if this frame shows it."""
+        part = self._part
+        return part.trigger.part if part and part.shows(event.captured_ns) else ""
 
     def _on_part_frame(self, event: Judged, call: FrameCall) -> list[Action]:
         part = self._part
         if part is None:
             return []
         if event.at_ns >= part.deadline_ns:
-            return [self._verdict(Call.FAULT, "no verdict by the deadline")]
-        if event.captured_ns < part.trigger.now_ns:
+            return self._end_part("no verdict by the deadline")
+        if not part.shows(event.captured_ns):
             return []
-        part.calls.append(call)
-        part.seen_by.add(event.camera)
-        if len(part.calls) < part.trigger.frames or part.seen_by < self._eyes.keys():
+        part.seen.append((event.camera, call))
+        if not part.is_complete(self._eyes.to_ask(self.policy)):
             return []
-        hits = {cls: sum(cls in c.defects for c in part.calls) for c in part.calls for cls in c.defects}
-        for rule in self.policy.classes:
-            if hits.get(rule.cls, 0) >= min(rule.k, max(1, part.trigger.frames)):
-                return [self._verdict(Call.DEFECT, f"{hits[rule.cls]} of {len(part.calls)} frames", rule.cls)]
-        if any(c.call is not Call.PASS for c in part.calls):
-            return [self._verdict(Call.UNCERTAIN, "some frames were not clear passes")]
-        return [self._verdict(Call.PASS, f"all {len(part.calls)} frames")]
+        self._close_part()
+        return [part.verdict(self.policy)]
 
-    def _verdict(self, verdict: Call, why: str, cls: str = "") -> Action:
-        assert self._part is not None
-        trigger, calls = self._part.trigger, self._part.calls
-        self._part = None
-        found = [c.defects[cls] for c in calls if cls in c.defects]
-        longest = max((f.length_mm for f in found if f), default=0.0)
-        score = max((c.scores.get(cls, 0.0) for c in calls), default=0.0)
-        return GiveVerdict(trigger.part, trigger.inspection, verdict, cls, score, longest, len(calls), why)
+    def _end_part(self, why: str) -> list[Action]:
+        """Exactly one verdict leaves per part: what could not be judged is a fault, never a pass."""
+        part = self._close_part()
+        return [part.fault(why)] if part else []
+
+    def _open_part(self, trigger: PartArrived) -> None:
+        self._part, self._eyes.asked_ns = Inspection(trigger), trigger.now_ns
+
+    def _close_part(self) -> Inspection | None:
+        part, self._part, self._eyes.asked_ns = self._part, None, None
+        return part
 
     # ── time, faults, people ────────────────────────────────────────────────────────────────────────────────────
 
     def _on_tick(self, now_ns: int) -> list[Action]:
-        actions: list[Action] = []
-        if self._part and now_ns >= self._part.deadline_ns:
-            actions.append(self._verdict(Call.FAULT, "no verdict by the deadline"))
+        late = self._part and now_ns >= self._part.deadline_ns
+        actions = self._end_part("no verdict by the deadline") if late else []
         return self._with_permit(now_ns, actions)
+
+    def _on_maintenance(self, event: MaintenanceOrdered) -> list[Action]:
+        if event.until_ns <= event.now_ns:
+            self._end_maintenance()
+            return self._with_permit(event.now_ns, [])
+        self._maintenance, self._shut = event, True
+        return self._with_permit(event.now_ns, self._end_part(_working(event)))
+
+    def _end_maintenance(self) -> None:
+        """Whatever was in the station meanwhile is gone: evidence and sight begin anew."""
+        if self._maintenance:
+            self._maintenance = None
+            self._evidence.clear()
+            self._eyes.forget()
 
     def _on_resume(self, event: ResumeAsked) -> list[Action]:
         refused = self._why_not(event)
@@ -319,36 +310,30 @@ class LineGuard:
             return "the request was based on a permit too old"
         if trouble := self._trouble():
             return f"cannot judge: {trouble[1]}"
-        fresh = self.policy.fresh_frames
-        if any(self._silent(eye, event.now_ns) or eye.fresh < fresh for eye in self._eyes.values()):
-            return f"cannot judge: fewer than {fresh} fresh frames"
+        if not self._sees(event.now_ns):
+            return f"cannot judge: fewer than {self.policy.fresh_frames} fresh frames"
         return ""
-
-    def _eye(self, camera: str, now_ns: int) -> _Eye:
-        return self._eyes.setdefault(camera, _Eye(now_ns))
 
     def _notice_silence(self, now_ns: int) -> list[Action]:
         """With every event, not with ticks alone: the first frame after inference hung would renew the permit."""
-        for camera, eye in self._eyes.items():
-            if self._silent(eye, now_ns):
-                eye.fresh = 0
-                # A frame that came and could not be judged is the better reason: it stays.
-                eye.fault = eye.fault or (Code.CAMERA, f"{camera}: no frame for {self.policy.max_silence_ms} ms")
+        if self._maintenance and now_ns >= self._maintenance.until_ns:
+            self._end_maintenance()
+        self._eyes.notice_silence(self.policy, now_ns)
         trouble = self._trouble()
-        return self._move(Cause.BLIND, trouble[1]) if trouble else []
-
-    def _silent(self, eye: _Eye, now_ns: int) -> bool:
-        return now_ns - eye.judged_ns > self.policy.max_silence_ms * 1_000_000
+        blind = self._move(Cause.BLIND, trouble[1]) if trouble else []
+        return blind + self._eyes.changes(self.policy)
 
     def _trouble(self) -> tuple[Code, str] | None:
         """The first reason why the station cannot judge."""
-        eyes = (eye.fault for eye in self._eyes.values() if eye.fault)
-        return next(iter(self._faults.items()), None) or next(eyes, None)
+        if self._maintenance:
+            return Code.INTERNAL, _working(self._maintenance)
+        return next(iter(self._faults.items()), None) or self._eyes.fault(self.policy)
+
+    def _sees(self, now_ns: int) -> bool:
+        return not self._trouble() and self._eyes.see(self.policy, now_ns)
 
     def _try_to_see(self, now_ns: int) -> list[Action]:
-        if self._trouble() or any(
-            eye.fresh < self.policy.fresh_frames or self._silent(eye, now_ns) for eye in self._eyes.values()
-        ):
+        if not self._sees(now_ns):
             return []
         return self._move(Cause.SEES, f"{self.policy.fresh_frames} frames judged in a row")
 
@@ -357,6 +342,7 @@ class LineGuard:
         if new is None or new is self.state:
             return []
         old, self.state = self.state, new
+        self._shut &= new is not State.RUNNING
         return [StateChanged(old, new, why)]
 
     # ── the permit ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -364,11 +350,12 @@ class LineGuard:
     def _with_permit(self, now_ns: int, actions: list[Action]) -> list[Action]:
         """The permit goes first, with every event, so that its lease is renewed only by a guard that lives."""
         actions = actions + self._notice_silence(now_ns)
-        run = self.state is State.RUNNING or (self.state is State.BLIND and self.policy.blind_runs)
+        runs_blind = self.policy.blind_runs and not self._shut
+        run = self.state is State.RUNNING or (self.state is State.BLIND and runs_blind)
         level = (run, self._code(), self.halt.halt if self.halt else 0)
         changed, self._level = level != self._level, level
         until = now_ns + self.policy.lease_ms * 1_000_000
-        oldest = min((eye.judged_ns for eye in self._eyes.values()), default=now_ns)
+        oldest = self._eyes.judged_ns(self.policy, now_ns)
         return [SetPermit(*level, oldest, until, changed), *actions]
 
     def _code(self) -> Code:
@@ -379,6 +366,5 @@ class LineGuard:
         return Code.STARTING if self.state is State.STARTING else Code.OK
 
 
-def _count_loss(eye: _Eye, camera: str, frame_id: int) -> list[Action]:
-    last, eye.last_id = eye.last_id, frame_id
-    return [] if last is None or frame_id <= last + 1 else [CountLoss(camera, frame_id - last - 1)]
+def _working(order: MaintenanceOrdered) -> str:
+    return f"maintenance by {order.who}"

@@ -98,7 +98,29 @@ class PolicyChanged:
     policy: Policy
 
 
-Event = Judged | CannotJudge | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | PolicyChanged
+@dataclass(frozen=True, slots=True)
+class MaintenanceOrdered:
+    """An engineer works at the station until `until_ns`, or ends it early (`until_ns` <= `now_ns`).
+
+    The permit is withdrawn, whatever else the site allows, and comes back only on fresh frames: nothing that passes
+    meanwhile has been inspected."""
+
+    now_ns: int
+    until_ns: int
+    who: str
+
+
+Event = (
+    Judged
+    | CannotJudge
+    | Tick
+    | ResumeAsked
+    | PartArrived
+    | FaultFound
+    | FaultOver
+    | PolicyChanged
+    | MaintenanceOrdered
+)
 
 # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,4 +191,13 @@ class StateChanged:
     why: str
 
 
-Action = SetPermit | RaiseHalt | Keep | AnswerResume | GiveVerdict | CountLoss | StateChanged
+@dataclass(frozen=True, slots=True)
+class EyeChanged:
+    """An optional camera became blind, or sees again. The permit does not say so, so people must be told."""
+
+    camera: str
+    sees: bool
+    why: str
+
+
+Action = SetPermit | RaiseHalt | Keep | AnswerResume | GiveVerdict | CountLoss | StateChanged | EyeChanged

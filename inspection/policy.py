@@ -7,8 +7,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from inspection.bundle import Manifest
+from inspection.evidence import Cusum, Evidence, KOfN, Sum
 from inspection.types import Call, Finding
 
 
@@ -17,7 +19,9 @@ class ClassPolicy:
     """Limits of one class. Score below `lo`: pass; from `hi` on: defect; between: uncertain.
 
     Regions that together are clearly shorter than `limit_mm` (by more than `size_tolerance_mm`, what the measurement
-    is off by) are not a reason to stop. `k` of the last `n` judged frames make a halt.
+    is off by) are not a reason to stop. `k` of the last `n` judged frames make a halt, or, if there is one, the
+    sequential test `cusum`. `release`: once uncertain, the class stays so until its score falls below; such a spell
+    gives one frame. None: every frame is looked at by itself.
     """
 
     cls: str
@@ -27,12 +31,20 @@ class ClassPolicy:
     size_tolerance_mm: float = 0.3
     k: int = 1
     n: int = 1
+    cusum: Cusum | None = None
+    release: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.lo <= self.hi <= 1:
             raise ValueError(f"class {self.cls}: need 0 <= lo <= hi <= 1, not lo {self.lo}, hi {self.hi}")
         if not 1 <= self.k <= self.n:
             raise ValueError(f"class {self.cls}: need 1 <= k <= n, not k {self.k}, n {self.n}")
+        if self.release is not None and not 0 <= self.release <= self.lo:
+            raise ValueError(f"class {self.cls}: need 0 <= release <= lo {self.lo}, not {self.release}")
+
+    def evidence(self) -> Evidence:
+        """The rule of this class, with nothing seen yet."""
+        return Sum(self.cusum) if self.cusum else KOfN(self.k, self.n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +54,16 @@ class Policy:
     says that it sees. `resume_max_permits`: how many permits old a resume's view may be (4 a second).
     `blind_runs`: keep the permit while blind and report a fault only; off unless the site asks for it, and without
     effect unless its controller also accepts an older `age_ms`, which goes on growing.
-    `uncertain_every_ms`: at most one uncertain frame in this time; `audit_share`: share of passes kept at random.
+    `mode`: "stream", a camera over a moving seam, whose silence is blindness; or "part", a camera that delivers only
+    when a trigger opens an inspection. `halt_on_defect`: False, in part mode only, leaves it to the controller to
+    reject the part: the verdict says so, the permit stays. `vote`: so many cameras must agree on a defect, of those
+    that see; `optional`: cameras whose blindness does not withdraw the permit.
+    `uncertain_every_ms`: at most one uncertain frame of a camera in this time; `unstable_flips`: so many changes
+    between above and below the band's middle within 8 frames make a frame worth keeping, 0 = off. `audit_share`:
+    share of passes kept at random, `audit_part_share`: of parts, `audits_per_h`: at most so many frames.
 
-    A policy that would let the line run on nothing (no class, no fresh frame needed) is refused with ValueError."""
+    A policy that would let the line run on nothing (no class, no fresh frame needed, nothing that ever says no) is
+    refused with ValueError."""
 
     classes: tuple[ClassPolicy, ...]
     max_silence_ms: int = 300
@@ -52,8 +71,15 @@ class Policy:
     fresh_frames: int = 3
     resume_max_permits: int = 20
     blind_runs: bool = False
+    mode: Literal["stream", "part"] = "stream"
+    halt_on_defect: bool = True
+    vote: int = 1
+    optional: tuple[str, ...] = ()
     uncertain_every_ms: int = 1000
+    unstable_flips: int = 0
     audit_share: float = 0.0
+    audit_part_share: float = 0.0
+    audits_per_h: float | None = None
 
     def __post_init__(self) -> None:
         names = [rule.cls for rule in self.classes]
@@ -61,8 +87,12 @@ class Policy:
             raise ValueError(f"a policy needs one or more classes, each once, not {names}")
         if self.max_silence_ms < 1 or self.lease_ms < 1 or self.fresh_frames < 1:
             raise ValueError("max_silence_ms, lease_ms and fresh_frames must be at least 1")
-        if not 0 <= self.audit_share <= 1:
-            raise ValueError(f"audit_share is a share from 0 to 1, not {self.audit_share}")
+        if self.vote < 1 or self.unstable_flips < 0 or (self.audits_per_h is not None and not self.audits_per_h >= 0):
+            raise ValueError("vote must be at least 1, unstable_flips and audits_per_h at least 0")
+        if not self.halt_on_defect and self.mode != "part":
+            raise ValueError("halt_on_defect: false needs mode part, or no defect would ever stop anything")
+        if not (0 <= self.audit_share <= 1 and 0 <= self.audit_part_share <= 1):
+            raise ValueError(f"a share is from 0 to 1, not {self.audit_share} and {self.audit_part_share}")
 
     @property
     def id(self) -> str:
@@ -72,12 +102,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class FrameCall:
-    """The call on one frame. `defects`: each class that calls for a stop, with the finding behind it, if any."""
+    """The call on one frame. `defects`: each class that calls for a stop, with the finding behind it, if any.
+    `small`: classes of which the frame shows something, but clearly under the limit."""
 
     call: Call
     why: str
     scores: Mapping[str, float] = field(default_factory=dict)
     defects: Mapping[str, Finding | None] = field(default_factory=dict)
+    small: frozenset[str] = frozenset()
 
 
 def policy_of(manifest: Manifest, k: int = 1, n: int = 1) -> tuple[ClassPolicy, ...]:
@@ -93,15 +125,20 @@ def judge(scores: Mapping[str, float], findings: tuple[Finding, ...], policy: Po
     """
     call, why = Call.PASS, "every score is below its limit"
     defects: dict[str, Finding | None] = {}
+    small: set[str] = set()
     for rule in policy.classes:
         found = [f for f in findings if f.cls == rule.cls]
         longest = max(found, key=_length_mm, default=None)
-        of_class, reason = _judge_class(rule, scores.get(rule.cls), found)
+        # All pieces count: a hairline's map comes in pieces, of which the longest alone may be far under the limit.
+        length_mm = sum(_length_mm(f) for f in found) if found else None
+        if length_mm is not None and length_mm < rule.limit_mm - rule.size_tolerance_mm:
+            small.add(rule.cls)
+        of_class, reason = _judge_class(rule, scores.get(rule.cls), length_mm, small=rule.cls in small)
         if of_class is Call.DEFECT:
             defects[rule.cls] = longest
         if _RANK[of_class] > _RANK[call]:
             call, why = of_class, reason
-    return FrameCall(call, why, scores, defects)
+    return FrameCall(call, why, scores, defects, frozenset(small))
 
 
 _RANK = {Call.PASS: 0, Call.UNCERTAIN: 1, Call.DEFECT: 2, Call.FAULT: 3}
@@ -112,18 +149,16 @@ def _length_mm(found: Finding) -> float:
     return math.inf if math.isnan(found.length_mm) else found.length_mm
 
 
-def _judge_class(rule: ClassPolicy, score: float | None, found: list[Finding]) -> tuple[Call, str]:
+def _judge_class(rule: ClassPolicy, score: float | None, length_mm: float | None, *, small: bool) -> tuple[Call, str]:
     if score is None or not 0 <= score <= 1:
         return Call.FAULT, f"the model's score for {rule.cls} is {score}"
     if score < rule.lo:
         return Call.PASS, ""
     if score < rule.hi:
         return Call.UNCERTAIN, f"{rule.cls} {score:.2f} is between {rule.lo:.2f} and {rule.hi:.2f}"
-    if not found:  # the model is sure but shows no place: in doubt the line stops
+    if length_mm is None:  # the model is sure but shows no place: in doubt the line stops
         return Call.DEFECT, f"{rule.cls} {score:.2f} >= {rule.hi:.2f}, place unknown"
-    # All pieces count: a hairline's map comes in pieces, of which the longest alone may be far under the limit.
-    length_mm = sum(_length_mm(f) for f in found)
-    if length_mm < rule.limit_mm - rule.size_tolerance_mm:
+    if small:
         size = f"{length_mm:.1f} mm is under the limit of {rule.limit_mm:.1f} mm"
         return Call.UNCERTAIN, f"{rule.cls} {score:.2f} >= {rule.hi:.2f}, but {size}"
     return Call.DEFECT, f"{rule.cls} {length_mm:.1f} mm, score {score:.2f} >= {rule.hi:.2f}"
