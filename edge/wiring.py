@@ -26,6 +26,7 @@ from edge.inbox import Inbox
 from edge.line.connection import Received
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Outbox
+from edge.line.sparkplug import SparkplugNode
 from edge.live import LiveView
 from edge.model_onnx import OnnxModel
 from edge.ports import Camera
@@ -167,7 +168,8 @@ def build(config: EdgeConfig) -> Edge:
     )
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy)
     status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
-    recorders = (HaltMemory(state), numbers, evidence)
+    sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
+    recorders = (HaltMemory(state), numbers, evidence, *((sparkplug,) if sparkplug else ()))
     frame_path = (inbox, model, guard, line, recorders, fitness)
     path = threading.Thread(target=runner.run, args=frame_path, name="frames", daemon=True)
 
@@ -175,7 +177,7 @@ def build(config: EdgeConfig) -> Edge:
     line.start()
     path.start()
     ticker = _Ticker(inbox)
-    for starts in (ticker, uploader, rollout, live, status):
+    for starts in (ticker, uploader, rollout, live, status, sparkplug):
         if starts:
             starts.start()
     for pump, camera in zip(pumps, cameras, strict=True):
@@ -186,6 +188,7 @@ def build(config: EdgeConfig) -> Edge:
         inbox.close,
         *((uploader.close,) if uploader else ()),
         rollout.close,
+        *((sparkplug.close,) if sparkplug else ()),
         live.close,
         status.close,
         ticker.close,

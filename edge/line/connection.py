@@ -67,6 +67,14 @@ class Connection:
         """Call `handler` after each (re)connect, once the subscriptions are sent."""
         self._on_up.append(handler)
 
+    def before_connect(self, handler: Callable[[], None]) -> None:
+        """Call `handler` before each CONNECT, the first and every later one."""
+        self._client.on_pre_connect = self._guarded(lambda *_: handler())
+
+    def set_will(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """The will of the next CONNECT; the broker keeps the present one for the present connection."""
+        self._client.will_set(topic, payload, qos=1, retain=retain)
+
     def start(self) -> None:
         """Connect in the background and keep trying; a broker that is away is no error here."""
         properties = None
