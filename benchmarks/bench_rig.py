@@ -25,8 +25,8 @@ from edge.line.outbox import Outbox
 from edge.model_onnx import OnnxModel
 from edge.ports import Moment, Recorder
 from edge.recorder import Evidence
+from edge.site_policy import policy_for
 from edge.spool import Spool
-from edge.wiring import policy_for
 from inspection.decision import LineGuard
 from inspection.events import Action
 from inspection.messages import Topics

@@ -44,11 +44,11 @@ def check(config: ConfigPath) -> None:
     """Say whether a configuration is right; a mistake is named with line, key, value and fix (exit code 2)."""
     from edge.bundle_store import read_bundle
     from edge.config_file import load
-    from edge.wiring import policy_for
+    from edge.site_policy import policy_for
 
     settings = load(config)
     bundle = read_bundle(settings.bundle.path, settings.bundle.trusted_keys)
-    policy = policy_for(settings.policy, bundle.manifest)
+    policy = policy_for(settings.policy, bundle.manifest, settings.cameras)
     cameras = ", ".join(f"{camera.name} ({camera.type})" for camera in settings.cameras)
     typer.echo(
         f"{config} is right: {settings.station.topics().base}, {cameras}, {bundle.manifest.id}, policy {policy.id}"

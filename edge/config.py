@@ -66,6 +66,8 @@ class CameraConfig(_Strict):
     """Frames a second; sources without a clock are played at this rate."""
     px_per_mm: float = Field(default=10.0, gt=0)
     """Scale of the frame; measure it with `haltline edge calibrate`."""
+    optional: bool = False
+    """Blindness of this camera does not withdraw the permit; what it sees still counts."""
     loop: bool = True
     """For files: begin again at the end."""
     pan_px: float = Field(default=0.0, ge=0)
@@ -120,6 +122,23 @@ class BundleConfig(_Strict):
     """Threads of one inference."""
 
 
+class CusumConfig(_Strict):
+    """The sequential test (docs/guard.md). What is left out stays as shown in the table."""
+
+    prior: float = Field(default=0.5, gt=0, lt=1)
+    """Share of frames with the class at which the scores are calibrated; too large only makes the test slower."""
+    clip: float = Field(default=4.0, gt=0, le=100)
+    """Most evidence one frame can add, in nats."""
+    floor: float = Field(default=3.0, gt=0, le=100)
+    """Most evidence one frame can take back, in nats."""
+    thin: float = Field(default=1.0, ge=1, le=1000)
+    """How many neighbouring frames say as much as one; `haltline edge replay --estimate` measures it."""
+    release: float = Field(default=0.5, ge=0, le=1)
+    """A camera's vote stands until its evidence has fallen to this share of what completes it."""
+    at_once: float | None = Field(default=None, ge=0, le=1)
+    """One frame that calls for a stop with at least this score is enough; outside the promised rate."""
+
+
 class ClassOverride(_Strict):
     """A site's own limits for one class; what is left out stays as the bundle has it."""
 
@@ -135,6 +154,12 @@ class ClassOverride(_Strict):
     """So many ..."""
     n: int | None = Field(default=None, ge=1, le=1000)
     """... of the last n judged frames make a halt."""
+    test: Literal["k_of_n", "cusum"] | None = None
+    """Which rule adds up this class's evidence."""
+    cusum: CusumConfig | None = None
+    """The sequential test of this class."""
+    release: float | None = Field(default=None, ge=0, le=1)
+    """Once uncertain, the class stays so until its score falls below this; such a spell gives one frame."""
 
 
 class PolicyConfig(_Strict):
@@ -144,6 +169,18 @@ class PolicyConfig(_Strict):
     """So many ..."""
     n: int = Field(default=1, ge=1, le=1000)
     """... of the last n judged frames make a halt, for each class."""
+    test: Literal["k_of_n", "cusum"] = "k_of_n"
+    """Which rule adds up the evidence of the frames (docs/guard.md)."""
+    false_halts_per_8h: float = Field(default=1.0, gt=0)
+    """For `cusum`: so many false halts the station may have in 8 h, all cameras and classes together."""
+    cusum: CusumConfig = CusumConfig()
+    """For `cusum`: what one frame counts."""
+    mode: Literal["stream", "part"] = "stream"
+    """`part`: cameras deliver only when a trigger opens an inspection; silence between parts is not blindness."""
+    halt_on_defect: bool = True
+    """false, in mode `part` only: the verdict says defect and the controller rejects the part; the line runs on."""
+    vote: int = Field(default=1, ge=1, le=64)
+    """So many cameras must agree on a defect, of those that see."""
     max_silence_ms: int = Field(default=300, ge=20, le=60_000)
     """Longest time without a judged frame before the edge says that it is blind."""
     lease_ms: int = Field(default=400, ge=50, le=60_000)
@@ -156,6 +193,12 @@ class PolicyConfig(_Strict):
     """At most one uncertain frame is kept in this time."""
     audit_share: float = Field(default=0.0, ge=0, le=1)
     """Share of passed frames kept at random, to estimate what escapes."""
+    audit_part_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of parts whose passed frames are all kept."""
+    audits_per_h: float | None = Field(default=None, ge=0)
+    """At most so many frames an hour for the audit; without it, as many as the shares say."""
+    unstable_flips: int = Field(default=0, ge=0, le=7)
+    """Keep a frame when a score has flipped so often within 8 frames of one camera; 0 = off, 4 is a good start."""
     classes: dict[str, ClassOverride] = Field(default_factory=dict)
     """A site's own limits, by class."""
 

@@ -18,7 +18,8 @@ from edge.cameras.framing import Framing
 from edge.cameras.views import view_id
 from edge.config import EdgeConfig
 from edge.model_onnx import OnnxModel
-from edge.wiring import load_model, open_camera, policy_for
+from edge.site_policy import policy_for
+from edge.wiring import load_model, open_camera
 from inspection.errors import HaltlineError
 from inspection.fitness import Fitness
 from inspection.types import Frame
@@ -34,7 +35,7 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
     try:
         start = time.perf_counter()
         model = load_model(config)
-        policy = policy_for(config.policy, model.manifest)
+        policy = policy_for(config.policy, model.manifest, config.cameras)
         facts["model"] = {
             "bundle": model.bundle_id,
             "asked_for": config.bundle.provider,

@@ -21,7 +21,7 @@ from edge.cameras.pump import CameraPump
 from edge.cameras.simulated import SimulatedCamera
 from edge.cameras.video import VideoCamera
 from edge.cameras.views import fitness_of
-from edge.config import CameraConfig, EdgeConfig, PolicyConfig
+from edge.config import CameraConfig, EdgeConfig
 from edge.inbox import Inbox
 from edge.line.connection import Received
 from edge.line.mqtt import MqttLine
@@ -32,17 +32,17 @@ from edge.model_onnx import OnnxModel
 from edge.ports import Camera
 from edge.recorder import Evidence, HaltMemory, Numbers
 from edge.rollout import Rollout
+from edge.site_policy import policy_for
 from edge.spool import Spool
 from edge.state import EdgeState
 from edge.status import StatusServer
 from edge.systemd import Supervisor
 from edge.uploader import Uploader
-from inspection.bundle import Manifest
 from inspection.decision import LineGuard
 from inspection.errors import ConfigError
 from inspection.events import Tick
 from inspection.messages import PlcState
-from inspection.policy import ClassPolicy, Policy, judge
+from inspection.policy import judge
 
 log = structlog.get_logger()
 
@@ -63,25 +63,6 @@ def open_camera(config: CameraConfig) -> Camera:
 def load_model(config: EdgeConfig, path: Path | None = None) -> OnnxModel:
     bundle = read_bundle(path or config.bundle.path, config.bundle.trusted_keys)
     return OnnxModel(bundle, config.bundle.provider, config.bundle.threads)
-
-
-def policy_for(config: PolicyConfig, manifest: Manifest) -> Policy:
-    """The bundle's limits under the site's overrides. ConfigError when a class is unknown or an order impossible."""
-    stray = set(config.classes) - set(manifest.classes)
-    if stray:
-        known = ", ".join(manifest.classes)
-        raise ConfigError("policy.classes", f"{manifest.id} has no class {sorted(stray)}", f"it knows {known}")
-    classes = []
-    for m in manifest.limits:
-        rule = {"cls": m.cls, "lo": m.lo, "hi": m.hi, "limit_mm": m.limit_mm, "k": config.k, "n": config.n}
-        if override := config.classes.get(m.cls):
-            rule |= override.model_dump(exclude_none=True)
-        try:
-            classes.append(ClassPolicy(**rule))  # type: ignore[arg-type]
-        except ValueError as e:
-            raise ConfigError(f"policy.classes.{m.cls}", str(e), "limits must be 0 <= lo <= hi <= 1, k <= n") from e
-    rest = config.model_dump(exclude={"classes", "k", "n"})
-    return Policy(classes=tuple(classes), **rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +109,7 @@ class Edge:
 def build(config: EdgeConfig) -> Edge:
     """Everything made and started, in the order in which it may fail: model and camera before the line hears of us."""
     model = load_model(config)
-    policy = policy_for(config.policy, model.manifest)
+    policy = policy_for(config.policy, model.manifest, config.cameras)
     framings = [Framing(camera) for camera in config.cameras]
     fitness = {eye: fitness_of(config.state_dir, c, eye) for c in config.cameras for eye in c.eyes}
     cameras = [open_camera(camera) for camera in config.cameras]
@@ -155,7 +136,7 @@ def build(config: EdgeConfig) -> Edge:
     rollout = Rollout(
         model,
         lambda bundle: OnnxModel(bundle, config.bundle.provider, config.bundle.threads),
-        lambda manifest: policy_for(config.policy, manifest),
+        lambda manifest: policy_for(config.policy, manifest, config.cameras),
         inbox.put,
         outbox,
         http,

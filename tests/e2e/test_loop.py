@@ -30,7 +30,7 @@ from edge.config import MqttConfig, PolicyConfig
 from edge.line.connection import Connection, Received
 from edge.line.plc_sim import PlcSim
 from edge.model_onnx import OnnxModel
-from edge.wiring import policy_for
+from edge.site_policy import policy_for
 from inspection.messages import ModelReported, Permit, Topics
 from inspection.policy import judge
 from inspection.render import DefectSpec, render
