@@ -42,6 +42,7 @@ def run(
 ) -> None:
     """Until the inbox is closed: judge what arrives, tell the line, then keep the evidence."""
     fitness = fitness or {}
+    policy, policy_id = guard.policy, guard.policy.id
     for arrival in inbox:
         taken_ns = time.monotonic_ns()
         if isinstance(arrival, Serve):
@@ -50,10 +51,12 @@ def run(
         inferred_ns = time.monotonic_ns()
         actions = guard.handle(event)
         decided_ns = time.monotonic_ns()
+        if guard.policy is not policy:  # its id is a hash, too dear to take for every frame
+            policy, policy_id = guard.policy, guard.policy.id
         frame = arrival if isinstance(arrival, Frame) else None
         captured_ns = frame.captured_ns if frame else taken_ns
         stages = Stages(captured_ns, taken_ns, inferred_ns, decided_ns)
-        moment = Moment(event, frame, prediction, stages, model.bundle_id, guard.policy.id, model.label_book)
+        moment = Moment(event, frame, prediction, stages, model.bundle_id, policy_id, model.label_book)
         for action in actions:
             line.carry_out(action, moment)
         for recorder in recorders:
