@@ -29,7 +29,7 @@ WINDOW = 100
 """Records on their way: more would only wait in somebody's memory, the broker's, which drops them at its limit."""
 UPLOADS = 4
 AGAIN_S, AGAIN_MAX_S = 10.0, 300.0
-"""So long a record waits for its acknowledgement; twice as long after each time that nothing at all came back."""
+"""So long a record waits for its acknowledgement; from the second time on it rests, twice as long each time."""
 PARK_S, PARK_MAX_S = 10.0, 600.0
 HERE = "/api/edge/frames/" + "0" * 64
 """Any answer to this address, "not found" as well, is a hub that is there."""
@@ -139,14 +139,15 @@ class RecordRoad:
 
     def __init__(self, spool: Spool, outbox: Outbox, files: FileRoad, again_s: float) -> None:
         self._spool, self._outbox, self._files = spool, outbox, files
-        self._first_again_s = self._again_s = again_s
+        self._again_s = again_s
         self._moved = threading.Condition()
         self._in_flight: dict[str, float] = {}
         self._acked: dict[str, float] = {}
         """Acknowledged lately: should the spool fail to forget one, it is not sent again at once."""
         self._late_times: dict[str, int] = {}
         self._resting: dict[str, float] = {}
-        """uid -> until when: a hub that takes others but never this one must not be kept from the others by it."""
+        """uid -> until when. A hub that never takes this one must not be kept from the others by it, and what a broker
+        holds for a hub that is away must not fill with repetitions."""
 
     def acknowledged(self, uids: Sequence[str]) -> None:
         """On the thread of the MQTT connection."""
@@ -157,7 +158,6 @@ class RecordRoad:
                 self._in_flight.pop(uid, None)
                 self._late_times.pop(uid, None)
                 self._acked[uid] = now_s
-            self._again_s = self._first_again_s
             self._moved.notify()
 
     def round(self) -> int:
@@ -194,7 +194,7 @@ class RecordRoad:
 
     def _late(self, now_s: float) -> list[str]:
         with self._moved:
-            for uid in [uid for uid, at_s in self._acked.items() if now_s - at_s > self._first_again_s]:
+            for uid in [uid for uid, at_s in self._acked.items() if now_s - at_s > self._again_s]:
                 del self._acked[uid]
             for uid in [uid for uid, until_s in self._resting.items() if until_s < now_s]:
                 del self._resting[uid]
@@ -203,9 +203,7 @@ class RecordRoad:
                 del self._in_flight[uid]
                 times = self._late_times[uid] = self._late_times.get(uid, 0) + 1
                 if times > 1:
-                    self._resting[uid] = now_s + min(self._first_again_s * 2 ** min(times, 10), AGAIN_MAX_S)
-            if late:
-                self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
+                    self._resting[uid] = now_s + min(self._again_s * 2 ** min(times, 10), AGAIN_MAX_S)
         return late
 
 

@@ -40,7 +40,15 @@ def test_every_commit_is_synced(tmp_path: Path) -> None:
 
 
 def test_a_database_whose_fsync_failed_is_left_behind(tmp_path: Path) -> None:
-    disk = FailingDisk()
+    class Watched(FailingDisk):
+        old_was_there: list[bool] = []
+
+        def sync_folder(self, path: Path) -> None:
+            super().sync_folder(path)
+            if path == tmp_path:
+                self.old_was_there.append((tmp_path / "spool.db").exists())
+
+    disk = Watched()
     spool = Spool(tmp_path, QUOTA, disk=disk)
     put(spool, "a", "b")
     disk.fail = {"commit": disk_error("commit", errno.EIO)}
@@ -50,6 +58,7 @@ def test_a_database_whose_fsync_failed_is_left_behind(tmp_path: Path) -> None:
     disk.fail = {}
     put(spool, "c")
     assert spool.trouble == ""
+    assert disk.old_was_there == [True], "the new name must be durable before the old file goes"
     assert databases(tmp_path) == ["spool-1.db"], "the doubtful file is gone, a copy of what it had committed serves"
     assert there(spool) == ["a", "b", "c"]
     spool.close()
@@ -58,6 +67,21 @@ def test_a_database_whose_fsync_failed_is_left_behind(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "frames").iterdir()) == sorted(
         sha for p in spool.to_upload() for sha, _ in p.files
     ), "no file of the lost item may stay"
+    spool.close()
+
+
+def test_a_lost_picture_that_comes_again_is_mended_whatever_becomes_of_its_second_item(tmp_path: Path) -> None:
+    disk = FailingDisk()
+    spool = Spool(tmp_path, QUOTA, disk=disk)
+    spool.offer(lambda: Item("a", "t", b"", RANK_HALT, (b"picture",)), RANK_HALT)
+    spool.flush()
+    ((_, path),) = spool.to_upload()[0].files
+    path.unlink()
+    disk.fail = {"commit": disk_error("commit", errno.EIO)}
+    spool.offer(lambda: Item("b", "t", b"", RANK_HALT, (b"picture",)), RANK_HALT)
+    spool.flush()
+    assert path.read_bytes() == b"picture"
+    assert there(spool) == ["a"]
     spool.close()
 
 
