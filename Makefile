@@ -8,7 +8,7 @@ CAMERA ?=
 TASK ?= weld
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix loop real models bench faults figures screenshots clean
+.PHONY: help demo test check fix loop real models bench faults figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -54,6 +54,9 @@ bench: $(VENV)/dev.stamp  ## what the README quotes about the edge, measured her
 
 faults: $(VENV)/dev.stamp  ## the fault table at its full numbers (hours)
 	$(BIN)/python -m benchmarks.faults
+
+figures: $(VENV)/dev.stamp  ## every bench, written to docs/figures.md
+	$(BIN)/python -m benchmarks.all
 
 clean:  ## remove what is made here, never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
