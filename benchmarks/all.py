@@ -1,4 +1,4 @@
-"""`make figures`: runs every bench and writes docs/figures.md, misses included. The faults have a table of their own."""
+"""`make figures`: runs every bench and writes docs/figures.md, misses included. The faults have their own table."""
 
 from __future__ import annotations
 
