@@ -98,7 +98,7 @@ def fault_15(away_s: float = 600.0, pictures: int = 120) -> list[Figure]:
                 before, rss = station.spool(), station.rss_mib()
                 broker.kill()
                 peak = _peak_rss(station, away_s)
-                waiting = station.spool()
+                waiting, uids = station.spool(), station.uids()
                 broker.start()
                 back_s = time.monotonic()
                 wait_for(lambda: station.watch.heard_s[-1] > back_s, 30, "the first permit")
@@ -111,12 +111,13 @@ def fault_15(away_s: float = 600.0, pictures: int = 120) -> list[Figure]:
                 wait_for(lambda: station.spool()["pending"] < 60, 60, "the rest")
                 still = station.uids()
             stored = hub.stored()
-        kept = waiting["accepted"]
-        lost = max(0, kept - len(stored))
+        lost = len(uids - stored.keys() - still)
+        twice = sum(count - 1 for count in stored.values())
     drained = waiting["pending"]
     full = away_s >= 600
     return [
-        none("broker away: accepted records the hub does not have", lost, f"{kept} kept, {len(still)} on their way"),
+        none("broker away: accepted records the hub does not have", lost, f"{len(uids)} of them"),
+        none("broker away: records the hub has twice", twice),
         Figure("broker away: records waiting when it came back", drained, "", ">= 17500" if full else None),
         none("broker away: records refused or failed meanwhile", _turned_away(waiting) - _turned_away(before)),
         Figure("broker away: drained within", round(took_s, 1), "s", "<= 60"),

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
+
+from inspection.errors import StorageError
 
 
 class Disk:
@@ -103,6 +106,27 @@ class Ballast:
             return False
         self._disk.unlink(self._path)
         return True
+
+
+def claim(folder: Path, *more: Path) -> int:
+    """Make the folders and lock the first; the lock's descriptor. One edge for one folder: a second one would sweep
+    away what the first has just written."""
+    try:
+        for one in (folder, *more):
+            one.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        fix = "give the user that runs the edge a folder it may write to: state_dir in edge.yaml"
+        raise StorageError(f"{e.filename or folder}: {e.strerror}\n  fix: {fix}") from e
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        os.close(lock)
+        raise StorageError(
+            f"{folder / 'lock'}: another edge keeps its evidence here\n"
+            "  fix: end that one, or give this one a state_dir of its own in edge.yaml"
+        ) from e
+    return lock
 
 
 def is_full(error: Exception) -> bool:

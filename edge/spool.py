@@ -3,12 +3,12 @@
 Order on disk: files first (fsync, rename, fsync of the folder), then the rows (WAL, synchronous=FULL), then
 `on_durable`. A row therefore never names a file that is not there, and a file without a row is swept at the next
 start. Only the hub's acknowledgement deletes a row, or, over the quota, an item that matters more (`evicted`).
+Before that, pictures that the hub has already confirmed make room (`released`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import threading
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from edge.files import DISK, Ballast, Disk, is_full, write_beside
+from edge.files import DISK, Ballast, Disk, claim, is_full, write_beside
 from edge.intake import Intake, Offer
 from edge.spool_db import Row, Rows
 from inspection.bundle import sha256
@@ -37,6 +37,7 @@ GROUP = 8
 """Offers that share one fsync of the folder and one commit. A single one is not made to wait for others."""
 QUEUE_BYTES = 24 * 2**20
 BALLAST_BYTES = 2 * 2**20
+RELEASE_BYTES = 32 * 2**20
 ANSWER_S = 30.0
 
 
@@ -68,7 +69,9 @@ class SpoolCounters:
     """What became of offered items since the start.
 
     `refused`: no place in the queue, the quota or on the disk. `failed`: the disk would not, or the item could not
-    be made. `evicted`: accepted, then deleted for one of a higher rank. `thinned`: too like the one kept before."""
+    be made. `evicted`: accepted, then deleted for one of a higher rank. `released`: files deleted because the hub has
+    them and room was needed. `damaged`: cannot be brought to the hub as it is. `thinned`: too like the one kept
+    before."""
 
     accepted: int = 0
     acknowledged: int = 0
@@ -77,6 +80,7 @@ class SpoolCounters:
     refused: int = 0
     failed: int = 0
     evicted: int = 0
+    released: int = 0
     damaged: int = 0
     pending: int = 0
     pending_bytes: int = 0
@@ -112,7 +116,7 @@ class Spool:
         self.trouble = ""
         """Why the last item could not be stored; empty when it could."""
         self._rows: Rows
-        self._lock = self._claim()
+        self._lock = claim(folder, self._frames)
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
         try:
@@ -181,24 +185,6 @@ class Spool:
             return answer.result(timeout=ANSWER_S)
         except TimeoutError as e:
             raise StorageError(f"{self._folder}: the disk does not answer") from e
-
-    def _claim(self) -> int:
-        """One edge for one folder: a second one would sweep away what the first has just written."""
-        try:
-            self._frames.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        except OSError as e:
-            fix = "give the user that runs the edge a folder it may write to: state_dir in edge.yaml"
-            raise StorageError(f"{e.filename or self._folder}: {e.strerror}\n  fix: {fix}") from e
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            os.close(lock)
-            raise StorageError(
-                f"{self._folder / 'lock'}: another edge keeps its evidence here\n"
-                "  fix: end that one, or give this one a state_dir of its own in edge.yaml"
-            ) from e
-        return lock
 
     def _add(self, **more: int) -> None:
         with self._counting:
@@ -298,17 +284,30 @@ class Spool:
         return item, row
 
     def _no_room(self, size: int, planned: int, rank: int) -> str:
-        """Why an item cannot be stored; empty when it can. Over the quota, items of a lower rank go, oldest first,
-        each counted; never one of the same rank. When the disk is full nothing goes: others may have filled it."""
-        if rank > RANK_CONTEXT and self._disk.free_bytes(self._folder) - planned - size < self._reserve:
-            return f"less than {self._reserve >> 20} MiB of the disk are free, which are kept for halts"
+        """Why an item cannot be stored; empty when it can. First pictures go that the hub has; then, over the quota,
+        items of a lower rank, oldest first, each counted, never one of the same rank. When the disk is full nothing
+        else goes: others may have filled it."""
+        if rank > RANK_CONTEXT:
+            short = self._reserve + planned + size - self._disk.free_bytes(self._folder)
+            if short > 0 and self._release(short) < short:
+                return f"less than {self._reserve >> 20} MiB of the disk are free, which are kept for halts"
         over = self.counters.pending_bytes + planned + size - self._quota
+        if over > 0:
+            over -= self._release(over)
         if over > 0:
             victims = self._rows.victims(rank, over)
             if not victims:
                 return f"the quota of {self._quota >> 20} MiB is used up"
             self._add(evicted=self._let_go(lambda: self._remove(victims)))
         return ""
+
+    def _release(self, need_bytes: int) -> int:
+        """Some at a time: each call looks at all that wait."""
+        freed, shas = self._let_go(lambda: self._rows.release(max(need_bytes, RELEASE_BYTES)))
+        for sha in shas:
+            self._unlink(sha)
+        self._add(released=len(shas), pending_bytes=-freed)
+        return freed
 
     def _change(self, work: Callable[[], T]) -> T:
         """A change of the rows, on a file that can be trusted."""
@@ -336,8 +335,7 @@ class Spool:
         gone, size, shas = self._rows.remove(uids)
         # Rows first, files after: a crash between leaves a file without a row, which the sweep removes.
         for sha in shas:
-            with contextlib.suppress(OSError):
-                self._disk.unlink(self._path(sha))
+            self._unlink(sha)
         self._add(pending=-gone, pending_bytes=-size)
         return gone
 
@@ -351,9 +349,16 @@ class Spool:
                 if not self._rows.names(sha):
                     self._disk.unlink(self._path(sha))
 
+    def _unlink(self, sha: str) -> None:
+        with contextlib.suppress(OSError):
+            self._disk.unlink(self._path(sha))
+
     def _give_up(self, count: int, why: Exception) -> None:
         self._add(**{"refused" if is_full(why) else "failed": count})
         self._note(why)
+        if is_full(why):
+            with contextlib.suppress(OSError, sqlite3.Error):
+                self._release(RELEASE_BYTES)  # for the next one
 
     def _note(self, why: Exception | None) -> None:
         """At 30 frames/s a full disk would fill the log as well: only what changed is said."""

@@ -132,6 +132,35 @@ class Rows:
                 found.append(Row(uid, topic, payload, rank, size, tuple(self._shas(item_id))))
         return found
 
+    def release(self, need_bytes: int) -> tuple[int, list[str]]:
+        """Stop counting pictures that the hub has, of the least and oldest items first: the bytes, and the files that
+        may go. Their rows stay, and wait for the hub's acknowledgement."""
+        freed, items = 0, []
+        for item_id, size in self._db.execute(
+            "SELECT id, bytes - length(payload) FROM item WHERE files_up = 1 AND bytes > length(payload)"
+            " ORDER BY rank DESC, id"
+        ):
+            items.append(item_id)
+            freed += size
+            if freed >= need_bytes:
+                break
+        shas: set[str] = set()
+        if not items:  # a commit that changes nothing could still fail
+            return 0, []
+        with self._transaction():
+            for item_id in items:
+                self._db.execute("UPDATE item SET bytes = length(payload) WHERE id = ?", (item_id,))
+                shas.update(self._shas(item_id))
+        return freed, [sha for sha in shas if not self._is_needed(sha)]
+
+    def _is_needed(self, sha: str) -> bool:
+        """Whether an item still has to bring this file to the hub."""
+        return bool(
+            self._db.execute(
+                "SELECT 1 FROM file JOIN item ON item.id = file.item WHERE sha256 = ? AND files_up = 0", (sha,)
+            ).fetchone()
+        )
+
     def victims(self, above_rank: int, need_bytes: int) -> list[str]:
         """Uids of what goes to make so much room for `above_rank`: lowest rank first, oldest first. Empty when even
         all of them would not do."""

@@ -103,14 +103,34 @@ def test_over_the_quota_the_least_goes_oldest_first_and_is_counted(tmp_path: Pat
     put(spool, item("audit1", RANK_AUDIT, big + b"1"), item("audit2", RANK_AUDIT, big + b"2"))
     put(spool, item("unsure", RANK_UNCERTAIN, big + b"3"))
     put(spool, item("halt1", RANK_HALT, big + b"4"))
-    assert pending(spool) == ["halt1", "unsure", "audit2"], "audit1 was the oldest of the least"
+    assert [p.uid for p in spool.to_upload()] == ["halt1", "unsure", "audit2"], "audit1 was the oldest of the least"
     put(spool, item("audit3", RANK_AUDIT, big + b"5"))
-    assert pending(spool) == ["halt1", "unsure", "audit2"], "none goes for one of its own rank"
+    assert [p.uid for p in spool.to_upload()] == ["halt1", "unsure", "audit2"], "none goes for one of its own rank"
     put(spool, *(item(f"halt{k}", RANK_HALT, big + bytes([k])) for k in (2, 3, 4)))
-    assert pending(spool) == ["halt1", "halt2", "halt3"], "no halt goes for anything"
+    assert [p.uid for p in spool.to_upload()] == ["halt1", "halt2", "halt3"], "no halt goes for anything"
     c = spool.counters
     assert (c.evicted, c.refused, c.pending) == (3, 2, 3)
     assert len(frames(tmp_path)) == 3
+    spool.close()
+
+
+def test_pictures_that_the_hub_has_make_room_before_anything_is_turned_away(tmp_path: Path) -> None:
+    big = b"x" * 1000
+    spool = Spool(tmp_path, 3500)
+    put(spool, item("a", RANK_AUDIT, big + b"1"), item("b", RANK_AUDIT, big + b"2", b"shared"))
+    put(spool, item("c", RANK_AUDIT, b"shared"))
+    spool.set_uploaded(["a", "b"])
+    put(spool, item("d", RANK_AUDIT, big + b"4"), item("e", RANK_AUDIT, big + b"5"))
+    assert frames(tmp_path) == sorted(f"{sha(data)}.png" for data in (b"shared", big + b"4", big + b"5"))
+    assert [p.uid for p in spool.to_send()] == ["a", "b"], "the records still wait for their acknowledgement"
+    assert [p.uid for p in spool.to_upload()] == ["c", "d", "e"]
+    c = spool.counters
+    assert (c.released, c.refused, c.evicted, c.pending) == (2, 0, 0, 5)
+    assert c.pending_bytes == 5 + len(b"shared") + 2 * 1001
+    put(spool, item("f", RANK_AUDIT, big + b"2"))
+    assert len(frames(tmp_path)) == 4, "what was deleted is written again when it comes again"
+    put(spool, item("g", RANK_AUDIT, big + b"7"))
+    assert c.refused == 1, "what the hub does not have stays"
     spool.close()
 
 
