@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from benchmarks import sequential
 from inspection.events import State
 from inspection.evidence import Cusum, KOfN, Sum, level_for
 from inspection.policy import ClassPolicy, Policy
+from inspection.thinning import inflation, mean_odds
 from inspection.types import Code
 from tests.inspection.guard_script import BAD, GOOD, HALT_1, RUN, SCRATCH, UNSURE, halt, keep, now, play, seen, started
 from tests.inspection.guard_script import stop as stopped
@@ -182,3 +184,55 @@ def test_each_class_has_its_own_rule() -> None:
     kinds = [type(rule.evidence()) for rule in policy.classes]
     assert kinds == [KOfN, Sum]
     assert policy.id != replace(policy, classes=(policy.classes[0], replace(policy.classes[1], cusum=None))).id
+
+
+# ── what the benchmark builds on ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("test", [Cusum(h=5), Cusum(h=5, clip=2.5, floor=1, thin=3)], ids=str)
+def test_the_benchmark_adds_what_the_guard_adds(test: Cusum) -> None:
+    ratios = np.linspace(-8, 8, 33)
+    ours = [test.nats(1 / (1 + math.exp(-ratio))) for ratio in ratios]
+    assert sequential.added(test, ratios) == pytest.approx(ours)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.8, 0.9])
+def test_the_inflation_of_correlated_frames_is_found(rho: float) -> None:
+    """For an AR(1) stream it is (1 + rho) / (1 - rho)."""
+    rng, values = np.random.default_rng(2), np.empty(50_000)
+    noise = 0.0
+    for k in range(len(values)):
+        noise = rho * noise + math.sqrt(1 - rho**2) * rng.standard_normal()
+        values[k] = noise
+    found, true = inflation(values), (1 + rho) / (1 - rho)
+    assert true <= found.upper <= 1.5 * true
+    assert 0.8 * true <= found.factor <= 1.4 * true
+
+
+@pytest.mark.parametrize("values", [np.zeros(5000), np.arange(999.0)], ids=["all alike", "too few"])
+def test_an_inflation_that_cannot_be_known_is_refused(values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="too few"):
+        inflation(values)
+
+
+def test_the_prior_of_good_frames_keeps_the_promise() -> None:
+    scores = np.random.default_rng(4).beta(1, 9, 10_000)
+    odds = mean_odds(scores)
+    free = Cusum(h=5, prior=odds / (1 + odds), clip=50, floor=50)
+    assert np.mean([math.exp(free.nats(float(p))) for p in scores]) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("events", "bound"), [(0, 2.996), (1, 4.744), (10, 16.962)])
+def test_the_poisson_bound_is_the_textbooks(events: int, bound: float) -> None:
+    assert sequential.most_likely(events) == pytest.approx(bound, abs=0.002)
+
+
+def test_the_promised_rate_holds_for_independent_and_correlated_frames() -> None:
+    """At a rate that a test can afford: h = ln 2,000 over 4 million frames, of which 2,000 may halt."""
+    plain = Cusum(h=math.log(2000))
+    for rho in (0.0, 0.6):
+        stream = sequential.Stream(1.0, rho)
+        fitted = replace(plain, thin=sequential.thin_of(stream, plain))
+        assert sequential.false_halts(stream, fitted, 4_000_000) <= 2000
+    naive = sequential.false_halts(sequential.Stream(1.0, 0.6), plain, 4_000_000)
+    assert naive > 2000, "without thinning the promise does not hold"
