@@ -238,6 +238,8 @@ def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, lin
         "bundle": rollout.serving.bundle_id,
         "provider": rollout.serving.provider,
         "mqtt_connected": line.connection.connected,
+        "mqtt_refused": line.connection.rejected,
+        "mqtt_handler_errors": line.connection.handler_errors,
         "permit_lapses": line.lapses,
         "dropped_frames": inbox.dropped,
         "spool": asdict(spool.counters),

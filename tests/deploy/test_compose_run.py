@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from benchmarks.station import end, wait_for
 from deploy.broker import mosquitto_path, wait_for_port
@@ -28,7 +28,7 @@ from tests.conftest import free_port, missing
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-SERVICES: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+SERVICES: dict[str, Any] = YAML(typ="safe").load((DEPLOY / "compose.yaml").read_text())["services"]
 TOKEN = "a-token-for-the-test"
 
 

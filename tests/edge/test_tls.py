@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -9,10 +10,12 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tls import EDGE, HUB, NEIGHBOUR, NOBODY, PLC, SHIPPED, TOPICS, Client, Plant, plant
@@ -32,6 +35,7 @@ from inspection.messages import (
     Trigger,
 )
 from inspection.watchdog import WatchdogLimits
+from tests.conftest import free_port
 
 pytestmark = pytest.mark.broker
 FORGED_BOOT = 4_000_000
@@ -44,6 +48,12 @@ class Line:
     plant: Plant
     plc: PlcSim
     folder: Path
+    status: int
+
+    def facts(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.status}/status.json", timeout=5) as answer:
+            facts: dict[str, Any] = json.loads(answer.read())
+        return facts
 
     def edge_log(self) -> str:
         return (self.folder / "edge.log").read_text(errors="replace")
@@ -54,14 +64,15 @@ def running(folder: Path, pictures: list[float] | None = None) -> Iterator[Line]
     """Broker with TLS and ACL, an edge and a plc-sim, each with its own certificate, and the line runs."""
     with plant(folder) as p:
         station = folder / "station"
-        config = write_station(station, p.port, station="weld1", pictures=pictures)
+        status = free_port()
+        config = write_station(station, p.port, station="weld1", pictures=pictures, status=status)
         config.write_text(p.yaml(config.read_text(), EDGE))
         plc = PlcSim(p.config(PLC), TOPICS, WatchdogLimits())
         plc.start()
         edge = start_edge(config)
         try:
             run_line(plc, 30)
-            yield Line(p, plc, station)
+            yield Line(p, plc, station, status)
         finally:
             code = end(edge)
             plc.close()
@@ -196,13 +207,15 @@ def malformed(count: int) -> list[bytes]:
 
 def test_a_thousand_malformed_payloads_are_refused_each_logged_and_the_line_runs_on(line: Line) -> None:
     before = line.edge_log().count("message refused")
+    refused = line.facts()["mqtt_refused"]
     trips = len(line.plc.transitions)
     with client(line.plant, PLC) as plc:
         for k, payload in enumerate(malformed(1000)):
             plc.publish(TOPICS.of(Resume if k % 2 else Heartbeat), payload)
     wait_for(lambda: line.edge_log().count("message refused") - before >= 1000, 15, "1,000 lines in the edge's log")
     assert line.edge_log().count("message refused") - before == 1000
-    assert "mqtt handler failed" not in line.edge_log()
+    assert line.facts()["mqtt_refused"] - refused == 1000
+    assert line.facts()["mqtt_handler_errors"] == 0
     untouched(line)
     assert len(line.plc.transitions) == trips, "the line has not so much as blinked"
 
