@@ -29,6 +29,7 @@ from inspection.events import (
     FaultFound,
     FaultOver,
     Judged,
+    MaintenanceOrdered,
     PartArrived,
     PolicyChanged,
     RaiseHalt,
@@ -107,6 +108,7 @@ class Factory(RuleBasedStateMachine):
     def start_edge(self) -> None:
         self.boot += 1
         self.boot_ms = self.ms
+        self.working_until_ms = 0
         self.guard = LineGuard(self.policy, ["cam"], self.boot, self.ms * MS, self.open_halt)
         self.seq = self.echo = self.frame_id = 0
         self.level = SetPermit(False, Code.STARTING, 0, self.ms * MS, 0, changed=True)
@@ -185,6 +187,7 @@ class Factory(RuleBasedStateMachine):
         if permit.run:
             MET["run sent"] += 1
             assert permit.halt == 0
+            assert self.ms >= self.working_until_ms, "no line runs while an engineer works on it"
             if not self.policy.blind_runs:
                 assert self.ms - self.captured_ms <= self.policy.max_silence_ms + self.policy.lease_ms
                 assert permit.code == 0
@@ -340,6 +343,7 @@ class Factory(RuleBasedStateMachine):
     @rule(scans=st.sampled_from([0, 5, 20]))
     def people_put_it_right(self, scans: int) -> None:
         self.scene, self.cut, self.delay_ms = "good", False, 0
+        self.an_engineer_works(0)
         for code in (Code.STORAGE, Code.MODEL):
             self.handle(FaultOver(self.ms * MS, code))
         self.time_passes(10)
@@ -362,6 +366,12 @@ class Factory(RuleBasedStateMachine):
     def fault(self, code: Code, over: bool) -> None:
         now_ns = self.ms * MS
         self.handle(FaultOver(now_ns, code) if over else FaultFound(now_ns, code, "a fault"))
+
+    @rule(works_ms=st.sampled_from([0, 100, 3000]))
+    def an_engineer_works(self, works_ms: int) -> None:
+        MET["maintenance"] += works_ms > 0
+        self.working_until_ms = self.ms + works_ms
+        self.handle(MaintenanceOrdered(self.ms * MS, self.working_until_ms * MS, "eve"))
 
     @rule(k=st.integers(1, 2))
     def policy_changes(self, k: int) -> None:
@@ -440,7 +450,7 @@ def test_a_running_line_has_a_fresh_permit_and_no_open_halt() -> None:
         ),
     )
     print(dict(MET))
-    for needed in ("scans while running", "-> halted", "-> blind", "resume accepted", "resume refused"):
+    for needed in ("scans while running", "-> halted", "-> blind", "resume accepted", "resume refused", "maintenance"):
         assert MET[needed] > 10, f"the histories hardly met: {needed}"
     assert MET["scans between a halt and its trip"] > 0
     assert MET["starts honoured"] < MET["starts"]
