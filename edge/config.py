@@ -116,8 +116,12 @@ class BundleConfig(_Strict):
     """Where bundles fetched from the hub are kept; default: `bundles` in the state folder."""
     trusted_keys: tuple[Path, ...] = ()
     """Public key files (PEM, ed25519). When given, only bundles signed by one of them are served."""
-    provider: str = "CPUExecutionProvider"
-    """The onnxruntime provider. What really runs is compared with it; there is no silent fallback."""
+    provider: str = Field(
+        default="CPUExecutionProvider",
+        pattern=r"^([A-Za-z0-9]+ExecutionProvider|openvino(:[A-Z]+(\.[0-9]+)?)?)$",
+    )
+    """An onnxruntime provider, e.g. CUDAExecutionProvider, or `openvino`, or `openvino:GPU` (docs/inference.md). What
+    really runs is compared with it; there is no silent fallback."""
     threads: int = Field(default=2, ge=1, le=64)
     """Threads of one inference."""
 

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from edge.cameras.framing import Framing
 from edge.cameras.views import view_id
 from edge.config import EdgeConfig
-from edge.model_onnx import OnnxModel
+from edge.model_base import BundleModel
 from edge.site_policy import policy_for
 from edge.wiring import load_model, open_camera
 from inspection.errors import HaltlineError
@@ -31,7 +31,7 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
     """Facts, each with what was found; `problems` lists what would keep this edge from running."""
     problems: list[str] = []
     facts: dict[str, Any] = {"machine": machine(), "problems": problems}
-    model: OnnxModel | None = None
+    model: BundleModel | None = None
     try:
         start = time.perf_counter()
         model = load_model(config)
@@ -40,6 +40,7 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
             "bundle": model.bundle_id,
             "asked_for": config.bundle.provider,
             "runs_on": model.provider,
+            "runs_how": model.detail,
             "threads": config.bundle.threads,
             "golden_error": round(model.golden_error, 6),
             "load_s": round(time.perf_counter() - start, 2),
@@ -55,8 +56,9 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     return {
-        "cpu": _cpu_name(),
+        "cpu": _cpu_line("model name") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
+        "int8": int8_pays(_cpu_line("flags")),
         "python": platform.python_version(),
         "onnxruntime": ort.__version__,
         "opencv": cv2.__version__,
@@ -65,7 +67,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _camera(config: Any, state_dir: Path, model: OnnxModel | None, problems: list[str]) -> dict[str, Any]:
+def _camera(config: Any, state_dir: Path, model: BundleModel | None, problems: list[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": config.name, "type": config.type}
     try:
         camera = open_camera(config)
@@ -89,7 +91,7 @@ def _camera(config: Any, state_dir: Path, model: OnnxModel | None, problems: lis
     return facts
 
 
-def _inferences(model: OnnxModel, frame: Frame) -> dict[str, Any]:
+def _inferences(model: BundleModel, frame: Frame) -> dict[str, Any]:
     times, prediction = [], model.infer(frame)
     for _ in range(INFERENCES):
         start = time.perf_counter_ns()
@@ -111,13 +113,20 @@ def _reach(what: str, host: str, port: int, problems: list[str]) -> str:
         return f"{host}:{port} does not answer"
 
 
-def _cpu_name() -> str:
+def int8_pays(flags: str) -> str:
+    """What the processor's flags promise a quantized bundle (docs/inference.md)."""
+    vnni = sorted({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags.split()))
+    if vnni:
+        return f"pays ({', '.join(vnni)})"
+    return "no VNNI: an int8 bundle may be no faster here, and needs `haltline quantize --reduce-range` to be right"
+
+
+def _cpu_line(key: str) -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as f:  # noqa: PTH123 - a kernel file, not a path of ours
-            names = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
+            return next((line.split(":", 1)[1].strip() for line in f if line.startswith(key)), "")
     except OSError:
-        names = []
-    return names[0] if names else platform.machine()
+        return ""
 
 
 def report(facts: dict[str, Any]) -> str:

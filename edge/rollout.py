@@ -18,7 +18,7 @@ import structlog
 
 from edge.bundle_store import VerifiedBundle, fetch_bundle, read_bundle
 from edge.line.outbox import Outbox
-from edge.model_onnx import OnnxModel
+from edge.model_base import BundleModel
 from edge.ports import Serve
 from inspection.bundle import Manifest
 from inspection.errors import BundleError
@@ -27,7 +27,7 @@ from inspection.policy import Policy
 
 log = structlog.get_logger()
 
-Load = Callable[[VerifiedBundle], OnnxModel]
+Load = Callable[[VerifiedBundle], BundleModel]
 
 
 class Rollout:
@@ -35,7 +35,7 @@ class Rollout:
 
     def __init__(
         self,
-        serving: OnnxModel,
+        serving: BundleModel,
         load: Load,
         policy_of: Callable[[Manifest], Policy],
         serve: Callable[[Serve], None],

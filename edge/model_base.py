@@ -1,0 +1,126 @@
+"""What every runtime must prove before its model serves: the shapes promised, a warm start, the golden frames.
+
+An adapter opens the graph and runs one picture; all checks are here, so that no runtime has a gentler gate.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle_store import VerifiedBundle
+from inspection import model_io
+from inspection.bundle import MODEL_FILE
+from inspection.errors import BundleError, ModelError
+from inspection.types import Frame, Image, Prediction
+
+WARM_UP_RUNS = 3
+Outputs = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Port = tuple[list[int | str], str]
+"""Shape (a text where a side is open) and type of one input or output, e.g. ([1, 3], "float32")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What the runtime says the graph takes and gives, by name."""
+
+    inputs: dict[str, Port]
+    outputs: dict[str, Port]
+
+
+class BundleModel(ABC):
+    """Implements `ports.Model`. Loading refuses a bundle whose golden frames do not come out as its exporter saw."""
+
+    provider: str
+    """What really runs, read back from the runtime; `_open` refuses anything but what was asked for."""
+    detail: str
+    """What else the runtime says of how it runs, for the doctor."""
+
+    def __init__(self, bundle: VerifiedBundle, provider: str, threads: int) -> None:
+        self.manifest = bundle.manifest
+        self.bundle_id = bundle.manifest.id
+        self.sha256 = bundle.sha256
+        self.label_book = bundle.manifest.label_book
+        self.provider, self.detail = self._open(bundle.files[MODEL_FILE], provider, threads)
+        self._check_shapes()
+        for _ in range(WARM_UP_RUNS):
+            self.run(np.zeros((self.manifest.input.height_px, self.manifest.input.width_px, 3), np.uint8))
+        self.golden_error = self._replay_golden(bundle)
+
+    @abstractmethod
+    def _open(self, model: bytes, provider: str, threads: int) -> tuple[str, str]:
+        """Load the graph; (provider that really runs, detail). BundleError when that is not `provider`."""
+
+    @abstractmethod
+    def _signature(self) -> Signature: ...
+
+    @abstractmethod
+    def _run(self, batch: NDArray[np.uint8]) -> Outputs:
+        """(1, height_px, width_px, 3) -> scores (1, C), heat (1, C, h, w), which no later run may overwrite."""
+
+    def infer(self, frame: Frame) -> Prediction:
+        spec = self.manifest.input
+        image, how = model_io.to_input(frame.image, spec)
+        ratio = model_io.input_px_per_mm(frame.px_per_mm, how) / spec.px_per_mm
+        if not 1 / spec.scale_tolerance <= ratio <= spec.scale_tolerance:
+            raise ModelError(
+                f"{frame.camera} shows {frame.px_per_mm * how.scale:.2f} px per mm at the model's input, "
+                f"{self.bundle_id} was trained at {spec.px_per_mm:.2f}"
+            )
+        scores, heat = self.run(image)
+        stride = self.manifest.outputs.heat_stride
+        return model_io.to_prediction(scores, heat, self.manifest.limits, how, stride, frame.px_per_mm)
+
+    def run(self, image: Image) -> Outputs:
+        """(height_px, width_px, 3) uint8 -> scores (C,), heat (C, h, w) uint8. ModelError when the runtime fails."""
+        try:
+            scores, heat = self._run(image[None])
+        except Exception as e:  # the runtimes' exceptions share no base but Exception
+            raise ModelError(f"{self.bundle_id}: {e}") from e
+        return scores[0], heat[0]
+
+    def _check_shapes(self) -> None:
+        m = self.manifest
+        stride, classes = m.outputs.heat_stride, len(m.classes)
+        heat_shape: list[int | str] = [1, classes, m.input.height_px // stride, m.input.width_px // stride]
+        want_in: dict[str, Port] = {m.input.name: ([1, m.input.height_px, m.input.width_px, 3], "uint8")}
+        want_out: dict[str, Port] = {
+            m.outputs.scores: ([1, classes], "float32"),
+            m.outputs.heat: (heat_shape, "uint8"),
+        }
+        is_so = self._signature()
+        for verb, is_, want in (("takes", is_so.inputs, want_in), ("gives", is_so.outputs, want_out)):
+            if is_ != want:
+                raise BundleError(self.bundle_id, f"the graph {verb} {is_}, the manifest says {want}", "export again")
+
+    def _replay_golden(self, bundle: VerifiedBundle) -> float:
+        """The largest difference of a score; BundleError when this machine does not get what the exporter got."""
+        golden, worst = self.manifest.golden, 0.0
+        for case in golden.cases:
+            image = _decode(bundle.files[case.image])
+            if image is None or image.shape[:2] != (self.manifest.input.height_px, self.manifest.input.width_px):
+                raise BundleError(self.bundle_id, f"{case.image} is no picture of the input's size", "export again")
+            scores, heat = self.run(image)
+            off = float(np.abs(scores - np.asarray(case.scores)).max())
+            heat_off = float(np.abs(heat.mean(axis=(1, 2)) - np.asarray(case.heat_mean)).max())
+            if not (off <= golden.tolerance and heat_off <= golden.heat_tolerance):  # a NaN must fail too
+                raise BundleError(
+                    self.bundle_id,
+                    f"{case.image} comes out {off:.4f} off in its scores and {heat_off:.2f} in its heat map",
+                    f"this machine's {self.provider} does not compute what the exporter's did: export for it",
+                )
+            worst = max(worst, off)
+        return worst
+
+
+def _decode(data: bytes) -> Image | None:
+    """A picture, or None for anything that is none; OpenCV raises for some of that and answers None for the rest."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else np.asarray(image, np.uint8)
