@@ -55,6 +55,20 @@ def check(config: ConfigPath) -> None:
     )
 
 
+@app.command()
+def maintenance(
+    config: ConfigPath,
+    who: Annotated[str, typer.Option(help="Who works at the station; stands in the records.")],
+    minutes: Annotated[float, typer.Option(help="For so long; 0 ends it.")] = 30,
+) -> None:
+    """Withdraw the permit while somebody works at the station. The line runs again on fresh frames and START only."""
+    from edge.config_file import load
+    from edge.maintenance import order
+
+    order(load(config).state_dir, minutes, who)
+    typer.echo(f"no permit for {minutes:g} min" if minutes else "maintenance is over")
+
+
 app.command()(calibrate)
 app.command()(learn_view)
 

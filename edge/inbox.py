@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Iterator
 
 from edge.ports import Serve
-from inspection.events import FaultFound, FaultOver, PartArrived, ResumeAsked, Tick
+from inspection.events import FaultFound, FaultOver, MaintenanceOrdered, PartArrived, ResumeAsked, Tick
 from inspection.types import Frame
 
-Arrival = Frame | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | Serve
+Arrival = Frame | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | MaintenanceOrdered | Serve
 
 
 class Inbox:

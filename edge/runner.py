@@ -21,6 +21,7 @@ from inspection.events import (
     FaultFound,
     FaultOver,
     Judged,
+    MaintenanceOrdered,
     PartArrived,
     PolicyChanged,
     ResumeAsked,
@@ -70,7 +71,7 @@ def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tupl
             return _judge(arrival, model, fitness.setdefault(arrival.camera, Fitness()))
         case Serve(_, policy):
             return PolicyChanged(time.monotonic_ns(), policy), None
-        case Tick() | ResumeAsked() | PartArrived() | FaultFound() | FaultOver():
+        case Tick() | ResumeAsked() | PartArrived() | FaultFound() | FaultOver() | MaintenanceOrdered():
             return arrival, None
         case _:
             assert_never(arrival)

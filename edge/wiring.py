@@ -28,8 +28,8 @@ from edge.line.mqtt import MqttLine
 from edge.line.outbox import Outbox
 from edge.line.sparkplug import SparkplugNode
 from edge.live import LiveView
-from edge.model_base import BundleModel
-from edge.models import open_model
+from edge.maintenance import MaintenanceWatch
+from edge.model_onnx import OnnxModel
 from edge.ports import Camera
 from edge.recorder import Evidence, HaltMemory, Numbers
 from edge.rollout import Rollout
@@ -61,9 +61,9 @@ def open_camera(config: CameraConfig) -> Camera:
     return CAMERAS[config.type](config)
 
 
-def load_model(config: EdgeConfig, path: Path | None = None) -> BundleModel:
+def load_model(config: EdgeConfig, path: Path | None = None) -> OnnxModel:
     bundle = read_bundle(path or config.bundle.path, config.bundle.trusted_keys)
-    return open_model(bundle, config.bundle)
+    return OnnxModel(bundle, config.bundle.provider, config.bundle.threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def build(config: EdgeConfig) -> Edge:
     uploader = Uploader(spool, outbox, http) if http else None
     rollout = Rollout(
         model,
-        lambda bundle: open_model(bundle, config.bundle),
+        lambda bundle: OnnxModel(bundle, config.bundle.provider, config.bundle.threads),
         lambda manifest: policy_for(config.policy, manifest, config.cameras),
         inbox.put,
         outbox,
@@ -159,7 +159,8 @@ def build(config: EdgeConfig) -> Edge:
     line.start()
     path.start()
     ticker = _Ticker(inbox)
-    for starts in (ticker, uploader, rollout, live, status, sparkplug):
+    maintenance = MaintenanceWatch(config.state_dir, inbox.put)
+    for starts in (ticker, maintenance, uploader, rollout, live, status, sparkplug):
         if starts:
             starts.start()
     for pump, camera in zip(pumps, cameras, strict=True):
@@ -174,6 +175,7 @@ def build(config: EdgeConfig) -> Edge:
         live.close,
         status.close,
         ticker.close,
+        maintenance.close,
         spool.close,
         state.close,
         outbox.close,

@@ -361,6 +361,8 @@ class LineGuard:
     def _code(self) -> Code:
         if self.state is State.HALTED and self.halt:
             return self.halt.code
+        if self._maintenance:
+            return Code.INTERNAL
         if self.state is State.BLIND:
             return (self._trouble() or (Code.CAMERA, ""))[0]
         return Code.STARTING if self.state is State.STARTING else Code.OK

@@ -1,0 +1,81 @@
+"""An engineer's order to work at the station: a file in the state folder, so that it outlives a restart.
+
+Who may write that folder is who may give the order. There is no order that lets the line run uninspected: a bypass
+belongs into the controller, where a key switch shows it and somebody answers for it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from edge.files import write_durably
+from inspection.errors import ConfigError, StorageError
+from inspection.events import MaintenanceOrdered
+
+log = structlog.get_logger()
+
+FILE = "maintenance.json"
+POLL_S = 0.5
+MOST_MINUTES = 480
+
+
+def order(state_dir: Path, minutes: float, who: str) -> None:
+    """Write the order; 0 minutes end it. ConfigError for a time out of range, StorageError when it cannot be kept."""
+    if not 0 <= minutes <= MOST_MINUTES:
+        raise ConfigError("--minutes", f"{minutes:g} is out of range", f"0 to {MOST_MINUTES}; 0 ends it")
+    until_ms = time.time_ns() // 1_000_000 + round(minutes * 60_000)
+    try:
+        write_durably(state_dir / FILE, json.dumps({"until_ms": until_ms, "who": who[:64]}).encode())
+    except OSError as e:
+        raise StorageError(f"{e.filename or state_dir}: {e.strerror}\n  fix: run it as the edge's user") from e
+
+
+class MaintenanceWatch:
+    """Looks for a new order twice a second and hands it to the frame path."""
+
+    def __init__(self, state_dir: Path, deliver: Callable[[MaintenanceOrdered], None]) -> None:
+        self._path, self._deliver = state_dir / FILE, deliver
+        self._known = b""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="maintenance", daemon=True)
+
+    def start(self) -> None:
+        """The first look happens here, so that a restart does not open a gap in the order."""
+        self.look()
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def look(self) -> None:
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            log.error("the maintenance order cannot be read", path=str(self._path), why=e.strerror)  # noqa: TRY400
+            return
+        if data == self._known:
+            return
+        self._known = data
+        try:
+            known = json.loads(data)
+            until_ms, who = int(known["until_ms"]), str(known["who"])
+        except (ValueError, KeyError, TypeError) as e:
+            # No order is the safe reading: the station goes on inspecting.
+            log.error("the maintenance order does not read", path=str(self._path), why=str(e))  # noqa: TRY400
+            return
+        now_ns, left_ms = time.monotonic_ns(), until_ms - time.time_ns() // 1_000_000
+        left_ms = min(left_ms, MOST_MINUTES * 60_000)  # the wall clock may have been set back
+        log.warning("maintenance", who=who, minutes=max(0, left_ms) / 60_000)
+        self._deliver(MaintenanceOrdered(now_ns, now_ns + left_ms * 1_000_000, who))
+
+    def _work(self) -> None:
+        while not self._closing.wait(POLL_S):
+            self.look()

@@ -1,0 +1,88 @@
+"""An engineer's order: written by a command, found by a running edge, and kept over a restart."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks.station import end, plc_on, run_line, start_edge, wait_for, write_station
+from edge.cli import app
+from edge.maintenance import FILE, MaintenanceWatch, order
+from inspection.errors import ConfigError, StorageError
+from inspection.events import MaintenanceOrdered
+
+
+def watch(folder: Path) -> tuple[MaintenanceWatch, list[MaintenanceOrdered]]:
+    heard: list[MaintenanceOrdered] = []
+    return MaintenanceWatch(folder, heard.append), heard
+
+
+def test_an_order_is_heard_once_and_ends_at_its_time(tmp_path: Path) -> None:
+    watching, heard = watch(tmp_path)
+    watching.look()
+    assert heard == []
+    order(tmp_path, 30, "eve")
+    watching.look()
+    watching.look()
+    assert [o.who for o in heard] == ["eve"]
+    assert (heard[0].until_ns - heard[0].now_ns) / 60e9 == pytest.approx(30, abs=0.1)
+    order(tmp_path, 0, "eve")
+    watching.look()
+    assert heard[1].until_ns <= heard[1].now_ns
+
+
+def test_a_restart_finds_the_order_with_the_time_that_is_left(tmp_path: Path) -> None:
+    until_ms = time.time_ns() // 1_000_000 + 60_000
+    (tmp_path / FILE).write_text(json.dumps({"until_ms": until_ms, "who": "eve"}))
+    watching, heard = watch(tmp_path)
+    watching.look()
+    assert (heard[0].until_ns - heard[0].now_ns) / 1e9 == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize("data", ["", "{}", "[]", '{"until_ms": "soon", "who": "eve"}', "\x00"])
+def test_an_order_that_does_not_read_leaves_the_station_inspecting(tmp_path: Path, data: str) -> None:
+    (tmp_path / FILE).write_text(data)
+    watching, heard = watch(tmp_path)
+    watching.look()
+    assert heard == []
+
+
+def test_a_clock_set_back_by_years_does_not_close_the_station_for_years(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"until_ms": 9_999_999_999_999, "who": "eve"}))
+    watching, heard = watch(tmp_path)
+    watching.look()
+    assert (heard[0].until_ns - heard[0].now_ns) / 3.6e12 == pytest.approx(8)
+
+
+def test_an_order_nobody_could_mean_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="out of range"):
+        order(tmp_path, 481, "eve")
+    with pytest.raises(StorageError):
+        order(tmp_path / "nowhere", 5, "eve")
+
+
+@pytest.mark.broker
+def test_a_running_line_stops_for_maintenance_and_does_not_start_by_itself(own_mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, own_mosquitto)
+    with plc_on(own_mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            told = CliRunner().invoke(app, ["maintenance", str(config), "--who", "eve", "--minutes", "30"])
+            assert told.output == "no permit for 30 min\n"
+            wait_for(lambda: plc.view()["state"] == "TRIPPED", 3, "the stop")
+            assert plc.view()["code"] == 6
+            assert end(edge) == 0
+            edge = start_edge(config)
+            wait_for(lambda: plc.view()["code"] == 6 and plc.newest and plc.newest.boot == 2, what="the next life")
+            time.sleep(0.7)
+            assert not plc.press_start(), "the order outlives the restart"
+            CliRunner().invoke(app, ["maintenance", str(config), "--who", "eve", "--minutes", "0"])
+            wait_for(lambda: plc.view()["state"] == "READY", what="the permit")
+            run_line(plc)
+        finally:
+            end(edge)
