@@ -29,7 +29,8 @@ from edge.line.outbox import Outbox
 from edge.line.sparkplug import SparkplugNode
 from edge.live import LiveView
 from edge.maintenance import MaintenanceWatch
-from edge.model_onnx import OnnxModel
+from edge.model_base import BundleModel
+from edge.models import open_model
 from edge.ports import Camera
 from edge.recorder import Evidence, HaltMemory, Numbers
 from edge.rollout import Rollout
@@ -61,9 +62,9 @@ def open_camera(config: CameraConfig) -> Camera:
     return CAMERAS[config.type](config)
 
 
-def load_model(config: EdgeConfig, path: Path | None = None) -> OnnxModel:
+def load_model(config: EdgeConfig, path: Path | None = None) -> BundleModel:
     bundle = read_bundle(path or config.bundle.path, config.bundle.trusted_keys)
-    return OnnxModel(bundle, config.bundle.provider, config.bundle.threads)
+    return open_model(bundle, config.bundle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def build(config: EdgeConfig) -> Edge:
     uploader = Uploader(spool, outbox, http) if http else None
     rollout = Rollout(
         model,
-        lambda bundle: OnnxModel(bundle, config.bundle.provider, config.bundle.threads),
+        lambda bundle: open_model(bundle, config.bundle),
         lambda manifest: policy_for(config.policy, manifest, config.cameras),
         inbox.put,
         outbox,
