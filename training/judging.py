@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inspection import model_io
 from inspection.decision import LineGuard
-from inspection.events import GiveVerdict, Judged, PartArrived, RaiseHalt, ResumeAsked, SetPermit
+from inspection.events import GiveVerdict, Judged, PartArrived, RaiseHalt, ResumeAsked
 from inspection.label_book import LabelBook
 from inspection.policy import Policy, policy_of
 from inspection.samples import Sample
@@ -154,15 +154,13 @@ def judge_stream(served: Served, frames: Iterable[StreamFrame], k: int, n: int, 
 
 
 def _halts(guard: LineGuard, prediction: Prediction, number: int) -> bool:
-    """Whether the guard halts at this frame; if so the halt is resumed at once."""
+    """Whether the guard halts at this frame. An open halt is resumed as soon as the guard lets anybody resume it."""
     now = number * FRAME_NS
     actions = guard.handle(Judged("stream", number, now + 1, now, dict(prediction.scores), prediction.findings))
-    halt = next((a.report.halt for a in actions if isinstance(a, RaiseHalt)), None)
-    if halt is None:
-        return False
-    assert any(isinstance(a, SetPermit) and not a.run for a in actions)
-    guard.handle(ResumeAsked(now + 2, halt, "evaluation", f"{number}", boot=1, seq=0, seq_now=0))
-    return True
+    halted = any(isinstance(a, RaiseHalt) for a in actions)
+    if guard.halt is not None:
+        guard.handle(ResumeAsked(now + 2, guard.halt.halt, "evaluation", f"{number}", boot=1, seq=0, seq_now=0))
+    return halted
 
 
 def overlay(image: NDArray[np.uint8], picture: JudgedPicture) -> NDArray[np.uint8]:

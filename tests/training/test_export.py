@@ -164,6 +164,8 @@ def test_a_stream_counts_events_not_frames(released: Release) -> None:
     quiet, false, real = [(0.1, False)] * 30, [(0.9, False)] * 5, [(0.1, True)] * 3 + [(0.9, True)] * 5
     found = judge_stream(served, painted(served, [*quiet, *false, *quiet, *real, *quiet]), k=2, n=3)
     assert (found.frames, found.false_halts, found.defects, found.caught, found.missed) == (103, 1, 1, 1, ())
+    early = judge_stream(served, painted(served, [(0.9, False)] * 2 + [*quiet, *real]), k=2, n=3)
+    assert (early.false_halts, early.caught) == (1, 1), "a halt before the guard may be resumed does not end the run"
     missed = judge_stream(served, painted(served, [*quiet, (0.9, True), *quiet]), k=2, n=3)
     assert (missed.caught, missed.missed) == (0, ("scratch #1",)), "one frame is not 2 of 3"
     assert found.false_halts_per_hour(30) == pytest.approx(1 / (103 / 30 / 3600))
