@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from inspection.errors import HaltlineError
+from review.cli_audit import app as audit
 
 if TYPE_CHECKING:
     from review.settings import Settings
@@ -18,6 +19,7 @@ user = typer.Typer(no_args_is_help=True, add_completion=False, help="People who 
 app.add_typer(user, name="user")
 models = typer.Typer(no_args_is_help=True, add_completion=False, help="Model bundles the hub can roll out.")
 app.add_typer(models, name="models")
+app.add_typer(audit, name="audit")
 
 BAD_INPUT = 2
 STREAMS_END_S = 3

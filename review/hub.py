@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from inspection.messages import Conn, Message, PlcState, Topics
+from review import audit
 from review.broadcast import Broadcaster
 from review.clock import wall_ms
 from review.frame_cache import FrameCache
@@ -40,6 +41,7 @@ class Hub:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(settings.database)
         store.migrate()
+        audit.keep(store, settings.data_dir)
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)

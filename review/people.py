@@ -5,13 +5,14 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from inspection.errors import ConfigError
+from review import audit
 from review.clock import wall_ms
 from review.store import ROLES, Person, Store
 
 DEMO_PEOPLE = (("Ana (operator)", "operator"), ("Ben (inspector)", "inspector"), ("Chen (engineer)", "engineer"))
 
 
-def add_person(store: Store, name: str, role: str) -> bool:
+def add_person(store: Store, name: str, role: str, by: str = "command line") -> bool:
     """True when added, False when the name is already there; ConfigError for a bad name or role."""
     name = " ".join(name.split())
     if not 1 <= len(name) <= 64 or not name.isprintable():
@@ -22,6 +23,7 @@ def add_person(store: Store, name: str, role: str) -> bool:
         if session.scalar(select(Person.id).where(Person.name == name)) is not None:
             return False
         session.add(Person(name=name, role=role, created_ms=wall_ms()))
+        audit.note(session, by, "user_added", f"user {name}", role=role)
     return True
 
 

@@ -1,6 +1,7 @@
 """The hub's records, alarms, labels, people and bundles: SQLAlchemy models, Alembic migrations, one `Store`."""
 
 from review.store.db import Store
+from review.store.floor import AuditHead, AuditRow, Handover, Lockout, Shelf, ShiftNote, SignIn
 from review.store.models import (
     ROLES,
     Base,
@@ -17,15 +18,22 @@ from review.store.models import (
 
 __all__ = [
     "ROLES",
+    "AuditHead",
+    "AuditRow",
     "Base",
     "Bundle",
     "Halt",
     "HaltEventRow",
+    "Handover",
     "Label",
     "LabelAssignment",
+    "Lockout",
     "Person",
     "Record",
     "Rollout",
+    "Shelf",
+    "ShiftNote",
+    "SignIn",
     "Station",
     "Store",
 ]

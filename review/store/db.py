@@ -6,7 +6,7 @@ connection writes (callers queue for it) and every reading connection is `query_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class Store:
     """The hub's database. Sessions keep their objects readable after commit, so that pages can show them."""
 
     def __init__(self, url: str) -> None:
+        self.watchers: list[Callable[[Session], None]] = []
+        """Each is shown every writing session before its block begins; the audit log is one."""
         try:
             parsed = make_url(url)
             if parsed.get_backend_name() == "sqlite":
@@ -60,6 +62,8 @@ class Store:
     def writing(self) -> Iterator[Session]:
         """A session that commits when the block ends and rolls back when it raises. Never nest two."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            for watch in self.watchers:
+                watch(session)
             yield session
 
     def check(self) -> None:

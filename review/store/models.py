@@ -60,6 +60,7 @@ class Halt(Base):
         UniqueConstraint("station_id", "halt"),
         Index(None, "state", "id"),
         Index(None, "station_id", "id"),
+        Index(None, "at_ms"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -170,7 +171,8 @@ class LabelAssignment(Base):
 
 
 class Person(Base):
-    """Somebody who acts. `secret_hash` is empty until PINs exist. Nobody is deleted: history names them."""
+    """Somebody who acts. Without a `secret_hash` only a demonstration lets them in. Nobody is deleted: history names
+    them."""
 
     __tablename__ = "people"
 
