@@ -33,6 +33,7 @@ from training.network import HEAT_STRIDE, Network
 CHECKPOINT_EVERY_S = 20.0
 DEFAULT_EPOCHS = 20
 WARM_UP = 0.15  # share of the steps in which the learning rate rises
+WINDOW = (160, 128)
 WINDOWED = 0.8  # share of the epochs that see windows of the frames, not whole ones
 Report = Callable[[int, int, dict[str, float]], None]
 """Called after every step with steps done, steps in all, and what is known so far."""
@@ -79,14 +80,14 @@ def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: Non
 
 
 def window_of(config: RunConfig, epoch: int) -> Window | None:
-    """Half the input's sides for the first WINDOWED of the epochs, then whole frames: None.
+    """WINDOW for the first WINDOWED of the epochs, then whole frames: None.
 
-    A defect covers a hundredth of a frame. Windows around it teach as much at a quarter of the cost; the last epochs
+    A defect covers a hundredth of a frame. Windows around it teach as much at a fraction of the cost; the last epochs
     get the network used to judging a frame at once.
     """
     if epoch >= round(WINDOWED * config.epochs):
         return None
-    return max(32, config.input.width_px // 32 * 16), max(32, config.input.height_px // 32 * 16)
+    return min(WINDOW[0], config.input.width_px), min(WINDOW[1], config.input.height_px)
 
 
 def batches(
