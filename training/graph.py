@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inspection.bundle import InputSpec, OutputSpec
-from inspection.errors import BundleError
 from training.calibrate import Platt
 from training.network import Network
+from training.onnx_graph import checked, fold, strip
 
 Floats = NDArray[np.float32]
 
@@ -44,8 +44,8 @@ class Graph(nn.Module):
 def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
     """Fixed shape, standard operators, weights inside. Checked by onnx's own checker.
 
-    Not optimised on the way: onnxruntime folds BatchNorm when it loads, and the weights keep their names, so that
-    training can start from a released bundle.
+    Constants are folded and nothing else: onnxruntime merges the BatchNorms when it loads, and the weights keep their
+    names, so that training can start from a released bundle.
     """
     graph = graph.eval()
     example = torch.zeros((1, spec.height_px, spec.width_px, 3), dtype=torch.uint8)
@@ -63,22 +63,9 @@ def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
             verbose=False,
         )
         data = path.read_bytes()
-    model = onnx.load_from_string(data)
-    _strip(model)
-    onnx.checker.check_model(model, full_check=True)
-    if foreign := sorted({n.domain for n in model.graph.node} - {"", "ai.onnx"}) or [f.name for f in model.functions]:
-        raise BundleError(
-            "model.onnx", f"needs operators from {foreign}", "export with the pinned torch and onnxscript"
-        )
-    return bytes(model.SerializeToString())
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes: they hold this machine's paths and are a tenth of the file."""
-    del model.metadata_props[:]
-    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, model.graph):
-        part.doc_string = ""
-        del part.metadata_props[:]
+    model = fold(onnx.load_from_string(data))
+    strip(model)
+    return checked(model)
 
 
 def torch_outputs(graph: Graph, image: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.uint8]]:
