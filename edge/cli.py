@@ -15,6 +15,7 @@ import structlog
 import typer
 
 from edge.calibrate import calibrate, learn_view
+from edge.replay_command import replay
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watch a camera, judge each frame, stop the line.")
 
@@ -25,15 +26,19 @@ ConfigPath = Annotated[Path, typer.Argument(help="The edge's configuration, e.g.
 def run(
     config: ConfigPath,
     log_format: Annotated[str, typer.Option(help="`console` for people, `json` for machines.")] = "console",
+    record: Annotated[Path | None, typer.Option(help="Write every event and answer here (docs/replay.md).")] = None,
+    record_frames: Annotated[Path | None, typer.Option(help="A folder for every picture as well.")] = None,
+    record_mb: Annotated[int, typer.Option(min=1, help="Most that the recording, and the pictures, may hold.")] = 256,
 ) -> None:
     """Run an edge until SIGTERM or Ctrl+C. Exits with 1 when the frame path dies, so that a supervisor restarts it."""
     from edge.config_file import load
     from edge.systemd import Supervisor
+    from edge.tape import TapeConfig
     from edge.wiring import build
 
     set_up_logging(log_format)
     stop = _stop_on_signals()
-    edge = build(load(config))
+    edge = build(load(config), TapeConfig(record, record_mb, record_frames) if record else None)
     # Removed so that no child, a camera's reader for one, speaks in our name.
     if not edge.run(stop, Supervisor(os.environ.pop("NOTIFY_SOCKET", None))):
         raise typer.Exit(1)
@@ -71,6 +76,7 @@ def maintenance(
 
 app.command()(calibrate)
 app.command()(learn_view)
+app.command()(replay)
 
 
 @app.command()

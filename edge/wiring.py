@@ -39,12 +39,13 @@ from edge.spool import Spool
 from edge.state import EdgeState
 from edge.status import StatusServer
 from edge.systemd import Supervisor
+from edge.tape import Tape, TapeConfig
 from edge.uploader import Uploader
-from inspection.decision import LineGuard
 from inspection.errors import ConfigError
 from inspection.events import Tick
 from inspection.messages import PlcState
 from inspection.policy import judge
+from inspection.recording import Head
 
 log = structlog.get_logger()
 
@@ -108,7 +109,7 @@ class Edge:
                 thread.join(max(0.0, end_s - time.monotonic()))
 
 
-def build(config: EdgeConfig) -> Edge:
+def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     """Everything made and started, in the order in which it may fail: model and camera before the line hears of us."""
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest, config.cameras)
@@ -121,7 +122,10 @@ def build(config: EdgeConfig) -> Edge:
     outbox = Outbox(config.mqtt, topics)
     line = MqttLine(config.mqtt, topics, state.boot, outbox, inbox.put)
     _let_simulated_seams_stop(line, cameras)
-    guard = LineGuard(policy, list(fitness), state.boot, time.monotonic_ns(), state.open_halt)
+    now_ns = time.monotonic_ns()
+    head = Head(state.boot, tuple(fitness), policy, now_ns, state.open_halt, model.bundle_id, model.manifest.limits)
+    guard = head.guard()
+    tape = Tape(record, head) if record else None
     keeping = config.spool
     spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
     evidence = Evidence(
@@ -152,7 +156,7 @@ def build(config: EdgeConfig) -> Edge:
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy)
     status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
-    recorders = (HaltMemory(state), numbers, evidence, *((sparkplug,) if sparkplug else ()))
+    recorders = (HaltMemory(state), numbers, evidence, *(each for each in (sparkplug, tape) if each))
     frame_path = (inbox, model, guard, line, recorders, fitness)
     path = threading.Thread(target=runner.run, args=frame_path, name="frames", daemon=True)
 
@@ -161,7 +165,7 @@ def build(config: EdgeConfig) -> Edge:
     path.start()
     ticker = _Ticker(inbox)
     maintenance = MaintenanceWatch(config.state_dir, inbox.put)
-    for starts in (ticker, maintenance, uploader, rollout, live, status, sparkplug):
+    for starts in (ticker, maintenance, uploader, rollout, live, status, sparkplug, tape):
         if starts:
             starts.start()
     for pump, camera in zip(pumps, cameras, strict=True):
@@ -177,6 +181,7 @@ def build(config: EdgeConfig) -> Edge:
         status.close,
         ticker.close,
         maintenance.close,
+        *((tape.close,) if tape else ()),
         spool.close,
         state.close,
         outbox.close,

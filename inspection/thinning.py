@@ -8,6 +8,7 @@ a block's sum against that of single frames, for longer and longer blocks, with 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,16 @@ def _factor(sums: NDArray[np.float64], length: int, variance: float) -> float:
     return float(sums.var(ddof=1)) / (length * variance)
 
 
-def mean_odds(scores: ArrayLike) -> float:
-    """The mean odds of good frames: `prior` / (1 - `prior`) must be at least this for E[e^l] <= 1 to hold."""
+def prior_of(scores: ArrayLike, clip: float = math.inf) -> float:
+    """The smallest `prior` at which good frames with these scores have E[e^min(l, clip)] <= 1.
+
+    It is the share of defect frames their calibration implies; any larger one keeps the promise too.
+    """
     p = np.clip(np.asarray(scores, np.float64), 1e-12, 1 - 1e-12)
-    return float(np.mean(p / (1 - p)))
+    log_odds = np.log(p / (1 - p))
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = float(np.mean(np.exp(np.minimum(log_odds - middle, clip))))
+        low, high = (middle, high) if mean > 1 else (low, middle)
+    return 1 / (1 + math.exp(-high))

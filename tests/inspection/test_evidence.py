@@ -15,7 +15,7 @@ from benchmarks import sequential
 from inspection.events import State
 from inspection.evidence import Cusum, KOfN, Sum, level_for
 from inspection.policy import ClassPolicy, Policy
-from inspection.thinning import inflation, mean_odds
+from inspection.thinning import inflation, prior_of
 from inspection.types import Code
 from tests.inspection.guard_script import BAD, GOOD, HALT_1, RUN, SCRATCH, UNSURE, halt, keep, now, play, seen, started
 from tests.inspection.guard_script import stop as stopped
@@ -215,11 +215,11 @@ def test_an_inflation_that_cannot_be_known_is_refused(values: np.ndarray) -> Non
         inflation(values)
 
 
-def test_the_prior_of_good_frames_keeps_the_promise() -> None:
-    scores = np.random.default_rng(4).beta(1, 9, 10_000)
-    odds = mean_odds(scores)
-    free = Cusum(h=5, prior=odds / (1 + odds), clip=50, floor=50)
-    assert np.mean([math.exp(free.nats(float(p))) for p in scores]) == pytest.approx(1, abs=1e-6)
+@pytest.mark.parametrize("clip", [50.0, 4.0, 1.0])
+def test_the_prior_of_good_frames_keeps_the_promise(clip: float) -> None:
+    scores = [*np.random.default_rng(4).beta(1, 9, 10_000), 0.999999]
+    test = Cusum(h=5, prior=prior_of(scores, clip), clip=clip, floor=50)
+    assert np.mean([math.exp(test.nats(float(p))) for p in scores]) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("events", "bound"), [(0, 2.996), (1, 4.744), (10, 16.962)])
