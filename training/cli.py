@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from training.checkpoint import Ask
     from training.dataset.snapshot import Snapshot
     from training.evaluate import Figures
+    from training.judging import JudgedPicture
+
+WORST = 24  # pictures that `evaluate --pictures` writes
 
 __all__ = ["dataset", "evaluate", "export", "render", "train"]
 
@@ -109,6 +112,9 @@ def evaluate(
     snapshot: Annotated[Path, typer.Argument(help="A snapshot with pictures the model never saw.")],
     split: Annotated[str, typer.Option(help="Which part of the snapshot: test, val or train.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Write the worst pictures here, each beside its heat map: look at them.")
+    ] = None,
     stream: Annotated[
         bool, typer.Option(help="Also run over a moving seam and count false halts (rendered tasks).")
     ] = True,
@@ -121,12 +127,28 @@ def evaluate(
     from training.served import read_bundle
 
     served = read_bundle(bundle, threads)
-    figures, _ = run(served, data, split)
+    figures, judged = run(served, data, split)
     if stream:
         figures.stream.update(evaluate_stream(served, data.manifest.label_book))
     _print_figures(figures)
     if out:
         figures.write(out)
+    if pictures:
+        _write_pictures(pictures, data, judged)
+
+
+def _write_pictures(folder: Path, data: Snapshot, judged: list[JudgedPicture]) -> None:
+    import cv2
+
+    from training.dataset.item import decode, read_bytes
+    from training.judging import overlay, worst_first
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(worst_first(judged)[:WORST]):
+        path = data.folder / picture.sample.image
+        (folder / f"{number:02d}.png").write_bytes(
+            cv2.imencode(".png", overlay(decode(read_bytes(path), path), picture))[1].tobytes()
+        )
 
 
 def export(

@@ -163,9 +163,22 @@ def _halts(guard: LineGuard, prediction: Prediction, number: int) -> bool:
     return halted
 
 
-def overlay(image: NDArray[np.uint8], picture: JudgedPicture) -> NDArray[np.uint8]:
-    """The frame with its heat in red, for people's eyes."""
-    hot = cv2.resize(picture.heat.max(0), (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
-    out = image.copy()
-    out[..., 2] = np.maximum(out[..., 2], hot)
-    return out
+def overlay(frame: NDArray[np.uint8], picture: JudgedPicture) -> NDArray[np.uint8]:
+    """The frame with its heat in red beside the frame as it is, what was said of it written on top."""
+    hot = cv2.resize(picture.heat.max(0), (frame.shape[1], frame.shape[0]), interpolation=cv2.INTER_LINEAR)
+    shown = frame.copy()
+    shown[..., 2] = np.maximum(shown[..., 2], hot)
+    both = np.hstack([frame, shown])
+    scores = " ".join(f"{s:.2f}" for s in picture.scores)
+    said = f"{'+'.join(picture.sample.labels) or 'good'}: {picture.verdict}, {scores}"
+    cv2.putText(both, said, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 255, 255), 2)
+    return both
+
+
+def worst_first(pictures: list[JudgedPicture]) -> list[JudgedPicture]:
+    """By how far the score is on the wrong side: what to look at when a figure disappoints."""
+
+    def wrong(p: JudgedPicture) -> float:
+        return float(np.max(np.where(p.target, 1 - p.scores, p.scores)))
+
+    return sorted(pictures, key=wrong, reverse=True)

@@ -69,7 +69,9 @@ def test_from_nothing_to_a_judged_bundle(commands: typer.Typer, tmp_path: Path) 
     assert (manifest.id, manifest.input.px_per_mm) == ("scratch-0.0.1", 5.0)
     assert "drawn by Haltline's renderer" in (bundle / "card.md").read_text()
     figures = tmp_path / "figures.json"
-    assert "length error" in run(commands, "evaluate", bundle, snapshot, "--no-stream", "--out", figures)
+    written = ("--out", figures, "--pictures", tmp_path / "worst")
+    assert "length error" in run(commands, "evaluate", bundle, snapshot, "--no-stream", *written)
+    assert (tmp_path / "worst/00.png").stat().st_size > 1000
     assert json.loads(figures.read_text())["bundle"] == "scratch-0.0.1"
     again = ("--init", bundle, "--epochs", 1, "--channels", 8, "--batch", 4, "--threads", 1)
     assert "1 epochs" in run(commands, "train", snapshot, "--out", tmp_path / "next", *again)
