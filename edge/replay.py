@@ -252,15 +252,9 @@ class Difference:
 
 def difference(was: Outcome, replayed: Replayed) -> Difference:
     now = replayed.outcome
-    rest, gone, same = list(now.halts), [], []
-    for halt in was.halts:
-        near = [h for h in rest if h.cls == halt.cls and abs(h.at_s - halt.at_s) * 1e9 <= SAME_HALT_NS]
-        if not near:
-            gone.append(halt)
-            continue
-        match = min(near, key=lambda h: abs(h.at_s - halt.at_s))
-        rest.remove(match)
-        same.append((halt, match))
+    same = _pairs(was.halts, now.halts)
+    gone = tuple(halt for halt in was.halts if halt not in [old for old, _ in same])
+    new = tuple(halt for halt in now.halts if halt not in [new for _, new in same])
     verdicts = {}
     for name in sorted(was.verdicts.keys() | now.verdicts.keys()):
         before, after = (side.verdicts.get(name, ("none", "", 0.0))[0] for side in (was, now))
@@ -268,7 +262,18 @@ def difference(was: Outcome, replayed: Replayed) -> Difference:
             verdicts[name] = (before, after)
     kept = {why: (was.kept[why], now.kept[why]) for why in sorted(was.kept.keys() | now.kept.keys())}
     permit_s = (was.permit_s, now.permit_s)
-    return Difference(tuple(gone), tuple(rest), tuple(same), verdicts, kept, permit_s, replayed.without_picture)
+    return Difference(gone, new, same, verdicts, kept, permit_s, replayed.without_picture)
+
+
+def _pairs(was: tuple[Halt, ...], now: tuple[Halt, ...]) -> tuple[tuple[Halt, Halt], ...]:
+    """Halts that are one event, the nearest ones first, in the order of the recording."""
+    near = [(abs(a.at_s - b.at_s), a, b) for a in was for b in now if a.cls == b.cls]
+    found: list[tuple[Halt, Halt]] = []
+    for apart_s, a, b in sorted(near, key=lambda pair: pair[0]):
+        taken = any(a is old or b is new for old, new in found)
+        if apart_s * 1e9 <= SAME_HALT_NS and not taken:
+            found.append((a, b))
+    return tuple(sorted(found, key=lambda pair: pair[0].at_s))
 
 
 def _tell(halt: Halt) -> str:
