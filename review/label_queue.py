@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, 
 from sqlalchemy.orm import Session
 
 from inspection.label_book import BOOKS, LabelBook
+from review.label_books import newest
 from review.labelling import CheckedLabel
 from review.store import Label, LabelAssignment, Person, Record
 
@@ -33,10 +34,9 @@ class Queue:
     total: int
 
 
-def book_of(record: Record) -> LabelBook | None:
+def book_of(session: Session, record: Record) -> LabelBook | None:
     """The label book in force for the record's task, which may be newer than the one its model was made under."""
-    name = record.label_book.partition("@")[0]
-    return next((book for book in BOOKS.values() if book.name == name), None)
+    return newest(session, record.label_book.partition("@")[0])
 
 
 def find(session: Session, uid: str) -> Record | None:

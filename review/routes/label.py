@@ -179,9 +179,9 @@ def _sees_all(person: Person) -> bool:
 def _labelable(hub: Hub, uid: str) -> tuple[Record, LabelBook]:
     with hub.store.reading() as session:
         record = queue.find(session, uid)
+        book = queue.book_of(session, record) if record else None
     if record is None or record.image is None:
         raise HTTPException(404, f"no record {uid} with a picture is here")
-    book = queue.book_of(record)
     if book is None:
         raise HTTPException(404, f"record {uid} names the label book {record.label_book!r}, which the hub lacks")
     return record, book

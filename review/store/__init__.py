@@ -1,5 +1,6 @@
 """The hub's records, alarms, labels, people and bundles: SQLAlchemy models, Alembic migrations, one `Store`."""
 
+from review.store.books import Adjudication, BookFrame, BookRow
 from review.store.db import Store
 from review.store.floor import AuditHead, AuditRow, Handover, Lockout, Shelf, ShiftNote, SignIn
 from review.store.models import (
@@ -18,9 +19,12 @@ from review.store.models import (
 
 __all__ = [
     "ROLES",
+    "Adjudication",
     "AuditHead",
     "AuditRow",
     "Base",
+    "BookFrame",
+    "BookRow",
     "Bundle",
     "Halt",
     "HaltEventRow",

@@ -1,0 +1,275 @@
+"""Versions of the label books: drafts, what a draft still lacks, what publishing it would touch, and publishing it.
+
+`inspection.label_book.BOOKS` are the versions a hub starts with; everything newer is here. Publishing is the only
+way a rule changes, and it says beforehand exactly which labels were made under a limit that no longer holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inspection.errors import InputError
+from inspection.label_book import BOOKS, ClassRule, LabelBook
+from review import audit
+from review.store import BookFrame, BookRow, Label, LabelAssignment, Record
+
+KINDS = ("example", "counterexample", "borderline")
+NEED_LABELS = 2
+"""Frames with fewer labels than this are asked for again too: half a pair under old rules never becomes a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class FramesNeeded:
+    """How many frames of each kind every class must show before a version is published."""
+
+    example: int = 4
+    counterexample: int = 3
+    borderline: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A label whose answer the new limits put in question. `size_mm` is None where nobody measured the defect."""
+
+    label: Label
+    record: Record
+    cls: str
+    size_mm: float | None
+    why: str
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def versions(session: Session, name: str) -> list[LabelBook]:
+    """Every published version, newest first; the one the hub was installed with last."""
+    published = select(BookRow).where(BookRow.name == name, BookRow.published_ms.is_not(None))
+    rows = [as_book(row) for row in session.scalars(published.order_by(BookRow.version.desc()))]
+    return rows + [book for book in BOOKS.values() if book.name == name]
+
+
+def newest(session: Session, name: str) -> LabelBook | None:
+    """The version in force; None when the hub knows no book of this name."""
+    return next(iter(versions(session, name)), None)
+
+
+def by_id(session: Session, book_id: str) -> LabelBook | None:
+    return next((b for b in versions(session, book_id.partition("@")[0]) if b.id == book_id), None)
+
+
+def draft_of(session: Session, name: str) -> BookRow | None:
+    """There is at most one draft of a book."""
+    return session.scalar(select(BookRow).where(BookRow.name == name, BookRow.published_ms.is_(None)))
+
+
+def as_book(row: BookRow) -> LabelBook:
+    rules = tuple(ClassRule.model_validate(rule, strict=False) for rule in row.rules)
+    return LabelBook(
+        name=row.name, version=row.version, task=row.task, rules=rules, author=row.author, reason=row.reason
+    )
+
+
+def frames_of(session: Session, book: LabelBook) -> dict[str, dict[str, list[BookFrame]]]:
+    """Class -> kind -> frames of this version, in the order they were added."""
+    found: dict[str, dict[str, list[BookFrame]]] = {cls: {kind: [] for kind in KINDS} for cls in book.classes}
+    of_book = (BookRow.name == book.name, BookRow.version == book.version)
+    rows = select(BookFrame).join(BookRow, BookRow.id == BookFrame.book_id).where(*of_book).order_by(BookFrame.id)
+    for frame in session.scalars(rows):
+        if frame.cls in found and frame.kind in KINDS:
+            found[frame.cls][frame.kind].append(frame)
+    return found
+
+
+# -- drafting ---------------------------------------------------------------------------------------------------------
+
+
+def draft(session: Session, name: str, person: str, reason: str, now_ms: int) -> BookRow:
+    """A draft of the next version, with rules and frames of the one in force; the draft there is, when there is one."""
+    if row := draft_of(session, name):
+        return row
+    book = newest(session, name)
+    if book is None:
+        raise InputError(name, "is no label book of this hub", f"one of {[b.name for b in BOOKS.values()]}")
+    row = BookRow(
+        name=name, version=book.version + 1, task=book.task, rules=[r.model_dump(mode="json") for r in book.rules],
+        author=person, reason=reason.strip(), created_ms=now_ms,
+    )  # fmt: skip
+    session.add(row)
+    session.flush()
+    for kinds in frames_of(session, book).values():
+        for frame in (f for frames in kinds.values() for f in frames):
+            session.add(_copied(frame, row))
+    session.flush()
+    return row
+
+
+def set_rule(session: Session, row: BookRow, cls: str, **changes: Any) -> ClassRule:
+    """Change the limit, band, title or words of one class of a draft; InputError for what is no rule."""
+    _still_a_draft(row)
+    rules = [ClassRule.model_validate(rule, strict=False) for rule in row.rules]
+    for n, rule in enumerate(rules):
+        if rule.cls == cls:
+            try:
+                rules[n] = ClassRule.model_validate(rule.model_dump() | changes)
+            except ValueError as e:
+                raise InputError(
+                    f"{row.name} / {cls}", _first(e), "a limit and a band (low, high) in mm, and words"
+                ) from e
+            row.rules = [r.model_dump(mode="json") for r in rules]
+            session.flush()
+            return rules[n]
+    raise InputError(cls, f"is no class of {row.name}", f"one of {[r.cls for r in rules]}")
+
+
+def set_reason(session: Session, row: BookRow, person: str, reason: str) -> None:
+    _still_a_draft(row)
+    row.author, row.reason = person, reason.strip()
+    session.flush()
+
+
+def show_frame(
+    session: Session, row: BookRow, cls: str, kind: str, uid: str, note: str, person: str, now_ms: int
+) -> BookFrame:
+    """Put a frame beside a rule of a draft; one it already shows is moved to the kind."""
+    _still_a_draft(row)
+    record = session.scalar(select(Record).where(Record.uid == uid.strip(), Record.image.is_not(None)))
+    if record is None:
+        raise InputError("frame", f"{uid!r} is no record with a picture", "its id stands on the Consistency page")
+    if kind not in KINDS or cls not in {rule["cls"] for rule in row.rules}:
+        raise InputError(f"{cls} / {kind}", "is no class and kind of this book", f"kinds are {', '.join(KINDS)}")
+    shown = select(BookFrame).where(BookFrame.book_id == row.id, BookFrame.cls == cls, BookFrame.record_id == record.id)
+    frame = session.scalar(shown)
+    if frame is None:
+        frame = BookFrame(book_id=row.id, cls=cls, record_id=record.id, added_by=person, added_ms=now_ms)
+        session.add(frame)
+    frame.kind, frame.note = kind, note.strip()
+    session.flush()
+    return frame
+
+
+def hide_frame(session: Session, row: BookRow, frame_id: int) -> None:
+    _still_a_draft(row)
+    frame = session.get(BookFrame, frame_id)
+    if frame is not None and frame.book_id == row.id:
+        session.delete(frame)
+        session.flush()
+
+
+def missing(session: Session, row: BookRow, needed: FramesNeeded) -> list[str]:
+    """What a draft lacks, one line each; empty when it may be published."""
+    lacks = [] if row.reason else ["the reason of this version"]
+    shown = frames_of(session, as_book(row))
+    for rule in as_book(row).rules:
+        for kind in KINDS:
+            have, want = len(shown[rule.cls][kind]), getattr(needed, kind)
+            if have < want:
+                lacks.append(f"{rule.title}: {want - have} more {kind}{'s' * (want - have > 1)} ({have} of {want})")
+    return lacks
+
+
+# -- publishing -------------------------------------------------------------------------------------------------------
+
+
+def touched(session: Session, row: BookRow) -> list[Touched]:
+    """Labels made under limits that the draft changes: the defect they were about lies between old limit and new.
+
+    The size is the one this person measured, else the mean of what others measured on the frame. Where a class was
+    called whose limit changes and nobody measured it, the size could lie there, so that label is touched too.
+    """
+    old = newest(session, row.name)
+    assert old is not None
+    moved = {
+        rule.cls: tuple(sorted((old.rule(rule.cls).limit_mm, rule.limit_mm)))
+        for rule in as_book(row).rules
+        if rule.limit_mm != old.rule(rule.cls).limit_mm
+    }
+    found: list[Touched] = []
+    for record, labels in _labelled(session, row.name):
+        for cls, (low, high) in moved.items():
+            sizes = {label.id: longest_mm(label, cls) for label in labels}
+            others = [s for s in sizes.values() if s is not None]
+            for label in labels:
+                own = sizes[label.id]
+                size = own if own is not None else sum(others) / len(others) if others else None
+                if size is None and cls in label.classes:
+                    found.append(Touched(label, record, cls, None, "never measured"))
+                elif size is not None and low <= size < high:
+                    found.append(Touched(label, record, cls, size, f"between {low:g} and {high:g} mm"))
+    return found
+
+
+def publish(session: Session, row: BookRow, person: str, needed: FramesNeeded, now_ms: int) -> list[Touched]:
+    """Put a draft into force and ask again for what it touches; InputError names what is missing.
+
+    Everybody who labelled a touched frame is asked again, and so is whoever labelled a frame that still waits for
+    its second label: labels are only ever compared under one version.
+    """
+    _still_a_draft(row)
+    if lacks := missing(session, row, needed):
+        raise InputError(f"{row.name}@{row.version}", f"cannot be published, it lacks {'; '.join(lacks)}", "add them")
+    found = touched(session, row)
+    again = {t.record.id for t in found}
+    row.published_ms, row.published_by = now_ms, person
+    why = f"relabel {row.name}@{row.version}"
+    for record, labels in _labelled(session, row.name):
+        people = {label.person for label in labels}
+        if record.id in again or len(people) < NEED_LABELS:
+            _ask(session, record, people, why, now_ms)
+    book = f"{row.name}@{row.version}"
+    audit.note(session, person, "label_book_published", f"label book {book}", touched=len(found), reason=row.reason)
+    session.flush()
+    return found
+
+
+def longest_mm(label: Label, cls: str) -> float | None:
+    """The longest this person measured of a class."""
+    lengths = [a["length_mm"] for a in label.annotations if a["cls"] == cls and a.get("length_mm") is not None]
+    return max(lengths, default=None)
+
+
+def waiting_to_relabel(session: Session, name: str) -> int:
+    """How many labels publishing asked for and nobody has given yet."""
+    asked = select(LabelAssignment).where(
+        LabelAssignment.why.startswith(f"relabel {name}@", autoescape=True), LabelAssignment.done_ms.is_(None)
+    )
+    return len(session.scalars(asked).all())
+
+
+def _ask(session: Session, record: Record, people: Iterable[str], why: str, now_ms: int) -> None:
+    for person in sorted(people):
+        session.add(LabelAssignment(record_id=record.id, person=person, why=why[:32], created_ms=now_ms))
+
+
+def _labelled(session: Session, name: str) -> Sequence[tuple[Record, list[Label]]]:
+    rows = session.execute(
+        select(Record, Label)
+        .join(Label, Label.record_id == Record.id)
+        .where(Label.superseded_ms.is_(None), Label.label_book.startswith(f"{name}@", autoescape=True))
+        .order_by(Record.ts_ms, Record.id, Label.id)
+    )
+    found: dict[int, tuple[Record, list[Label]]] = {}
+    for record, label in rows:
+        found.setdefault(record.id, (record, []))[1].append(label)
+    return list(found.values())
+
+
+def _copied(frame: BookFrame, row: BookRow) -> BookFrame:
+    return BookFrame(
+        book_id=row.id, cls=frame.cls, kind=frame.kind, record_id=frame.record_id, note=frame.note,
+        added_by=frame.added_by, added_ms=frame.added_ms,
+    )  # fmt: skip
+
+
+def _still_a_draft(row: BookRow) -> None:
+    if row.published_ms is not None:
+        raise InputError(f"{row.name}@{row.version}", "is published and stays as it is", "draft the next version")
+
+
+def _first(error: ValueError) -> str:
+    errors: Sequence[Mapping[str, Any]] = getattr(error, "errors", list)()
+    return f"{'.'.join(map(str, errors[0]['loc']))}: {errors[0]['msg']}" if errors else str(error)
