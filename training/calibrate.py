@@ -20,6 +20,7 @@ from training.examples import Example
 Floats = NDArray[np.float64]
 MISS_BOUND = 0.02
 FALSE_CALL_BOUND = 0.01
+UNSURE_BOUND = 0.1  # of the good pictures, per class: whoever must look at every second picture looks at none
 # What few validation groups cannot show, the band must hold: 0.3 is worth a look even if none of 100 was bad.
 LO_AT_MOST, LO_AT_LEAST, HI_AT_LEAST, HI_AT_MOST = 0.2, 0.01, 0.6, 0.99
 HEAT_LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
@@ -73,8 +74,11 @@ def fit_platt(logits: Floats, target: Floats, prior_weight: float = 1.0) -> Plat
 
 
 def choose_limits(scores: Floats, target: Floats) -> tuple[float, float]:
-    """(lo, hi) on calibrated scores (N,): lo misses at most MISS_BOUND of the defective validation pictures, hi calls
-    at most FALSE_CALL_BOUND of the good ones. Never lo > hi, and never a band narrower than [LO_AT_MOST, HI_AT_LEAST].
+    """(lo, hi) on calibrated scores (N,), never lo > hi, never a band narrower than [LO_AT_MOST, HI_AT_LEAST].
+
+    hi calls at most FALSE_CALL_BOUND of the good pictures. lo misses at most MISS_BOUND of the defective ones, unless
+    that would make more than UNSURE_BOUND of the good ones uncertain: then lo stands there, and the card counts what
+    it misses.
     """
     bad, good = np.sort(scores[target > 0.5]), np.sort(scores[target <= 0.5])[::-1]
     lo, hi = LO_AT_MOST, HI_AT_LEAST
@@ -82,6 +86,7 @@ def choose_limits(scores: Floats, target: Floats) -> tuple[float, float]:
         lo = min(lo, float(bad[math.floor(MISS_BOUND * len(bad))]) * 0.999)
     if len(good):
         hi = max(hi, float(good[math.floor(FALSE_CALL_BOUND * len(good))]) * 1.001)
+        lo = max(lo, min(LO_AT_MOST, float(good[math.floor(UNSURE_BOUND * len(good))]) * 1.001))
     return round(max(lo, LO_AT_LEAST), 4), round(min(hi, HI_AT_MOST), 4)
 
 
