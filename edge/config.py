@@ -199,8 +199,8 @@ class PolicyConfig(_Strict):
     """Share of passed frames kept at random, to estimate what escapes."""
     audit_part_share: float = Field(default=0.0, ge=0, le=1)
     """Share of parts whose passed frames are all kept."""
-    audits_per_h: float | None = Field(default=None, ge=0)
-    """At most so many frames an hour for the audit; without it, as many as the shares say."""
+    sent_per_h: float = Field(default=0.0, ge=0)
+    """At most so many frames an hour: 60 % unsure, 20 % models disagree, 20 % audit. Halts apart; 0 = no limit."""
     unstable_flips: int = Field(default=0, ge=0, le=7)
     """Keep a frame when a score has flipped so often within 8 frames of one camera; 0 = off, 4 is a good start."""
     classes: dict[str, ClassOverride] = Field(default_factory=dict)
@@ -265,6 +265,15 @@ class SpoolConfig(_Strict):
     """An uncertain frame that differs in at most so many of 64 bits from the one before is not kept; 0 = off."""
 
 
+class ShadowConfig(_Strict):
+    """A second bundle that looks on and decides nothing; frames on which the two disagree are sent (docs/guard.md)."""
+
+    bundle: Path
+    """A folder with a bundle for the same task. It runs on one thread."""
+    every: int = Field(default=10, ge=1, le=100_000)
+    """It looks at every n-th frame of each camera, if it is not still busy with one."""
+
+
 class StatusConfig(_Strict):
     """Health, metrics and a snapshot over HTTP; port 0 = off."""
 
@@ -315,6 +324,8 @@ class EdgeConfig(_Strict):
     """Where evidence goes and bundles come from; without it they stay on the edge."""
     spool: SpoolConfig = SpoolConfig()
     """Evidence that waits for the hub."""
+    shadow: ShadowConfig | None = None
+    """A second model that looks on; off without it."""
     status: StatusConfig = StatusConfig()
     """Health, metrics, snapshot."""
     live: LiveConfig = LiveConfig()

@@ -21,6 +21,7 @@ from inspection.bundle import sha256
 from inspection.events import Action, AnswerResume, CountLoss, Judged, Keep, RaiseHalt, SetPermit, StateChanged
 from inspection.messages import FindingMsg, HaltEvent, RecordEvent, Topics, record_uid
 from inspection.near import dhash, distance
+from inspection.selection import Budget
 from inspection.types import Call, Frame, HaltReport, Prediction
 
 log = structlog.get_logger()
@@ -30,12 +31,16 @@ CONTEXT_BYTES = 32 * 2**20
 """The frames that wait for a halt may hold so much memory, whatever the camera's resolution."""
 
 
+THINNED = frozenset({"uncertain", "unstable", "disagreement"})
+
+
 class Evidence:
     """Implements `ports.Recorder`: kept frames and halts become items of the spool, encoded on the spool's thread.
 
     `context_frames`: so many frames before a halt are kept with it. `thin_bits`: an uncertain frame whose dHash, and
-    whose heat map's, differ in at most so many of 64 bits from the one kept before it is not kept; 0 = off.
-    `call_of` says what the policy calls a frame of the context, which nobody asked for when it came."""
+    whose heat map's, differ in at most so many of 64 bits from the one kept before it is not kept; 0 = off. `budget`:
+    how many frames an hour may be sent for which reason, asked after the thinning. `call_of` says what the policy
+    calls a frame of the context, which nobody asked for when it came."""
 
     def __init__(
         self,
@@ -45,20 +50,21 @@ class Evidence:
         *,
         context_frames: int = 0,
         thin_bits: int = 0,
+        budget: Budget | None = None,
         call_of: Callable[[Judged], Call] | None = None,
     ) -> None:
         self._spool, self._topics, self._boot = spool, topics, boot
         self._context_frames, self._call_of = context_frames, call_of
         self._context: dict[str, deque[Moment]] = {}
         self._thin = Thinner(thin_bits)
+        self._budget = budget
 
     def offer(self, moment: Moment, actions: list[Action]) -> None:
         halt: HaltReport | None = None
         for action in actions:
             match action:
                 case Keep():
-                    if moment.frame:
-                        self._keep(action, moment, moment.frame)
+                    self.keep(action, moment)
                 case RaiseHalt(report):
                     halt = report
                     self._spool.offer(self._halt(report, moment), RANK_HALT)
@@ -69,10 +75,14 @@ class Evidence:
                 self._keep_context(halt, moment.frame)
             self._remember(moment, moment.frame)
 
-    def _keep(self, keep: Keep, moment: Moment, frame: Frame) -> None:
+    def keep(self, keep: Keep, moment: Moment) -> None:
+        """From any thread: the frame of this moment is evidence."""
+        frame = moment.frame
+        if frame is None:
+            return
         rank = RANK_HALT if keep.halt else RANK_AUDIT if keep.why == ("audit",) else RANK_UNCERTAIN
         # Only what the model was unsure of is thinned: an audit sample that leaves frames out is none.
-        thin = self._thin if keep.why == ("uncertain",) else None
+        thin = self._thin if set(keep.why) <= THINNED else None
         self._spool.offer(self._record(keep, moment, frame, rank, thin), rank, frame.image.nbytes)
 
     def _keep_context(self, halt: HaltReport, frame: Frame) -> None:
@@ -106,6 +116,8 @@ class Evidence:
         def make() -> Item | None:
             look = thin.look(moment) if thin else None
             if thin and look and thin.is_near(frame.camera, look):
+                return None
+            if self._budget and not self._budget.allows(keep.why, moment.stages.decided_ns):
                 return None
             image = _png(frame.image)
             cls, heat = _heat(moment.prediction)

@@ -10,6 +10,7 @@ from inspection.bundle import ClassLimits, Manifest
 from inspection.errors import ConfigError
 from inspection.evidence import Cusum, level_for
 from inspection.policy import ClassPolicy, Policy
+from inspection.selection import AUDIT, SHARES
 
 FPS = 30.0
 """Assumed where no camera is named, as in a model's evaluation."""
@@ -35,9 +36,10 @@ def policy_from(
     fps = max((camera.fps for camera in cameras), default=FPS)
     streams = max(1, len(eyes)) * len(names)
     rules = tuple(_rule(config, m, fps, streams) for m in limits)
-    own = {"k", "n", "test", "false_halts_per_8h", "cusum", "classes"}
+    own = {"k", "n", "test", "false_halts_per_8h", "cusum", "classes", "sent_per_h"}
+    audits_per_h = SHARES[AUDIT] * config.sent_per_h if config.sent_per_h else None
     try:
-        return Policy(classes=rules, optional=optional, **config.model_dump(exclude=own))
+        return Policy(classes=rules, optional=optional, audits_per_h=audits_per_h, **config.model_dump(exclude=own))
     except ValueError as e:
         raise ConfigError("policy", str(e), "see docs/guard.md") from e
 

@@ -34,6 +34,7 @@ from edge.models import open_model
 from edge.ports import Camera
 from edge.recorder import Evidence, HaltMemory, Numbers
 from edge.rollout import Rollout
+from edge.selection import Shadow
 from edge.site_policy import policy_for
 from edge.spool import Spool
 from edge.state import EdgeState
@@ -41,11 +42,14 @@ from edge.status import StatusServer
 from edge.systemd import Supervisor
 from edge.tape import Tape, TapeConfig
 from edge.uploader import Uploader
+from inspection.bundle import Manifest
+from inspection.decision import LineGuard
 from inspection.errors import ConfigError
 from inspection.events import Tick
 from inspection.messages import PlcState
 from inspection.policy import judge
 from inspection.recording import Head
+from inspection.selection import Budget
 
 log = structlog.get_logger()
 
@@ -128,15 +132,18 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     tape = Tape(record, head) if record else None
     keeping = config.spool
     spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
+    budget = Budget(config.policy.sent_per_h) if config.policy.sent_per_h else None
     evidence = Evidence(
         spool,
         topics,
         state.boot,
         context_frames=keeping.context_frames,
         thin_bits=keeping.thin_bits,
+        budget=budget,
         call_of=lambda judged: judge(judged.scores, judged.findings, guard.policy).call,
     )
     numbers = Numbers()
+    shadow = _shadow(config, model.manifest, guard, evidence)
     http = _http(config)
     uploader = Uploader(spool, outbox, http) if http else None
     rollout = Rollout(
@@ -154,9 +161,11 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         for c, framing in zip(config.cameras, framings, strict=True)
     )
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy)
-    status = StatusServer(config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line))
+    status = StatusServer(
+        config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line) | _sent(budget, shadow)
+    )
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
-    recorders = (HaltMemory(state), numbers, evidence, *(each for each in (sparkplug, tape) if each))
+    recorders = (HaltMemory(state), numbers, evidence, *(each for each in (sparkplug, tape, shadow) if each))
     frame_path = (inbox, model, guard, line, recorders, fitness)
     path = threading.Thread(target=runner.run, args=frame_path, name="frames", daemon=True)
 
@@ -165,7 +174,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     path.start()
     ticker = _Ticker(inbox)
     maintenance = MaintenanceWatch(config.state_dir, inbox.put)
-    for starts in (ticker, maintenance, uploader, rollout, live, status, sparkplug, tape):
+    for starts in (ticker, maintenance, uploader, rollout, live, status, sparkplug, tape, shadow):
         if starts:
             starts.start()
     for pump, camera in zip(pumps, cameras, strict=True):
@@ -181,7 +190,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         status.close,
         ticker.close,
         maintenance.close,
-        *((tape.close,) if tape else ()),
+        *(each.close for each in (tape, shadow) if each),
         spool.close,
         state.close,
         outbox.close,
@@ -240,6 +249,18 @@ def _http(config: EdgeConfig) -> httpx.Client | None:
     return httpx.Client(base_url=config.hub.url, headers=headers, timeout=10, verify=verify, trust_env=False)
 
 
+def _shadow(config: EdgeConfig, served: Manifest, guard: LineGuard, evidence: Evidence) -> Shadow | None:
+    wanted = config.shadow
+    if wanted is None:
+        return None
+    bundle = read_bundle(wanted.bundle, config.bundle.trusted_keys)
+    if bundle.manifest.task != served.task:
+        raise ConfigError("shadow.bundle", f"is for {bundle.manifest.task}, not {served.task}", "name another")
+    model = open_model(bundle, config.bundle.model_copy(update={"threads": 1}))
+    policy = policy_for(config.policy, bundle.manifest, config.cameras)
+    return Shadow(model, policy, lambda: guard.policy, evidence.keep, wanted.every)
+
+
 def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, line: MqttLine) -> dict[str, Any]:
     return {
         "station": config.station.topics().base,
@@ -254,3 +275,9 @@ def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, lin
         "spool": asdict(spool.counters),
         "spool_trouble": spool.trouble,
     }
+
+
+def _sent(budget: Budget | None, shadow: Shadow | None) -> dict[str, Any]:
+    """What was not sent for want of budget, and what the second model saw."""
+    facts: dict[str, Any] = {"over_budget": budget.refused} if budget else {}
+    return facts | ({"shadow": {"bundle": shadow.bundle_id, **shadow.seen}} if shadow else {})
