@@ -21,7 +21,7 @@ from deploy.broker import AmqttBroker, mosquitto_path, require_free, start_mosqu
 from inspection.errors import ConfigError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-STOP_S = 3.0
+STOP_S = 3.5
 PR_SET_PDEATHSIG = 1
 
 EDGE_YAML = """\
@@ -201,6 +201,9 @@ def _watch(children: list[subprocess.Popen[bytes]], stop: threading.Event) -> No
     end = time.monotonic() + STOP_S
     while time.monotonic() < end and any(child.poll() is None for child in children):
         time.sleep(0.05)
+    for child in children:
+        if child.poll() is None:  # a busy machine: what is on disk survives this, and a person does not wait
+            child.kill()
 
 
 def _stop_on_signals() -> threading.Event:
