@@ -7,7 +7,7 @@ its budget is spent on what was drawn, whatever the frame turns out to show.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,7 +88,8 @@ class Draw:
 
 
 def _chance(name: str) -> float:
-    return zlib.crc32(name.encode()) / 2**32
+    # A CRC is linear: two cameras' draws would be one pattern shifted, and neighbours' numbers alike.
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") / 2**32
 
 
 @dataclass(slots=True)
