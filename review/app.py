@@ -9,18 +9,16 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
-from review.deps import STATIC, NameNeeded, edge_token, name_needed, no_such_halt, same_origin
+from review.deps import STATIC, NameNeeded, NotForRole, edge_token, name_needed, no_such_halt, not_for_role, same_origin
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
-from review.routes import alarms, edge, edge_bundles, events, halts, health, label, line, models, session
+from review.routes import alarms, audit, edge, edge_bundles, events, halts, health, label, line, models, session
 from review.settings import Settings
+from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-SESSION_S = 12 * 3600
-"""A shift and its handover."""
-
-PAGES = (line, halts, alarms, label, models, session, events, health)
+PAGES = (line, halts, alarms, label, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""
@@ -50,11 +48,12 @@ def create_app(settings: Settings) -> FastAPI:
         SessionMiddleware,
         secret_key=settings.session_secret(),
         session_cookie="haltline",
-        max_age=SESSION_S,
+        max_age=SHIFT_MS // 1000,
         same_site="strict",
         https_only=settings.https,
     )
     app.add_exception_handler(NameNeeded, name_needed)
+    app.add_exception_handler(NotForRole, not_for_role)
     app.add_exception_handler(NoSuchHalt, no_such_halt)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):

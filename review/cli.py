@@ -10,12 +10,12 @@ import typer
 
 from inspection.errors import HaltlineError
 from review.cli_audit import app as audit
+from review.cli_user import app as user
 
 if TYPE_CHECKING:
     from review.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The hub: operators' pages, alarms, labels, models.")
-user = typer.Typer(no_args_is_help=True, add_completion=False, help="People who may act.")
 app.add_typer(user, name="user")
 models = typer.Typer(no_args_is_help=True, add_completion=False, help="Model bundles the hub can roll out.")
 app.add_typer(models, name="models")
@@ -44,7 +44,8 @@ def serve(
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
     edge_token: Annotated[str | None, typer.Option(envvar="HALTLINE_EDGE_TOKEN")] = None,
     plc_panel_url: Annotated[str | None, typer.Option(help="Demo: the simulated line controller's panel.")] = None,
-    demo_people: Annotated[bool, typer.Option(help="Add three people to try the pages with.")] = False,
+    demo_people: Annotated[bool, typer.Option(help="Add three people who need no secret, to try the pages.")] = False,
+    idle_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes without an act until a sign-in ends.")] = 60,
 ) -> None:
     """Serve the pages until Ctrl+C."""
     from pydantic import ValidationError
@@ -71,6 +72,7 @@ def serve(
                 "edge_token": edge_token,
                 "plc_panel_url": plc_panel_url,
                 "demo_people": demo_people,
+                "idle_min": idle_min,
             }
         )
         run(settings)
@@ -80,28 +82,6 @@ def serve(
         _give_up(f"--{option}: {first['msg']}")
     except HaltlineError as e:
         _give_up(str(e))
-
-
-@user.command("add")
-def user_add(
-    name: str,
-    role: Annotated[str, typer.Option(help="operator, inspector, engineer or admin")] = "operator",
-    data: Data = Path("var/hub"),
-    database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
-) -> None:
-    """Add somebody to the names on the badge page."""
-    from review.people import add_person
-    from review.settings import Settings
-    from review.store import Store
-
-    try:
-        store = Store(Settings(data_dir=data, database_url=database).database)
-        store.migrate()
-        added = add_person(store, name, role)
-        store.close()
-    except HaltlineError as e:
-        _give_up(str(e))
-    typer.echo(f"{name} is {role}" if added else f"{name} is already there, nothing changed")
 
 
 @app.command()

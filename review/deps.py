@@ -4,6 +4,7 @@ because an exception inside a stream that has started would still answer 200."""
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,10 @@ from urllib.parse import quote, urlsplit
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
-from sqlalchemy import select
 from starlette import status
 
+from review import sign_in
+from review.clock import wall_ms
 from review.hub import Hub
 from review.store import Person
 
@@ -42,12 +44,20 @@ HubDep = Annotated[Hub, Depends(get_hub)]
 
 
 def current_person(request: Request, hub: HubDep) -> Person | None:
-    """Whoever the cookie names, if that person still works here."""
-    name = request.session.get("person")
-    if not name:
+    """Whoever the cookie's token belongs to, while that sign-in holds and the person still works here."""
+    token = request.session.get("token")
+    if not token:
         return None
-    with hub.store.reading() as session:
-        return session.scalar(select(Person).where(Person.name == name, Person.left_ms.is_(None)))
+    if not hasattr(request.state, "person"):
+        now_ms = wall_ms()
+        found = sign_in.who_is(hub.store, token, now_ms, hub.settings.idle_min * 60_000)
+        by_hand = request.method == "POST" or not request.headers.get("hx-request")
+        if found and by_hand:
+            sign_in.seen(hub.store, found[1], now_ms)
+        request.state.person = found[0] if found else None
+    person = request.state.person
+    assert person is None or isinstance(person, Person)
+    return person
 
 
 MaybePerson = Annotated[Person | None, Depends(current_person)]
@@ -64,6 +74,35 @@ def require_person(person: MaybePerson) -> Person:
 
 
 ActingPerson = Annotated[Person, Depends(require_person)]
+
+
+class NotForRole(Exception):
+    """Somebody asks for what their role may not; `not_for_role` says so."""
+
+    def __init__(self, person: Person, roles: tuple[str, ...]) -> None:
+        self.person = person
+        super().__init__(f"{person.name} is {person.role}: this is for {' and '.join(f'{r}s' for r in roles)}")
+
+
+def needs(*roles: str) -> Callable[[Person], Person]:
+    """A dependency that lets only these roles through."""
+
+    def check(person: ActingPerson) -> Person:
+        if person.role not in roles:
+            raise NotForRole(person, roles)
+        return person
+
+    return check
+
+
+Engineer = Annotated[Person, Depends(needs("engineer", "admin"))]
+
+
+async def not_for_role(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, NotForRole)
+    if "text/html" in request.headers.get("accept", "") and not request.headers.get("hx-request"):
+        return page(request, "refused.html", 403, person=exc.person, why=str(exc), title="Refused")
+    return Response(f"{exc}\n", 403, media_type="text/plain")
 
 
 async def name_needed(request: Request, _exc: Exception) -> Response:

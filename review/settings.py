@@ -39,7 +39,8 @@ class Settings(BaseModel):
     `database_url` is a SQLAlchemy address; without one, `data_dir/hub.db` (SQLite, WAL) is used. `secret` signs the
     session cookie; without one it is made once and kept in `data_dir/secret`. `edge_token`: bearer token edges must
     send. `plc_panel_url`: the simulated line controller's own panel, shown on the Line page of a demo.
-    `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm.
+    `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm. `demo_people`: whoever
+    has no secret signs in by name alone. `idle_min`: minutes without an act after which a sign-in ends.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +56,7 @@ class Settings(BaseModel):
     plc_panel_url: str | None = Field(default=None, pattern=r"^https?://")
     panel_px_per_mm: float = Field(default=3.78, gt=1, lt=40)
     demo_people: bool = False
+    idle_min: int = Field(default=60, ge=1, le=720)
 
     @property
     def database(self) -> str:

@@ -1,37 +1,92 @@
-"""Who are you? A name picker; stopping a line needs no name, everything that resumes it does."""
+"""Who are you? A tile with your name and your secret; stopping needs neither, resuming does."""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
+from review import sign_in
+from review.clock import wall_ms
 from review.deps import HubDep, page
+from review.hub import Hub
 from review.people import everybody
+from review.secret_hash import kind_for
+from review.store import Person
 
 router = APIRouter()
 
 
 @router.get("/who")
-def who(request: Request, hub: HubDep, next: str = "/") -> Response:
-    return page(request, "who.html", people=everybody(hub.store), next=_own_path(next), title="Who are you?")
+def who(request: Request, hub: HubDep, next: str = "/", name: str = "") -> Response:
+    if name:
+        return _ask_secret(request, _known(hub, name), _own_path(next))
+    return page(
+        request,
+        "who.html",
+        people=everybody(hub.store),
+        next=_own_path(next),
+        title="Who are you?",
+    )
 
 
 @router.post("/who")
 def choose(
-    request: Request, hub: HubDep, name: Annotated[str, Form()], next: Annotated[str, Form()] = "/"
-) -> RedirectResponse:
-    if name not in {p.name for p in everybody(hub.store)}:
-        raise HTTPException(422, f"nobody is called {name!r}: add them with `haltline review user add`")
-    request.session["person"] = name
-    return RedirectResponse(_own_path(next), 303)
+    request: Request,
+    hub: HubDep,
+    name: Annotated[str, Form()],
+    next: Annotated[str, Form()] = "/",
+    secret: Annotated[str, Form(max_length=200)] = "",
+) -> Response:
+    person, onward = _known(hub, name), _own_path(next)
+    if person.secret_hash and not secret:
+        return RedirectResponse(f"/who?name={quote(name)}&next={quote(onward)}", 303)
+    try:
+        token = sign_in.enter(hub.store, person, secret, wall_ms(), names_suffice=hub.settings.demo_people)
+    except sign_in.NoSecretYet as e:
+        told = f'{e}: an admin sets one with haltline review user pin "{person.name}"'
+        return _ask_secret(request, person, onward, told, 403)
+    except sign_in.WrongSecret as e:
+        return _ask_secret(request, person, onward, str(e), 401)
+    except sign_in.LockedOut as e:
+        answer = _ask_secret(request, person, onward, str(e), 429)
+        answer.headers["Retry-After"] = str(e.wait_s)
+        return answer
+    if old := request.session.get("token"):
+        sign_in.leave(hub.store, old, wall_ms())
+    request.session.clear()
+    request.session["token"] = token
+    return RedirectResponse(onward, 303)
 
 
 @router.post("/who/leave")
-def leave(request: Request) -> RedirectResponse:
+def leave(request: Request, hub: HubDep) -> RedirectResponse:
+    if token := request.session.get("token"):
+        sign_in.leave(hub.store, token, wall_ms())
     request.session.clear()
     return RedirectResponse("/", 303)
+
+
+def _ask_secret(request: Request, person: Person, onward: str, problem: str = "", status: int = 200) -> Response:
+    return page(
+        request,
+        "who_secret.html",
+        status,
+        who=person,
+        kind=kind_for(person.role),
+        next=onward,
+        problem=problem,
+        title="Who are you?",
+    )
+
+
+def _known(hub: Hub, name: str) -> Person:
+    for person in everybody(hub.store):
+        if person.name == name:
+            return person
+    raise HTTPException(422, f"nobody is called {name!r}: add them with `haltline review user add`")
 
 
 def _own_path(path: str) -> str:

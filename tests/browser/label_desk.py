@@ -24,7 +24,7 @@ class World:
 
     def __init__(self, folder: Path, mqtt_port: int, browser: Browser) -> None:
         self.port, self.browser = free_port(), browser
-        settings = Settings(data_dir=folder, port=self.port, mqtt=MqttSettings(port=mqtt_port))
+        settings = Settings(data_dir=folder, port=self.port, mqtt=MqttSettings(port=mqtt_port), demo_people=True)
         app = create_app(settings)
         self.hub = app.state.hub
         for name in ("Ann", "Bob"):

@@ -30,7 +30,7 @@ class World:
     """The app, three people, and `frame` to add a record."""
 
     def __init__(self, folder: Path) -> None:
-        self.app = create_app(Settings(data_dir=folder))
+        self.app = create_app(Settings(data_dir=folder, demo_people=True))
         self.hub = self.app.state.hub
         for name, role in (("Ann", "inspector"), ("Bob", "inspector"), ("Cy", "engineer")):
             add_person(self.hub.store, name, role)

@@ -147,7 +147,7 @@ class World:
     """The app with an engineer and an inspector, one station, and what was published instead of a broker."""
 
     def __init__(self, folder: Path, token: str | None = None) -> None:
-        app = create_app(Settings(data_dir=folder, edge_token=SecretStr(token) if token else None))
+        app = create_app(Settings(data_dir=folder, edge_token=SecretStr(token) if token else None, demo_people=True))
         self.hub = app.state.hub
         self.sent: list[tuple[Topics, Message]] = []
         self.broker = True
@@ -256,7 +256,7 @@ def test_who_is_no_engineer_looks_and_does_not_touch(world: World) -> None:
     world.sign_in("Ian")
     assert "Upload and check" not in world.client.get("/models").text
     assert "is inspector" in world.roll_out("scratch-1.0.0")
-    assert world.upload(bundle_files("2.0.0")).startswith("422")
+    assert world.upload(bundle_files("2.0.0")).startswith("403")
     assert not world.sent
 
 
