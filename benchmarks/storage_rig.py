@@ -76,12 +76,15 @@ class Hub:
 
     def _answers(self) -> bool:
         assert self.process
-        assert self.process.poll() is None, self._log.read_text()[-2000:]
+        assert self.process.poll() is None, self.last_words()
         try:
             # 200 only once database, frames and broker work
             return httpx.get(f"{self.url}/healthz", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
+
+    def last_words(self) -> str:
+        return self._log.read_text()[-3000:]
 
     def signal(self, number: int) -> None:
         assert self.process
@@ -186,7 +189,11 @@ class PermitWatch:
 def parts(folder: Path) -> Iterator[tuple[Broker, Hub]]:
     """A broker and a hub, both running."""
     with Broker(folder) as broker, Hub(folder, broker.port) as hub:
-        yield broker, hub
+        try:
+            yield broker, hub
+        except AssertionError as e:
+            e.add_note(hub.last_words())
+            raise
 
 
 def record(number: int, why: str = "uncertain", side_px: int = 16) -> Item:

@@ -7,6 +7,7 @@ again; unacknowledged messages stay with the broker meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import Counter
@@ -79,10 +80,19 @@ class Writer:
                 except (SQLAlchemyError, HaltlineError, OSError) as e:
                     self._wait(e)
                 except Exception:
-                    # A bug met by this batch must not stop every later one; the broker keeps what is not acked.
+                    # A bug met by this batch must not stop every later one.
                     log.exception("batch not written", size=len(batch))
                     self.counts["refused"] += len(batch)
+                    # Taken off the broker's hands without the edge's acknowledgement, so edges send again. Left with
+                    # the broker they would fill its in-flight window, and the hub would hear nothing more.
+                    with contextlib.suppress(Exception):  # this thread must live
+                        self._release(batch)
                     break
+
+    def _release(self, batch: list[Arrival]) -> None:
+        for arrival in batch:
+            if arrival.qos:
+                self.done(arrival.mid, arrival.qos)
 
     def _next_batch(self) -> list[Arrival]:
         first = self._queue.get()
@@ -108,9 +118,7 @@ class Writer:
                 if outcome.ack:
                     acks.setdefault(arrival.topics, []).append(outcome.ack)
         self.counts.update(counts)
-        for arrival in batch:
-            if arrival.qos:
-                self.done(arrival.mid, arrival.qos)
+        self._release(batch)
         for topics, uids in acks.items():
             # An ack that gets lost costs a re-send and no more.
             if not self.publish(topics, AckEvent(uids=tuple(dict.fromkeys(uids)))):

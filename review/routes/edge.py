@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from inspection.bundle import sha256
 from inspection.errors import StorageError
@@ -47,10 +48,13 @@ async def put_frame(request: Request, hub: HubDep, sha: Sha) -> Response:
 async def _body(request: Request) -> bytes:
     """The whole body, given up as soon as it is too long: a length header can lie."""
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_FRAME_BYTES:
-            raise HTTPException(
-                413, f"a frame has at most {MAX_FRAME_BYTES // 2**20} MiB: lower the camera's resolution"
-            )
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > MAX_FRAME_BYTES:
+                raise HTTPException(
+                    413, f"a frame has at most {MAX_FRAME_BYTES // 2**20} MiB: lower the camera's resolution"
+                )
+    except ClientDisconnect as e:  # an edge that is killed or cut off: nobody is left to be answered
+        raise HTTPException(400, "the body ended early") from e
     return bytes(data)
