@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import fault_camera, fault_line, fault_outage, fault_storage
+from benchmarks import fault_camera, fault_inference, fault_line, fault_outage, fault_storage
 from benchmarks.figures import Figure, machine
 from edge.cli import set_up_logging
 
@@ -35,6 +35,12 @@ class Fault:
 FAULTS = (
     Fault(1, "SIGKILL of the edge while running", lambda: fault_line.fault_1(100), lambda: fault_line.fault_1(3)),
     Fault(2, "SIGSTOP, SIGCONT", lambda: fault_line.fault_2(50), lambda: fault_line.fault_2(2, 2)),
+    Fault(
+        3,
+        "inference stuck, MQTT alive",
+        lambda: fault_inference.fault_3(50),
+        lambda: fault_inference.fault_3(3),
+    ),
     Fault(4, "broker kill -9 and restart", lambda: fault_line.fault_4(50), lambda: fault_line.fault_4(2)),
     Fault(
         5,
