@@ -21,6 +21,7 @@ from edge.line.plc_sim import PlcSim
 from inspection.messages import Topics
 from inspection.watchdog import WatchdogLimits
 
+VARIANTS = 7
 TOPICS = Topics("test", "line1", "st1")
 YAML = """\
 station: {{site: test, line: line1, station: {station}}}
@@ -51,9 +52,7 @@ def write_station(
     """`edge.yaml` for a camera that shows bars of these lengths in mm, over and over. Default: always good."""
     shown = folder / "pictures"
     if not shown.exists():
-        shown.mkdir(parents=True)
-        for k, mm in enumerate(pictures or [0.0] * 7):
-            cv2.imwrite(str(shown / f"{k:04d}.png"), picture(mm, seed=k))
+        _write_pictures(shown, pictures or [0.0] * VARIANTS)
     bundles = folder / "models"
     bundle = bundles / "red-1.0.0"
     if not bundle.exists():
@@ -63,6 +62,16 @@ def write_station(
     values |= {"policy": policy, "protocol": protocol, "status": status, "more": more, "station": station}
     config.write_text(YAML.format(**values))
     return config
+
+
+def _write_pictures(folder: Path, lengths_mm: list[float]) -> None:
+    """One PNG per frame; frames alike are links to one of a few, whose noise differs so that none looks frozen."""
+    folder.mkdir(parents=True)
+    for k, mm in enumerate(lengths_mm):
+        original = folder.parent / f"{mm:g}mm-{k % VARIANTS}.png"
+        if not original.exists():
+            cv2.imwrite(str(original), picture(mm, seed=k % VARIANTS))
+        os.link(original, folder / f"{k:05d}.png")
 
 
 def start_edge(config: Path) -> subprocess.Popen[bytes]:

@@ -23,7 +23,7 @@ def test_a_defect_stops_the_line_and_only_a_reset_and_a_start_run_it_again(
     own_mosquitto: int, tmp_path: Path, protocol: str
 ) -> None:
     # 60 good frames, then a 6 mm bar in view for 5 frames, then good ones for a long time
-    pictures = [0.0] * 60 + [6.0] * 5 + [0.0] * 120
+    pictures = [0.0] * 60 + [6.0] * 5 + [0.0] * 1500
     config = write_station(tmp_path, own_mosquitto, pictures=pictures, protocol=protocol)
     with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
@@ -84,7 +84,7 @@ def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(own_
 
 
 def test_an_open_halt_outlives_the_edge(own_mosquitto: int, tmp_path: Path) -> None:
-    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 300)
+    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 1500)
     with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         try:
@@ -106,7 +106,7 @@ def test_an_open_halt_outlives_the_edge(own_mosquitto: int, tmp_path: Path) -> N
 
 
 def test_a_resume_from_the_past_does_nothing(own_mosquitto: int, tmp_path: Path) -> None:
-    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 600)
+    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 1500)
     with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         attacker = Connection(MqttConfig(port=own_mosquitto), "attacker")

@@ -105,7 +105,7 @@ def untouched(line: Line) -> None:
 
 
 def test_a_halt_a_reset_and_a_start_over_tls(tmp_path: Path) -> None:
-    with running(tmp_path, pictures=[0.0] * 60 + [6.0] * 5 + [0.0] * 200) as line:
+    with running(tmp_path, pictures=[0.0] * 60 + [6.0] * 5 + [0.0] * 1500) as line:
         wait_for(lambda: line.plc.view()["state"] == "TRIPPED", what="the halt")
         assert line.plc.view()["halt"] == 10_001
         assert line.plc.press_reset("kim")
