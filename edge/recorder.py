@@ -18,7 +18,17 @@ from edge.ports import Moment
 from edge.spool import RANK_AUDIT, RANK_CONTEXT, RANK_HALT, RANK_UNCERTAIN, Item, Spool
 from edge.state import EdgeState
 from inspection.bundle import sha256
-from inspection.events import Action, AnswerResume, CountLoss, Judged, Keep, RaiseHalt, SetPermit, StateChanged
+from inspection.events import (
+    Action,
+    AnswerResume,
+    CountLoss,
+    EyeChanged,
+    Judged,
+    Keep,
+    RaiseHalt,
+    SetPermit,
+    StateChanged,
+)
 from inspection.messages import FindingMsg, HaltEvent, RecordEvent, Topics, record_uid
 from inspection.near import dhash, distance
 from inspection.selection import Budget
@@ -219,6 +229,8 @@ class Numbers:
         self.halts = 0
         self.state = "starting"
         self.why = ""
+        self.blind: dict[str, str] = {}
+        """Optional cameras that do not see, and why."""
         self.permit: SetPermit | None = None
         self.inference_ms = 0.0
         self.last: Moment | None = None
@@ -234,6 +246,12 @@ class Numbers:
                     self.lost_frames += frames
                 case StateChanged(new=new, why=why):
                     self.state, self.why = new.value, why
+                case EyeChanged(camera, sees, why):
+                    # The permit does not show it, so this is where people learn of it.
+                    log.warning("optional camera", camera=camera, sees=sees, why=why)
+                    self.blind = {**self.blind, camera: why}
+                    if sees:
+                        self.blind = {name: text for name, text in self.blind.items() if name != camera}
                 case _:
                     pass
         if moment.frame:

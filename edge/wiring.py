@@ -162,7 +162,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     )
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy)
     status = StatusServer(
-        config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line) | _sent(budget, shadow)
+        config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line) | _looks(numbers, budget, shadow)
     )
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
     recorders = (HaltMemory(state), numbers, evidence, *(each for each in (sparkplug, tape, shadow) if each))
@@ -277,7 +277,8 @@ def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, lin
     }
 
 
-def _sent(budget: Budget | None, shadow: Shadow | None) -> dict[str, Any]:
-    """What was not sent for want of budget, and what the second model saw."""
-    facts: dict[str, Any] = {"over_budget": budget.refused} if budget else {}
+def _looks(numbers: Numbers, budget: Budget | None, shadow: Shadow | None) -> dict[str, Any]:
+    """Optional cameras that are blind, what was not sent for want of budget, and what the second model saw."""
+    facts: dict[str, Any] = {"blind_cameras": numbers.blind}
+    facts |= {"over_budget": budget.refused} if budget else {}
     return facts | ({"shadow": {"bundle": shadow.bundle_id, **shadow.seen}} if shadow else {})

@@ -87,7 +87,7 @@ class LineGuard:
     ) -> None:
         self.policy = policy
         self._eyes = Eyes(cameras, now_ns)
-        if not self._eyes.required(policy):
+        if not set(self._eyes.by_name) - set(policy.optional):
             raise ValueError("a guard without a camera would say that it sees")
         self.boot = boot
         self.state = State.HALTED if open_halt else State.STARTING
@@ -176,16 +176,17 @@ class LineGuard:
             evidence = self._evidence.setdefault((event.camera, rule.cls), rule.evidence())
             hit, small = rule.cls in call.defects, rule.cls in call.small
             if evidence.add(event.frame_id, event.scores[rule.cls], hit=hit, small=small):
-                complete = complete or (rule if self._agreed(rule, event.at_ns) else None)
+                complete = complete or (rule if self._agreed(rule, event) else None)
         if complete is None or self.state is State.HALTED or not self.policy.halt_on_defect:
             return []
         return self._halt(event, call, complete, part)
 
-    def _agreed(self, rule: ClassPolicy, now_ns: int) -> bool:
-        """Whether enough cameras say so, of those that see: a blind one must not make a halt impossible."""
-        seeing = self._eyes.seeing(self.policy, now_ns)
+    def _agreed(self, rule: ClassPolicy, event: Judged) -> bool:
+        """Whether enough cameras say so, of those that see: a blind one must not make a halt impossible. The one that
+        speaks counts however late: a frame that waited for its inference still shows a defect."""
+        seeing = self._eyes.seeing(self.policy, event.at_ns) | {event.camera}
         votes = sum(camera in seeing and e.stands for (camera, cls), e in self._evidence.items() if cls == rule.cls)
-        return votes >= min(self.policy.vote, max(1, len(seeing)))
+        return votes >= min(self.policy.vote, len(seeing))
 
     def _halt(self, event: Judged, call: FrameCall, rule: ClassPolicy, part: str) -> list[Action]:
         self._halts += 1

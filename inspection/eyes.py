@@ -36,7 +36,9 @@ class Eyes:
         return self.by_name.setdefault(camera, Eye(now_ns))
 
     def required(self, policy: Policy) -> list[Eye]:
-        return [eye for camera, eye in self.by_name.items() if camera not in policy.optional]
+        """Never none: a policy that would make all cameras optional makes none so."""
+        found = [eye for camera, eye in self.by_name.items() if camera not in policy.optional]
+        return found or list(self.by_name.values())
 
     def to_ask(self, policy: Policy) -> set[str]:
         """The cameras a part is shown to: all but the optional ones that cannot see it."""

@@ -225,6 +225,21 @@ def test_the_permits_age_is_that_of_the_required_cameras() -> None:
     assert first.judged_ns == 200 * MS
 
 
+@pytest.mark.parametrize("vote", [1, 2])
+def test_a_defect_in_a_frame_that_waited_too_long_still_halts(vote: int) -> None:
+    guard = started(replace(POLICY, vote=vote))
+    guard.handle(seen(5000, 4, BAD, captured=40))
+    assert guard.halt
+
+
+def test_a_policy_that_makes_every_camera_optional_makes_none_so() -> None:
+    play(
+        started(),
+        (PolicyChanged(40 * MS, replace(POLICY, optional=("cam",))), RUN),
+        (tick(331), stop(Code.CAMERA), now(State.BLIND), eye("cam", sees=False)),
+    )
+
+
 def test_a_station_of_optional_cameras_is_refused() -> None:
     with pytest.raises(ValueError, match="without a camera"):
         LineGuard(replace(POLICY, optional=("cam",)), ["cam"], BOOT, 0)
