@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "train": ("training.cli:train", "training"),
     "evaluate": ("training.cli:evaluate", "training"),
     "export": ("training.cli:export", "training"),
+    "quantize": ("training.cli:quantize", "training"),
     "bench": ("benchmarks.cli:app", "edge"),
 }
 """Command -> where it lives, and the extra of the package that brings what it needs."""

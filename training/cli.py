@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WORST = 24  # pictures that `evaluate --pictures` writes
 
-__all__ = ["dataset", "evaluate", "export", "render", "train"]
+__all__ = ["dataset", "evaluate", "export", "quantize", "render", "train"]
 
 
 def render(
@@ -178,6 +178,43 @@ def export(
         _print_figures(release.figures)
     Console().print(
         f"{release.manifest.id} in {release.folder}; read {release.folder / 'card.md'} before it stops a line"
+    )
+
+
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="The float bundle, e.g. models/weld-0.1.0.")],
+    snapshot: Annotated[Path, typer.Option(help="The snapshot it was trained on.")],
+    out: Annotated[Path, typer.Option(help="The int8 bundle's folder; it must not exist.")],
+    name: Annotated[str | None, typer.Option(help="Its name; default the bundle's with -int8.")] = None,
+    version: Annotated[str | None, typer.Option(help="Its version; default the bundle's.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Sign with this ed25519 private key (PEM).")] = None,
+    reduce_range: Annotated[
+        bool, typer.Option("--reduce-range", help="Weights of 7 bits, for processors without VNNI (see edge doctor).")
+    ] = False,
+    max_ap_loss: Annotated[float, typer.Option(help="Refuse to lose more image AP than this.")] = 0.003,
+    max_flips: Annotated[float, typer.Option(help="Refuse when more of the calls than this share change.")] = 0.005,
+) -> None:
+    """Make an int8 twin of a bundle: faster where the processor has VNNI, its loss measured, refused above a bound."""
+    pem = _read_key(key) if key else None
+    from training.quantize import quantize as make
+
+    with Console().status("quantizing, choosing limits, judging both"):
+        done = make(
+            bundle,
+            snapshot,
+            out,
+            name=name,
+            version=version,
+            key=pem,
+            reduce_range=reduce_range,
+            max_ap_loss=max_ap_loss,
+            max_flips=max_flips,
+        )
+    loss = done.loss
+    Console().print(
+        f"{done.manifest.id} in {done.folder}: image AP {-loss.ap_loss:+.4f}, another call on {loss.flips} of "
+        f"{loss.pictures} {loss.split} pictures ({loss.flip_share:.2%}), {loss.ms[1]:.1f} ms instead of "
+        f"{loss.ms[0]:.1f} ({loss.faster:.2f} times as fast)"
     )
 
 

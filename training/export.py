@@ -184,17 +184,17 @@ def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Relea
     manifest = parts.manifest
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        _write(partial, manifest, parts.files, None)
+        write_files(partial, manifest, parts.files, None)
         figures = _figures(partial, parts.data, stream)
         text = card(manifest, parts.data.manifest, parts.config, parts.classes, figures)
         files = {**parts.files, "card.md": text.encode()}
-        metrics = _summary(figures) if figures else {}
+        metrics = summary(figures) if figures else {}
         changes = {
             "lineage": {**manifest.lineage.model_dump(), "metrics": metrics},
             "files": {path: sha256(content) for path, content in files.items()},
         }
         manifest = Manifest.model_validate({**manifest.model_dump(), **changes})
-        _write(partial, manifest, files, key)
+        write_files(partial, manifest, files, key)
         read_bundle(partial)
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(out)
@@ -203,7 +203,7 @@ def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Relea
     return Release(out, manifest, figures)
 
 
-def _write(folder: Path, manifest: Manifest, files: dict[str, bytes], key: bytes | None) -> None:
+def write_files(folder: Path, manifest: Manifest, files: dict[str, bytes], key: bytes | None) -> None:
     (folder / "golden").mkdir(parents=True, exist_ok=True)
     for path, content in files.items():
         (folder / path).write_bytes(content)
@@ -224,7 +224,7 @@ def _figures(bundle: Path, data: Snapshot, stream: bool) -> Figures | None:
     return figures
 
 
-def _summary(figures: Figures) -> dict[str, float]:
+def summary(figures: Figures) -> dict[str, float]:
     """The figures a rollout compares: finite numbers only."""
     found: dict[str, float] = {"caught": figures.caught, "missed": figures.missed, "false_stops": figures.false_stops}
     found |= {"uncertain_share": round(figures.uncertain_share, 4), "ms_p50": round(figures.ms_p50, 2)}

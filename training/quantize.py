@@ -1,0 +1,289 @@
+"""An int8 bundle from a released one: its limits chosen anew, its loss measured, and refused when that is too much.
+
+Quantizing moves scores a little. So lo, hi and the heat level are chosen again, by the rules of `export`, on what the
+int8 model says of the validation pictures; both models then judge the test pictures as the edge would.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inspection.bundle import MODEL_FILE, ClassLimits, Golden, GoldenCase, Manifest, sha256
+from inspection.errors import BundleError, DatasetError
+from inspection.types import Image
+from training.calibrate import choose_heat_level, choose_limits
+from training.dataset.item import decode
+from training.dataset.snapshot import Snapshot, read_snapshot
+from training.evaluate import Figures, evaluate
+from training.examples import Example, load
+from training.export import summary, write_files
+from training.int8 import to_int8
+from training.onnx_graph import checked, fold
+from training.served import Served, bundle_files, open_session, read_bundle
+
+PICTURES = 128
+MAX_AP_LOSS, MAX_FLIPS = 0.003, 0.005
+GOLDEN_TOLERANCE, GOLDEN_HEAT_TOLERANCE = 0.05, 4.0
+"""Int8 kernels round differently from processor to processor, a float's do not: where a golden frame lies on a steep
+part of the sigmoid that is seen."""
+TIMED_RUNS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What int8 costs and gains: `flips` of `pictures` came to another call, `missed`, `false_stops` (before, after).
+
+    `ap` (class, before, after). `ms` is the median of one inference (before, after), taken in turns.
+    """
+
+    split: str
+    pictures: int
+    flips: int
+    ap: tuple[tuple[str, float, float], ...]
+    missed: tuple[int, int]
+    false_stops: tuple[int, int]
+    ms: tuple[float, float]
+
+    @property
+    def ap_loss(self) -> float:
+        """Mean over the classes with defects among the pictures; negative when int8 happens to be better."""
+        known = [before - after for _, before, after in self.ap if np.isfinite(before) and np.isfinite(after)]
+        return float(np.mean(known)) if known else 0.0
+
+    @property
+    def flip_share(self) -> float:
+        return self.flips / self.pictures
+
+    @property
+    def faster(self) -> float:
+        return self.ms[0] / self.ms[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    folder: Path
+    manifest: Manifest
+    loss: Loss
+
+
+def quantize(
+    bundle: Path,
+    snapshot: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    key: bytes | None = None,
+    reduce_range: bool = False,
+    max_ap_loss: float = MAX_AP_LOSS,
+    max_flips: float = MAX_FLIPS,
+) -> Quantized:
+    """Write the int8 twin of `bundle` to `out`. BundleError, which states the figures, when it loses too much."""
+    if out.exists():
+        raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
+    parent, data = read_bundle(bundle), read_snapshot(snapshot)
+    _check_same_rules(parent.manifest, data)
+    files = {path: content for path, content in bundle_files(bundle).items() if path in parent.manifest.files}
+    learnt_from = pictures_of(data, parent.manifest)
+    model = to_int8(files[MODEL_FILE], parent.manifest.input.name, learnt_from, reduce_range=reduce_range)
+    raw = Served(parent.manifest, open_session(model))
+    examples = validation(data, parent.manifest)
+    # The parent's own limits may come from another rule or other pictures: what that changes is not int8's doing.
+    float_limits = limits_for(parent, examples, data)
+    rejudged = Served(parent.manifest.model_copy(update={"limits": float_limits}), parent.session)
+    changes = {
+        "name": name or f"{parent.manifest.name}-int8",
+        "version": version or parent.manifest.version,
+        "created_utc": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "limits": limits_for(raw, examples, data),
+        "golden": golden_for(raw, files),
+    }
+    made = parent.manifest.model_copy(update=changes)
+    loss, figures = compare(rejudged, Served(made, raw.session), data, files[MODEL_FILE], model)
+    _refuse(made.id, loss, max_ap_loss, max_flips)
+    text = card(made, parent.manifest, float_limits, loss, files.get("card.md", b"").decode())
+    manifest = _publish(
+        out, made, {**files, MODEL_FILE: model, "card.md": text.encode()}, parent.manifest, key, figures
+    )
+    return Quantized(out, manifest, loss)
+
+
+def _check_same_rules(manifest: Manifest, data: Snapshot) -> None:
+    if data.manifest.label_book.id != manifest.label_book or data.manifest.classes != manifest.classes:
+        raise DatasetError(
+            data.folder,
+            f"is labelled by {data.manifest.label_book.id}, {manifest.id} was made for {manifest.label_book}",
+            "name the snapshot the bundle was trained on, or one by the same label book",
+        )
+
+
+# ── ranges, limits, golden frames ───────────────────────────────────────────────────────────────────────────────
+
+
+def pictures_of(snapshot: Snapshot, manifest: Manifest, count: int = PICTURES) -> list[Image]:
+    """Up to `count` training pictures, taken evenly, as the network sees them: none that a figure rests on."""
+    samples, book = snapshot.split("train"), snapshot.manifest.label_book
+    if not samples:
+        raise DatasetError(snapshot.folder, "has no training pictures to learn ranges from", "import some for training")
+    chosen = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
+    return [load(snapshot.folder, samples[k], manifest.input, book).image for k in chosen]
+
+
+def validation(snapshot: Snapshot, manifest: Manifest) -> list[Example]:
+    samples, book = snapshot.split("val"), snapshot.manifest.label_book
+    if not samples:
+        raise DatasetError(
+            snapshot.folder, "has no validation pictures to choose limits on", "import with --val above 0"
+        )
+    return [load(snapshot.folder, sample, manifest.input, book) for sample in samples]
+
+
+def limits_for(served: Served, examples: Sequence[Example], snapshot: Snapshot) -> tuple[ClassLimits, ...]:
+    """As `export` chooses them, on what this model says. The size limits stay the bundle's."""
+    old, book = served.manifest, snapshot.manifest.label_book
+    pairs = [served.raw(example.image) for example in examples]
+    scores, heat = np.array([s for s, _ in pairs], np.float64), np.stack([h for _, h in pairs])
+    target = np.array([e.target for e in examples], np.float64)
+    regions = np.array([e.region_mm for e in examples], np.float64)
+    chosen = []
+    for k, before in enumerate(old.limits):
+        lo, hi = choose_limits(scores[:, k], target[:, k])
+        seen, level = (target[:, k] > 0.5) & (regions[:, k] > 0), before.heat_level
+        if seen.any():
+            rule, stride = book.rule(before.cls), old.outputs.heat_stride
+            level, _ = choose_heat_level(heat[seen, k], regions[seen, k], rule, old.input, stride)
+        chosen.append(before.model_copy(update={"lo": lo, "hi": hi, "heat_level": level}))
+    return tuple(chosen)
+
+
+def golden_for(served: Served, files: dict[str, bytes]) -> Golden:
+    """The parent's golden frames with this model's answers."""
+    cases = []
+    for case in served.manifest.golden.cases:
+        scores, heat = served.raw(decode(files[case.image], case.image))
+        means = tuple(round(float(m), 4) for m in heat.mean((1, 2)))
+        cases.append(GoldenCase(image=case.image, scores=tuple(float(s) for s in scores), heat_mean=means))
+    return Golden(tolerance=GOLDEN_TOLERANCE, heat_tolerance=GOLDEN_HEAT_TOLERANCE, cases=tuple(cases))
+
+
+# ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare(parent: Served, child: Served, data: Snapshot, before: bytes, after: bytes) -> tuple[Loss, Figures]:
+    """Both over the test pictures, or the validation pictures where none were set aside; the int8 model's figures."""
+    split = "test" if data.split("test") else "val"
+    one, pictures_one = evaluate(parent, data, split)
+    other, pictures_other = evaluate(child, data, split)
+    flips = sum(a.verdict is not b.verdict for a, b in zip(pictures_one, pictures_other, strict=True))
+    pairs = zip(one.classes, other.classes, strict=True)
+    loss = Loss(
+        split=split,
+        pictures=len(pictures_one),
+        flips=flips,
+        ap=tuple((a.cls, a.image_ap.value, b.image_ap.value) for a, b in pairs),
+        missed=(one.missed, other.missed),
+        false_stops=(one.false_stops, other.false_stops),
+        ms=speed(before, after, parent.manifest),
+    )
+    return loss, other
+
+
+def speed(before: bytes, after: bytes, manifest: Manifest, threads: int = 2) -> tuple[float, float]:
+    """Median ms of each, in turns, so that a busy machine slows both alike.
+
+    The parent's constants are folded first: a gain that belongs to folding must not be counted for int8.
+    """
+    import onnx
+
+    folded = checked(fold(onnx.load_from_string(before)))
+    sessions = [open_session(model, threads) for model in (folded, after)]
+    spec, rng = manifest.input, np.random.default_rng(0)
+    picture = rng.integers(0, 256, (1, spec.height_px, spec.width_px, 3), np.uint8)
+    times: list[list[float]] = [[], []]
+    for _ in range(TIMED_RUNS):
+        for session, spent in zip(sessions, times, strict=True):
+            start = time.perf_counter()
+            session.run(None, {spec.name: picture})
+            spent.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times[0][5:]), statistics.median(times[1][5:])
+
+
+def _refuse(bundle_id: str, loss: Loss, max_ap_loss: float, max_flips: float) -> None:
+    if loss.ap_loss <= max_ap_loss and loss.flip_share <= max_flips:
+        return
+    raise BundleError(
+        bundle_id,
+        f"loses {loss.ap_loss:.4f} of image AP (at most {max_ap_loss:g}) and comes to another call on {loss.flips} of "
+        f"{loss.pictures} {loss.split} pictures ({loss.flip_share:.2%}, at most {max_flips:.2%}); it would take "
+        f"{loss.ms[1]:.1f} ms instead of {loss.ms[0]:.1f}",
+        "serve the float bundle, or allow more with --max-ap-loss and --max-flips",
+    )
+
+
+# ── the bundle ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _publish(
+    out: Path, made: Manifest, files: dict[str, bytes], parent: Manifest, key: bytes | None, figures: Figures
+) -> Manifest:
+    """Beside `out`, read back as the edge would, then renamed: nothing half-written ever has its name."""
+    lineage = parent.lineage.model_copy(update={"parent": parent.id, "metrics": summary(figures)})
+    pins = {path: sha256(content) for path, content in files.items()}
+    manifest = Manifest.model_validate({**made.model_dump(), "lineage": lineage.model_dump(), "files": pins})
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        write_files(partial, manifest, files, key)
+        read_bundle(partial)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def card(made: Manifest, parent: Manifest, float_limits: tuple[ClassLimits, ...], loss: Loss, parents_card: str) -> str:
+    """What int8 changed, then the parent's card, whose figures are the float model's."""
+    ap = "\n".join(f"| {cls} | {before:.4f} | {after:.4f} |" for cls, before, after in loss.ap)
+    rows = zip(parent.limits, float_limits, made.limits, strict=True)
+    limits = "\n".join(
+        f"| {a.cls} | " + " | ".join(f"{x.lo:.3f} / {x.hi:.3f} / {x.heat_level:.2f}" for x in (a, b, c)) + " |"
+        for a, b, c in rows
+    )
+    quoted = "\n".join(f"> {line}".rstrip() for line in parents_card.splitlines())
+    return f"""\
+# {made.id}
+
+{parent.id} in 8-bit integers, made by `haltline quantize`. It takes and gives the same; its limits were chosen anew on
+the validation pictures. For processors with VNNI; `haltline edge doctor` says whether this one has it.
+
+## What int8 costs and gains
+
+On {loss.pictures} {loss.split} pictures: **{loss.flips} came to another call** ({loss.flip_share:.2%}); image AP fell
+by {loss.ap_loss:.4f} on average; {loss.missed[0]} missed before, {loss.missed[1]} now; {loss.false_stops[0]} false
+stops before, {loss.false_stops[1]} now. One inference took {loss.ms[1]:.1f} ms instead of {loss.ms[0]:.1f} (median, in
+turns, 2 threads of the quantizing machine): {loss.faster:.2f} times as fast.
+
+| class | image AP, float | image AP, int8 |
+| --- | --- | --- |
+{ap}
+
+Pass below / halt from / map level. The middle column is what the same rule on the same pictures gives the float model:
+calls were compared with that, so that a change of the rule is not counted for or against int8.
+
+| class | {parent.id} | the same, chosen anew | {made.id} |
+| --- | --- | --- | --- |
+{limits}
+
+## The card of {parent.id}
+
+{quoted}
+"""
