@@ -32,6 +32,7 @@ class Cause(StrEnum):
     REFUSED = "refused"  # the edge did not, and said why
     UNANSWERED = "unanswered"  # the edge said nothing in time
     GONE = "gone"  # a fresh permit no longer names this halt
+    REALARMED = "realarmed"  # nobody acknowledged in time, so it calls louder; no state of its own
 
 
 class Verdict(StrEnum):

@@ -45,6 +45,7 @@ def serve(
     edge_token: Annotated[str | None, typer.Option(envvar="HALTLINE_EDGE_TOKEN")] = None,
     plc_panel_url: Annotated[str | None, typer.Option(help="Demo: the simulated line controller's panel.")] = None,
     demo_people: Annotated[bool, typer.Option(help="Add three people who need no secret, to try the pages.")] = False,
+    realarm_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes until an alarm calls again, louder.")] = 5,
     idle_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes without an act until a sign-in ends.")] = 60,
 ) -> None:
     """Serve the pages until Ctrl+C."""
@@ -72,6 +73,7 @@ def serve(
                 "edge_token": edge_token,
                 "plc_panel_url": plc_panel_url,
                 "demo_people": demo_people,
+                "realarm_min": realarm_min,
                 "idle_min": idle_min,
             }
         )

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
+from pydantic import Field
 from starlette import status
 
 from review import sign_in
@@ -74,6 +75,9 @@ def require_person(person: MaybePerson) -> Person:
 
 
 ActingPerson = Annotated[Person, Depends(require_person)]
+
+RowId = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""A row's number in an address or a form; a longer one is refused here, as databases answer it with an error."""
 
 
 class NotForRole(Exception):

@@ -225,4 +225,6 @@ def _step(event: HaltEventRow) -> Step:
             return Step(event.at_ms, event.who, f"reset not done: {why}", refused=True)
         case Cause.GONE:
             what = "halt is over: the permit no longer names it"
+        case Cause.REALARMED:
+            what = "alarmed again: nobody has acknowledged"
     return Step(event.at_ms, event.who, what)

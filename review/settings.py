@@ -41,6 +41,7 @@ class Settings(BaseModel):
     send. `plc_panel_url`: the simulated line controller's own panel, shown on the Line page of a demo.
     `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm. `demo_people`: whoever
     has no secret signs in by name alone. `idle_min`: minutes without an act after which a sign-in ends.
+    `realarm_min`: an alarm that nobody acknowledges calls louder after that many minutes, and after as many again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +57,7 @@ class Settings(BaseModel):
     plc_panel_url: str | None = Field(default=None, pattern=r"^https?://")
     panel_px_per_mm: float = Field(default=3.78, gt=1, lt=40)
     demo_people: bool = False
+    realarm_min: int = Field(default=5, ge=1, le=720)
     idle_min: int = Field(default=60, ge=1, le=720)
 
     @property

@@ -9,14 +9,15 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from review.alarms import ACTIVE, Cause, State
+from review import shelving
+from review.alarms import ACTIVE, UNACKED, Cause, State
 from review.broadcast import News
 from review.clock import wall_ms
 from review.halts import ANSWER_WITHIN_MS
 from review.hub import Hub
 from review.ingest import change
 from review.live import PERMIT_STALE_MS, Now, Shown, shown
-from review.store import Halt
+from review.store import Halt, Shelf
 
 log = structlog.get_logger("review.upkeep")
 
@@ -47,6 +48,8 @@ class Upkeep:
                 now_ns = time.monotonic_ns()
                 self.look_at_stations(now_ns)
                 self.look_at_halts(now_ns, wall_ms())
+                self.look_at_shelves(wall_ms())
+                self.call_again(wall_ms())
             except Exception:
                 log.exception("upkeep failed, trying again")
                 self._stopping.wait(1)
@@ -65,6 +68,26 @@ class Upkeep:
             due = [(h.id, cause) for h in _active(session) if (cause := self._overdue(h, now_ns, at_ms))]
         for halt_id, _cause in due:
             self._settle(halt_id, now_ns, at_ms)
+
+    def look_at_shelves(self, at_ms: int) -> None:
+        with self._hub.store.reading() as session:
+            due = session.scalar(select(Shelf.id).where(Shelf.ended_ms.is_(None), Shelf.until_ms <= at_ms).limit(1))
+        if due is not None:
+            with self._hub.store.writing() as session:
+                shelving.end_due(session, at_ms)
+            self._hub.news.tell(News("halt", "shelf"))
+
+    def call_again(self, at_ms: int) -> None:
+        """Whatever nobody acknowledged for too long; of a burst only its oldest, or a flood would flood the log."""
+        patience_ms = self._hub.settings.realarm_min * 60_000
+        with self._hub.store.reading() as session:
+            due = _uncalled(session, at_ms, patience_ms)
+        for halt_id in due:
+            with self._hub.store.writing() as session:
+                halt = session.get_one(Halt, halt_id)
+                if halt.state in UNACKED:
+                    change(session, halt, Cause.REALARMED, why=f"not acknowledged for {patience_ms // 60_000} min")
+            self._hub.news.tell(News("halt", str(halt_id)))
 
     def _settle(self, halt_id: int, now_ns: int, at_ms: int) -> None:
         with self._hub.store.writing() as session:
@@ -86,6 +109,19 @@ class Upkeep:
             asked = max((e.at_ms for e in halt.events if e.kind == Cause.RESET_ASKED), default=0)
             return Cause.UNANSWERED if at_ms - asked > ANSWER_WITHIN_MS else None
         return None
+
+
+def _uncalled(session: Session, at_ms: int, patience_ms: int) -> list[int]:
+    """Of each cause that calls, the oldest halt, when it last called more than `patience_ms` ago."""
+    calling = select(Halt).where(shelving.calling(at_ms), Halt.received_ms <= at_ms - patience_ms).order_by(Halt.id)
+    oldest: dict[shelving.CauseKey, Halt] = {}
+    for halt in session.scalars(calling.options(selectinload(Halt.events)).limit(1000)):
+        oldest.setdefault(shelving.cause_of(halt), halt)
+    return [
+        halt.id
+        for halt in oldest.values()
+        if at_ms - max((e.at_ms for e in halt.events if e.kind == Cause.REALARMED), default=0) >= patience_ms
+    ]
 
 
 def _active(session: Session) -> list[Halt]:

@@ -1,23 +1,37 @@
-"""The alarm list: open ones first, then the past, a page at a time by key."""
+"""The alarm list: what holds a line first, bursts as one item, the shelf, then the past, a page at a time by key."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from pydantic import Field
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from review.alarms import UNACKED, State, Verdict
-from review.deps import HubDep, page
-from review.halt_view import ICONS, STATE_WORDS, VERDICT_WORDS
-from review.store import Halt, Station
+from inspection.errors import InputError
+from review import shelving
+from review.alarms import ACTIVE, UNACKED, State, Verdict
+from review.broadcast import News
+from review.bursts import Burst, bursts
+from review.clock import wall_ms
+from review.deps import ActingPerson, HubDep, NotForRole, RowId, page
+from review.halt_view import CODE_WORDS, ICONS, STATE_WORDS, VERDICT_WORDS
+from review.halts import NoSuchHalt, NotNow, acknowledge, load
+from review.hub import Hub
+from review.shelving import Kind
+from review.store import Halt, Person, Shelf, Station
 
 router = APIRouter()
 
 PAGE = 25
 MAX_OPEN = 200
+OUT_OF_SERVICE_FOR = ("engineer", "admin")
+
+Ids = Annotated[str, Field(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=2400)]
+"""What one checkbox stands for: the unacknowledged halts of a burst."""
+Ms = Annotated[int | None, Query(ge=0, le=10**14)]
 
 
 @router.get("/alarms")
@@ -26,39 +40,141 @@ def alarms(
     hub: HubDep,
     station: str = "",
     verdict: Verdict | None = None,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    cls: Annotated[str | None, Query(max_length=32)] = None,
+    code: Annotated[int | None, Query(ge=0, le=99)] = None,
+    from_ms: Ms = None,
+    to_ms: Ms = None,
+    before: RowId | None = None,
 ) -> Response:
-    """`station` is a station's key; `before` the id of the last halt of the page before."""
+    """`station` is a station's key; `before` the id of the last halt of the page before; the rest are filters that
+    the numbers of the Alarm performance page link with."""
+    now_ms = wall_ms()
     with hub.store.reading() as session:
         stations = sorted(session.scalars(select(Station)), key=lambda s: s.key)
         chosen = [s.id for s in stations if not station or s.key == station]
         which: list[ColumnElement[bool]] = [Halt.station_id.in_(chosen)]
-        if verdict:
-            which.append(Halt.verdict == verdict)
+        for column, value in ((Halt.verdict, verdict), (Halt.cls, cls), (Halt.code, code)):
+            which += [column == value] if value is not None else []
+        which += [Halt.at_ms >= from_ms] if from_ms is not None else []
+        which += [Halt.at_ms < to_ms] if to_ms is not None else []
         still_open = [] if before else _open(session, which)
         closed = _closed(session, which, before)
+        shelves = shelving.current(session, now_ms)
     return page(
         request,
         "alarms_list.html" if request.headers.get("hx-request") else "alarms.html",
         nav="alarms",
         title="Alarms",
-        open=still_open,
-        closed=closed[:PAGE],
-        more=closed[PAGE - 1].id if len(closed) > PAGE else None,
+        open=sorted(bursts(still_open), key=lambda b: _urgency(b, shelves)),
+        closed=bursts(closed[:PAGE])[::-1],
+        more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
+        filtered=len(which) > 1 or bool(station),
+        shelves=shelves,
         stations=stations,
         station=station,
         verdict=verdict or "",
-        verdicts=VERDICT_WORDS,
-        state_words=STATE_WORDS,
-        icons=ICONS,
-        unacked=UNACKED,
+        **words(),
     )
 
 
+@router.post("/alarms/ack")
+def ack_many(
+    hub: HubDep, person: ActingPerson, ids: Annotated[list[Ids], Form(max_length=MAX_OPEN)]
+) -> RedirectResponse:
+    """Only what no longer holds a line: each of the others is looked at on its own page."""
+    for halt_id in {int(i) for several in ids for i in several.split(",")}:
+        with hub.store.reading() as session:
+            held = load(session, halt_id).state in ACTIVE
+        try:
+            if not held:
+                acknowledge(hub, halt_id, person.name)
+        except NotNow:
+            continue  # somebody else was faster
+    return RedirectResponse("/alarms", 303)
+
+
+@router.get("/alarms/shelve")
+def shelve_form(request: Request, hub: HubDep, person: ActingPerson, halt: RowId) -> Response:
+    return _form(request, hub, person, halt)
+
+
+@router.post("/alarms/shelve")
+def shelve(
+    request: Request,
+    hub: HubDep,
+    person: ActingPerson,
+    halt: Annotated[RowId, Form()],
+    why: Annotated[str, Form(max_length=1000)] = "",
+    minutes: Annotated[int, Form()] = 0,
+) -> Response:
+    """`minutes` 0 is out of service, for engineers."""
+    if minutes == 0 and person.role not in OUT_OF_SERVICE_FOR:
+        raise NotForRole(person, OUT_OF_SERVICE_FOR)
+    try:
+        with hub.store.writing() as session:
+            row = load(session, halt)
+            if minutes == 0:
+                shelving.take_out_of_service(session, row, person.name, why, wall_ms())
+            else:
+                shelving.shelve(session, row, person.name, why, minutes, wall_ms())
+    except InputError as e:
+        return _form(request, hub, person, halt, f"{e.where} {e.what}: {e.fix}", why)
+    hub.news.tell(News("halt", "shelf"))
+    return RedirectResponse("/alarms", 303)
+
+
+@router.post("/alarms/shelves/{shelf_id}/end")
+def unshelve(hub: HubDep, person: ActingPerson, shelf_id: RowId) -> RedirectResponse:
+    with hub.store.writing() as session:
+        shelf = session.get(Shelf, shelf_id)
+        if shelf is None:
+            raise NoSuchHalt(f"there is no shelf {shelf_id}")
+        if shelf.kind == Kind.OUT_OF_SERVICE and person.role not in OUT_OF_SERVICE_FOR:
+            raise NotForRole(person, OUT_OF_SERVICE_FOR)
+        shelving.give_back(session, shelf, person.name, wall_ms())
+    hub.news.tell(News("halt", "shelf"))
+    return RedirectResponse("/alarms", 303)
+
+
+def words() -> dict[str, Any]:
+    """What the lists' templates need to put states into words."""
+    return {
+        "verdicts": VERDICT_WORDS,
+        "state_words": STATE_WORDS,
+        "code_words": CODE_WORDS,
+        "kind_words": shelving.KIND_WORDS,
+        "icons": ICONS,
+        "unacked": UNACKED,
+    }
+
+
+def _form(request: Request, hub: Hub, person: Person, halt_id: int, problem: str = "", why: str = "") -> Response:
+    with hub.store.reading() as session:
+        halt = load(session, halt_id)
+    return page(
+        request,
+        "shelve.html",
+        422 if problem else 200,
+        nav="alarms",
+        title="Shelve",
+        person=person,
+        halt=halt,
+        problem=problem,
+        why=why,
+        minutes=shelving.MINUTES,
+        may_take_out=person.role in OUT_OF_SERVICE_FOR,
+        **words(),
+    )
+
+
+def _urgency(burst: Burst, shelves: dict[shelving.CauseKey, Shelf]) -> tuple[bool, bool, bool, int]:
+    """What calls comes before what is shelved or seen, what holds a line before what is over, oldest first."""
+    return burst.cause in shelves, not burst.unacked, not burst.held, burst.halts[0].at_ms
+
+
 def _open(session: Session, which: list[ColumnElement[bool]]) -> list[Halt]:
-    """Unacknowledged before the rest, oldest first: whoever waits longest is at the top."""
-    found = session.scalars(select(Halt).where(*which, Halt.state != State.CLOSED).order_by(Halt.id).limit(MAX_OPEN))
-    return sorted(found, key=lambda h: (h.state not in UNACKED, h.id))
+    query = select(Halt).where(*which, Halt.state != State.CLOSED).order_by(Halt.id).limit(MAX_OPEN)
+    return list(session.scalars(query))
 
 
 def _closed(session: Session, which: list[ColumnElement[bool]], before: int | None) -> list[Halt]:

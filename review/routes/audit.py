@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 from sqlalchemy import select
 
 from review import audit
-from review.deps import Engineer, HubDep, page
+from review.deps import Engineer, HubDep, RowId, page
 from review.store import AuditRow
 
 router = APIRouter()
@@ -23,7 +23,7 @@ def show(
     hub: HubDep,
     person: Engineer,
     who: Annotated[str, Query(max_length=64)] = "",
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: RowId | None = None,
     check: bool = False,
 ) -> Response:
     """Newest first; `check` reads the whole chain, which takes seconds where there are many acts."""

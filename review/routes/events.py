@@ -9,14 +9,15 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from sqlalchemy import func, select
+from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from review.alarms import UNACKED
+from review import shelving
+from review.alarms import Cause
 from review.clock import wall_ms
 from review.deps import HubDep
 from review.hub import Hub
-from review.store import Halt
+from review.store import HaltEventRow
 
 router = APIRouter()
 
@@ -46,7 +47,12 @@ async def events(hub: HubDep) -> AsyncIterator[ServerSentEvent]:
 
 
 def _tick(hub: Hub) -> dict[str, Any]:
-    """The hub's clock, its broker, and how many halts nobody has acknowledged (the sound repeats until none)."""
+    """The hub's clock, its broker, and how many halts call (the sound repeats until none does)."""
+    now_ms = wall_ms()
+    calls = shelving.calling(now_ms)
     with hub.store.reading() as session:
-        unacked = session.scalar(select(func.count()).select_from(Halt).where(Halt.state.in_([*UNACKED])))
-    return {"now_ms": wall_ms(), "broker": hub.connected(), "storing": not hub.failing(), "unacked": unacked or 0}
+        unacked = shelving.count_calling(session, now_ms)
+        again = select(HaltEventRow.id).join(HaltEventRow.of).where(calls, HaltEventRow.kind == Cause.REALARMED)
+        urgent = unacked > 0 and session.scalar(again.limit(1)) is not None
+    state = {"now_ms": now_ms, "broker": hub.connected(), "storing": not hub.failing()}
+    return {**state, "unacked": unacked, "urgent": urgent}

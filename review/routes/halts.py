@@ -12,7 +12,7 @@ from sqlalchemy import select
 from inspection.errors import StorageError
 from review import halts, pictures
 from review.alarms import Verdict
-from review.deps import ActingPerson, HubDep, page
+from review.deps import ActingPerson, HubDep, RowId, page
 from review.halt_view import view
 from review.hub import Hub
 from review.pictures import Rect
@@ -25,17 +25,17 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 @router.get("/halts/{halt_id}")
-def halt(request: Request, hub: HubDep, halt_id: int, frame: str = "") -> Response:
+def halt(request: Request, hub: HubDep, halt_id: RowId, frame: str = "") -> Response:
     return _show(request, hub, halt_id, "halt.html", frame)
 
 
 @router.get("/halts/{halt_id}/panel")
-def panel(request: Request, hub: HubDep, halt_id: int, frame: str = "") -> Response:
+def panel(request: Request, hub: HubDep, halt_id: RowId, frame: str = "") -> Response:
     return _show(request, hub, halt_id, "halt_panel.html", frame)
 
 
 @router.post("/halts/{halt_id}/ack")
-def ack(request: Request, hub: HubDep, halt_id: int, person: ActingPerson) -> Response:
+def ack(request: Request, hub: HubDep, halt_id: RowId, person: ActingPerson) -> Response:
     problem = ""
     try:
         halts.acknowledge(hub, halt_id, person.name)
@@ -48,7 +48,7 @@ def ack(request: Request, hub: HubDep, halt_id: int, person: ActingPerson) -> Re
 def verdict(
     request: Request,
     hub: HubDep,
-    halt_id: int,
+    halt_id: RowId,
     person: ActingPerson,
     verdict: Annotated[Verdict, Form()],
     saw: Annotated[str, Form(pattern=r"^[0-9a-f]{32}$|^$")] = "",
@@ -62,7 +62,7 @@ def verdict(
 
 
 @router.post("/halts/{halt_id}/reset")
-def reset(request: Request, hub: HubDep, halt_id: int, person: ActingPerson) -> Response:
+def reset(request: Request, hub: HubDep, halt_id: RowId, person: ActingPerson) -> Response:
     problem = ""
     try:
         halts.ask_reset(hub, halt_id, person.name, time.monotonic_ns())

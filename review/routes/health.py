@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from inspection.errors import StorageError
 from review.alarms import State
-from review.deps import HubDep
+from review.deps import HubDep, RowId
 from review.store import Halt, Record
 
 router = APIRouter()
@@ -35,7 +35,7 @@ def healthz(hub: HubDep) -> Response:
 def halts(
     hub: HubDep,
     open_only: bool = False,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: RowId | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> list[dict[str, Any]]:
     """Newest first. `before` is the id of the last one of the page before."""

@@ -11,14 +11,18 @@ from fastapi.responses import Response
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from review import shelving
 from review.alarms import State
 from review.clock import wall_ms
 from review.deps import HubDep, page
 from review.hub import Hub
 from review.live import NEVER_MS, PERMIT_STALE_MS, Mode, Now, Shown, shown
-from review.store import Halt, Station
+from review.shelving import CauseKey
+from review.store import Halt, Shelf, Station
 
 router = APIRouter()
+
+Shelves = dict[CauseKey, Shelf]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Card:
     halt: Halt | None
     open_halts: int
     last_halt_ms: int | None
+    shelf: Shelf | None
 
 
 @router.get("/")
@@ -57,18 +62,23 @@ def cards(hub: Hub) -> list[Card]:
     now_ns, now_ms = time.monotonic_ns(), wall_ms()
     with hub.store.reading() as session:
         rows = {s.key: s.id for s in session.scalars(select(Station))}
-        return [_card(session, now, rows.get(now.key), now_ns, now_ms) for now in hub.live.stations()]
+        shelves = shelving.current(session, now_ms)
+        return [_card(session, now, rows.get(now.key), shelves, now_ns, now_ms) for now in hub.live.stations()]
 
 
-def _card(session: Session, now: Now, station_id: int | None, now_ns: int, now_ms: int) -> Card:
+def _card(session: Session, now: Now, station_id: int | None, shelves: Shelves, now_ns: int, now_ms: int) -> Card:
     age_ms = now.picture_age_ms(now_ns)
     picture_at = None if age_ms >= NEVER_MS else now_ms - age_ms
     is_open = (Halt.station_id == station_id, Halt.state != State.CLOSED)
-    oldest = session.scalar(select(Halt).where(*is_open).order_by(Halt.id).limit(1))
+    # What calls before what is shelved: a shelf must not stand in front of another halt.
+    calls = shelving.calling(now_ms).desc()
+    oldest = session.scalar(select(Halt).where(*is_open).order_by(calls, Halt.id).limit(1))
     count = session.scalar(select(func.count()).select_from(Halt).where(*is_open)) or 0
     last = session.scalar(select(func.max(Halt.at_ms)).where(Halt.station_id == station_id))
     seen = _with_reason(session, shown(now, now_ns), now, station_id)
-    return Card(now, seen, picture_at, _plc_word(now, now_ns), _runs_anyway(now, now_ns), oldest, count, last)
+    shelf = shelves.get(shelving.cause_of(oldest)) if oldest else None
+    runs_anyway = _runs_anyway(now, now_ns)
+    return Card(now, seen, picture_at, _plc_word(now, now_ns), runs_anyway, oldest, count, last, shelf)
 
 
 def _runs_anyway(now: Now, now_ns: int) -> bool:

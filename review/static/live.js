@@ -64,6 +64,7 @@
       document.dispatchEvent(new Event("haltline:live"));
     }
     wasAway = false;
+    urgent = data.urgent;
     alarm(data.unacked);
     look();
   }
@@ -147,6 +148,7 @@
 
   let audio = null;
   let unacked = 0;
+  let urgent = false; // somebody should have acknowledged long ago: the sound becomes faster
 
   function beep() {
     for (const [at, hz] of [[0, 880], [0.22, 660]]) {
@@ -185,6 +187,8 @@
     look();
     setInterval(look, 500);
     document.addEventListener("visibilitychange", restOrWake);
-    setInterval(() => { if (audio && (unacked || performance.now() - lastTick > STALE_AFTER_MS)) beep(); }, 2000);
+    const silent = () => performance.now() - lastTick > STALE_AFTER_MS;
+    setInterval(() => { if (audio && (unacked || silent())) beep(); }, 2000);
+    setInterval(() => { if (audio && unacked && urgent) beep(); }, 700);
   });
 })();

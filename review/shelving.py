@@ -1,0 +1,112 @@
+"""A cause at a station that calls nobody for a while, with who, why and until when. The halt itself stays what it is:
+the line still stands, the Line page still says so, and the shelf ends by itself.
+
+Shelved: by anybody who is signed in, for a shift at most. Out of service: by an engineer, until given back.
+Times are Unix ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from inspection.errors import InputError
+from review import audit
+from review.alarms import UNACKED
+from review.store import Halt, Shelf
+
+MINUTES = (15, 60, 240, 480)
+"""How long a shelf may be asked for; the longest is a shift."""
+MAX_WHY = 200
+
+CauseKey = tuple[int, int, str]
+"""Station, code and class: what is one cause to a person."""
+
+
+class Kind(StrEnum):
+    SHELVED = "shelved"
+    OUT_OF_SERVICE = "out_of_service"
+
+
+KIND_WORDS = {Kind.SHELVED: "shelved", Kind.OUT_OF_SERVICE: "out of service"}
+
+
+def cause_of(row: Halt | Shelf) -> CauseKey:
+    return row.station_id, row.code, row.cls
+
+
+def shelve(session: Session, halt: Halt, who: str, why: str, minutes: int, now_ms: int) -> Shelf:
+    if minutes not in MINUTES:
+        raise InputError("minutes", f"{minutes} is no choice", f"one of {', '.join(map(str, MINUTES))}")
+    return _put(session, halt, Kind.SHELVED, who, why, now_ms, now_ms + minutes * 60_000)
+
+
+def take_out_of_service(session: Session, halt: Halt, who: str, why: str, now_ms: int) -> Shelf:
+    return _put(session, halt, Kind.OUT_OF_SERVICE, who, why, now_ms, None)
+
+
+def give_back(session: Session, shelf: Shelf, who: str, now_ms: int) -> None:
+    """It calls again. `who` is "hub" when its time has passed."""
+    if shelf.ended_ms is None:
+        shelf.ended_ms, shelf.ended_by = now_ms, who
+        audit.note(session, who, "unshelved", f"station {shelf.station_id} code {shelf.code} {shelf.cls}".strip())
+
+
+def end_due(session: Session, now_ms: int) -> Sequence[Shelf]:
+    """Write down which shelves have ended by themselves; they stopped counting at that moment already."""
+    query = select(Shelf).where(Shelf.ended_ms.is_(None), Shelf.until_ms <= now_ms)
+    due = session.scalars(query).all()
+    for shelf in due:
+        give_back(session, shelf, "hub", now_ms)
+    return due
+
+
+def current(session: Session, now_ms: int) -> dict[CauseKey, Shelf]:
+    """Every cause that calls nobody now, by cause."""
+    return {cause_of(s): s for s in session.scalars(select(Shelf).where(_holds(now_ms)).order_by(Shelf.id))}
+
+
+def is_on(until_ms: int | None, ended_ms: int | None, now_ms: int) -> bool:
+    return ended_ms is None and (until_ms is None or now_ms < until_ms)
+
+
+def calling(now_ms: int) -> ColumnElement[bool]:
+    """True for halts that nobody has acknowledged and whose cause is on no shelf: what sounds and flashes."""
+    same = and_(Shelf.station_id == Halt.station_id, Shelf.code == Halt.code, Shelf.cls == Halt.cls)
+    return and_(Halt.state.in_([*UNACKED]), ~exists().where(same, _holds(now_ms)))
+
+
+def count_calling(session: Session, now_ms: int) -> int:
+    return session.scalar(select(func.count()).select_from(Halt).where(calling(now_ms))) or 0
+
+
+def _holds(now_ms: int) -> ColumnElement[bool]:
+    """`is_on` in SQL."""
+    return and_(Shelf.ended_ms.is_(None), or_(Shelf.until_ms.is_(None), Shelf.until_ms > now_ms))
+
+
+def _put(session: Session, halt: Halt, kind: Kind, who: str, why: str, now_ms: int, until_ms: int | None) -> Shelf:
+    """A new shelf ends the one before: a cause lies on one at most."""
+    why = " ".join(why.split())
+    if not 3 <= len(why) <= MAX_WHY:
+        raise InputError("reason", "is missing" if not why else f"has {len(why)} letters", f"3 to {MAX_WHY} letters")
+    if before := current(session, now_ms).get(cause_of(halt)):
+        give_back(session, before, who, now_ms)
+    shelf = Shelf(
+        station_id=halt.station_id,
+        code=halt.code,
+        cls=halt.cls,
+        kind=kind,
+        why=why,
+        by=who,
+        from_ms=now_ms,
+        until_ms=until_ms,
+        ended_ms=None,
+        ended_by="",
+    )
+    session.add(shelf)
+    session.flush()
+    return shelf

@@ -1,0 +1,262 @@
+"""Shelves, bursts and calling again: quiet for a while, never hidden, never for ever. And the alarm table, played at
+random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from inspection.errors import InputError
+from review import audit, people, shelving
+from review.alarms import ACTIVE, UNACKED, Cause, State, step, why_not
+from review.app import create_app
+from review.bursts import GAP_MS, bursts
+from review.routes.events import _tick
+from review.settings import Settings
+from review.store import Halt, Shelf, Station
+from review.upkeep import Upkeep
+
+NOW = 1_800_000_000_000
+MIN = 60_000
+
+
+class World:
+    """A hub without a broker, two stations, and its clock in the test's hand."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.now = folder, NOW
+        modules = ("routes.alarms", "routes.events", "routes.line", "ingest", "audit")
+        for module in modules:
+            patch.setattr(f"review.{module}.wall_ms", lambda: self.now)
+        app = create_app(Settings(data_dir=folder, demo_people=True))
+        self.hub = app.state.hub
+        people.add_demo_people(self.hub.store)
+        with self.hub.store.writing() as session:
+            session.add_all([Station(id=n, site="p", line="l", station=f"s{n}") for n in (1, 2)])
+        self.upkeep = Upkeep(self.hub)
+        self.app, self.count = app, 0
+        self.ana, self.chen = self.client("Ana (operator)"), self.client("Chen (engineer)")
+
+    def client(self, name: str) -> TestClient:
+        client = TestClient(self.app, base_url="http://hub", follow_redirects=False)
+        assert client.post("/who", data={"name": name}).status_code == 303
+        return client
+
+    def halt(self, cls: str = "porosity", station: int = 1, state: State = State.ACTIVE_UNACKED) -> int:
+        self.count += 1
+        with self.hub.store.writing() as session:
+            row = Halt(
+                station_id=station, halt=170_000 + self.count, uid=f"{self.count:032x}", code=1, reason="", cls=cls,
+                records=[], stages_ms={}, at_ms=self.now, received_ms=self.now, state=state,
+            )  # fmt: skip
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def shelve(self, halt: int, minutes: int = 15, why: str = "nozzle is changed", by: str = "ana") -> int:
+        form = {"halt": halt, "minutes": minutes, "why": why}
+        return int(getattr(self, by).post("/alarms/shelve", data=form).status_code)
+
+    def calls(self) -> int:
+        return int(_tick(self.hub)["unacked"])
+
+    def acts(self, what: str) -> list[tuple[str, str]]:
+        return [(row.who, row.subject) for row in audit.links(self.hub.store) if row.what == what]
+
+    def shelves(self) -> list[Shelf]:
+        with self.hub.store.reading() as session:
+            return list(session.query(Shelf).order_by(Shelf.id))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def test_a_shelf_is_quiet_shown_and_ends_by_itself(world: World) -> None:
+    halt = world.halt()
+    assert world.calls() == 1
+    assert world.shelve(halt) == 303
+    assert world.calls() == 0
+    page = world.ana.get("/alarms").text
+    assert "nozzle is changed" in page
+    assert "by Ana (operator)" in page
+    assert f'href="/halts/{halt}"' in page, "shelved is not hidden"
+    world.halt()
+    assert world.calls() == 0, "the next of the same cause is shelved too"
+    world.halt("undercut")
+    world.halt(station=2)
+    assert world.calls() == 2, "another cause and another station are not"
+    world.now += 15 * MIN - 1
+    assert world.calls() == 2
+    world.now += 1
+    assert world.calls() == 4, "at its minute, whether or not upkeep has run"
+    world.upkeep.look_at_shelves(world.now)
+    assert world.shelves()[0].ended_by == "hub"
+    assert world.acts("unshelved") == [("hub", "station 1 code 1 porosity")]
+    assert world.acts("shelved") == [("Ana (operator)", "station 1 code 1 porosity")]
+
+
+def test_a_shelf_can_be_ended_and_a_second_one_replaces_the_first(world: World) -> None:
+    halt = world.halt()
+    world.shelve(halt)
+    world.shelve(halt, 480, "still the nozzle")
+    first, second = world.shelves()
+    assert (first.ended_by, second.ended_ms) == ("Ana (operator)", None)
+    assert world.ana.post(f"/alarms/shelves/{second.id}/end").status_code == 303
+    assert world.calls() == 1
+    assert world.ana.post("/alarms/shelves/99/end").status_code == 404
+
+
+def test_out_of_service_is_for_engineers_and_has_no_end(world: World) -> None:
+    halt = world.halt()
+    assert world.shelve(halt, 0) == 403
+    assert world.shelve(halt, 0, by="chen") == 303
+    world.now += 30 * 24 * 60 * MIN
+    world.upkeep.look_at_shelves(world.now)
+    assert world.calls() == 0
+    assert world.ana.post("/alarms/shelves/1/end").status_code == 403
+    assert world.chen.post("/alarms/shelves/1/end").status_code == 303
+    assert world.calls() == 1
+
+
+@pytest.mark.parametrize(("minutes", "why"), [(15, ""), (15, " x "), (15, "y" * 201), (16, "reason"), (-1, "reason")])
+def test_no_reason_or_another_time_is_refused_and_what_was_typed_stays(world: World, minutes: int, why: str) -> None:
+    answer = world.ana.post("/alarms/shelve", data={"halt": world.halt(), "minutes": minutes, "why": why})
+    assert answer.status_code == 422
+    assert f'value="{why}"' in answer.text
+    assert world.calls() == 1
+    with pytest.raises(InputError), world.hub.store.writing() as session:
+        shelving.shelve(session, session.get_one(Halt, 1), "Ana", why, minutes, NOW)
+
+
+def test_what_nobody_acknowledges_calls_again_once_per_cause(world: World) -> None:
+    first, _second, other = world.halt(), world.halt(), world.halt("undercut")
+    shelved = world.halt("spatter")
+    world.shelve(shelved, 480)
+    for _ in range(3):
+        world.upkeep.call_again(world.now)
+    assert not _tick(world.hub)["urgent"]
+    world.now += 5 * MIN
+    for _ in range(3):
+        world.upkeep.call_again(world.now)
+    assert _tick(world.hub)["urgent"]
+    assert world.acts("realarmed") == [("hub", f"halt {first}"), ("hub", f"halt {other}")]
+    world.now += 5 * MIN
+    world.ana.post(f"/halts/{other}/ack")
+    world.upkeep.call_again(world.now)
+    assert [s for _, s in world.acts("realarmed")] == [f"halt {n}" for n in (first, other, first)]
+
+
+def test_a_burst_is_one_item(world: World) -> None:
+    for _ in range(10):
+        world.halt(state=State.CLEARED_UNACKED)
+        world.now += MIN
+    world.halt("undercut")
+    world.now += GAP_MS
+    world.halt(state=State.CLEARED_UNACKED)
+    page = world.ana.get("/alarms").text
+    assert page.count("×10") == 1
+    assert page.count("×") == 1
+
+
+def test_bursts_open_at_what_holds_the_line(world: World) -> None:
+    for state in (State.CLEARED_UNACKED, State.ACTIVE_ACKED, State.CLEARED_ACKED):
+        world.halt(state=state)
+    with world.hub.store.reading() as session:
+        (burst,) = bursts(session.query(Halt))
+    assert (burst.face.id, burst.held, len(burst.unacked)) == (2, True, 1)
+
+
+def test_many_at_a_time_only_where_no_line_is_held(world: World) -> None:
+    over, held = world.halt(state=State.CLEARED_UNACKED), world.halt("undercut")
+    also = world.halt(state=State.CLEARED_UNACKED)
+    answer = world.ana.post("/alarms/ack", data={"ids": [f"{over},{also}", str(held)]})
+    assert answer.status_code == 303
+    with world.hub.store.reading() as session:
+        states = {h.id: h.state for h in session.query(Halt)}
+    assert states == {over: "CLEARED_ACKED", also: "CLEARED_ACKED", held: "ACTIVE_UNACKED"}
+    assert world.ana.post("/alarms/ack", data={"ids": ["1;2"]}).status_code == 422
+    assert world.ana.post("/alarms/ack", data={"ids": ["999"]}).status_code == 404
+
+
+# ── the table, played at random ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Alarm(RuleBasedStateMachine):
+    """One alarm, a shelf and a clock, against what people were promised rather than against the table itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state, self.seen = State.ACTIVE_UNACKED, [State.ACTIVE_UNACKED]
+        self.acked = self.judged = self.over = self.asked = False
+        self.now, self.until, self.ended = 0, 0, 1
+
+    def happens(self, cause: Cause) -> None:
+        self.state = step(self.state, cause, judged=self.judged)
+        self.seen.append(self.state)
+
+    def person(self, cause: Cause, then: Callable[[], None]) -> None:
+        if not why_not(self.state, cause, judged=self.judged):
+            then()
+            self.happens(cause)
+
+    @rule()
+    def ack(self) -> None:
+        self.person(Cause.ACK, lambda: setattr(self, "acked", True))
+
+    @rule()
+    def verdict(self) -> None:
+        self.person(Cause.VERDICT, lambda: setattr(self, "judged", True))
+
+    @rule()
+    def reset_asked(self) -> None:
+        self.person(Cause.RESET_ASKED, lambda: setattr(self, "asked", True))
+
+    @rule(cause=st.sampled_from([Cause.ACCEPTED, Cause.GONE]))
+    def over_at_the_machine(self, cause: Cause) -> None:
+        self.over = True
+        self.happens(cause)
+
+    @rule(cause=st.sampled_from([Cause.REFUSED, Cause.UNANSWERED, Cause.REALARMED]))
+    def nothing_came_of_it(self, cause: Cause) -> None:
+        before = self.state
+        self.happens(cause)
+        assert (self.state in ACTIVE) == (before in ACTIVE)
+
+    @rule(minutes=st.sampled_from(shelving.MINUTES))
+    def shelve(self, minutes: int) -> None:
+        self.until, self.ended = self.now + minutes * MIN, 0
+
+    @rule(minutes=st.integers(1, 600))
+    def time_passes(self, minutes: int) -> None:
+        self.now += minutes * MIN
+
+    @invariant()
+    def nobody_is_spared_ack_and_verdict(self) -> None:
+        assert self.state in UNACKED or self.acked
+        assert self.state is not State.CLOSED or (self.acked and self.judged and self.over)
+        assert self.state not in (State.RESET_REQUESTED, State.RESET) or (self.asked and self.judged)
+
+    @invariant()
+    def it_never_comes_back(self) -> None:
+        over = [s not in ACTIVE for s in self.seen]
+        assert over == sorted(over)
+        closed = [s is State.CLOSED for s in self.seen]
+        assert closed == sorted(closed)
+
+    @invariant()
+    def it_is_quiet_for_a_shift_at_most(self) -> None:
+        quiet = shelving.is_on(self.until, self.ended or None, self.now)
+        assert not quiet or self.now < self.until
+        assert not quiet or self.until - self.now <= 480 * MIN
+
+
+Alarm.TestCase.settings = hypothesis_settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestAlarm = Alarm.TestCase
