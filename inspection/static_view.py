@@ -8,7 +8,6 @@ that counted.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ EVERY = 8
 """Frames between two pictures of the average: neighbours show the same."""
 AVERAGED = 6
 """Pictures in the average, as a time constant."""
+NEW_SHARE = 0.6
 REACH_CELLS = 4
 COVERED_SHARE = 0.35
 """From this share on it is no spot: something stands before the lens, or it looks elsewhere."""
@@ -50,7 +50,7 @@ class Average:
             self.seen = thumb.copy()
         else:
             cv2.accumulateWeighted(thumb, self.seen, 1 / min(self.count, AVERAGED))
-        return self.count >= AVERAGED
+        return self.count >= 2 * AVERAGED  # before that it is an average of too few
 
     def forget(self) -> None:
         self.seen, self.count = None, 0
@@ -127,9 +127,10 @@ def learn(thumbs: np.ndarray) -> tuple[StaticLimits, float]:
     """Limits from (N, rows, cells) thumbnails in the order they were seen, and how much stands still, 0 to 1."""
     mean = np.asarray(thumbs.mean(axis=0), np.float32)
     known = structure(mean)
+    # Pictures far apart in time show different work: what differs by nearly as much counts as new, at any speed.
     coarse = [structure(thumb) for thumb in thumbs[::EVERY]]
-    steps = [float(np.abs(a - b).mean()) for a, b in pairwise(coarse)]
-    step = 0.4 * float(np.median(steps))
+    apart = [float(np.abs(a - b).mean()) for a, b in zip(coarse, coarse[len(coarse) // 2 :], strict=False)]
+    step = NEW_SHARE * float(np.median(apart))
     average, averages = Average(step), []
     for thumb in thumbs:
         if average.take(thumb) and average.seen is not None:
@@ -144,8 +145,8 @@ def learn(thumbs: np.ndarray) -> tuple[StaticLimits, float]:
     gains = [_gain(structure(one), known) for one in averages]
     still = float(np.median(likes))
     stands = still >= STATIC_LIKENESS
-    likeness_low = 1 - 2 * (1 - min(likes)) - 0.1 if stands else None
-    gain_high = 2 * max(gains) + 0.06 if stands else None
+    likeness_low = 1 - 2.5 * (1 - min(likes)) - 0.1 if stands else None
+    gain_high = 3 * max(gains) + 0.1 if stands else None
     limits = StaticLimits(
         mean, np.asarray(tolerance, np.float32), np.asarray(momentary, np.float32), step, likeness_low, gain_high
     )
