@@ -124,6 +124,8 @@ class BundleConfig(_Strict):
     really runs is compared with it; there is no silent fallback."""
     threads: int = Field(default=2, ge=1, le=64)
     """Threads of one inference."""
+    max_tiles: int = Field(default=1, ge=1, le=256)
+    """A frame too large for the model's input is judged in up to so many tiles, each an inference; 1 = off."""
 
 
 class CusumConfig(_Strict):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle_store import VerifiedBundle
-from inspection import model_io
+from inspection import model_io, tiles
 from inspection.bundle import MODEL_FILE
 from inspection.errors import BundleError, ModelError
 from inspection.types import Frame, Image, Prediction
@@ -40,11 +40,12 @@ class BundleModel(ABC):
     detail: str
     """What else the runtime says of how it runs, for the doctor."""
 
-    def __init__(self, bundle: VerifiedBundle, provider: str, threads: int) -> None:
+    def __init__(self, bundle: VerifiedBundle, provider: str, threads: int, max_tiles: int = 1) -> None:
         self.manifest = bundle.manifest
         self.bundle_id = bundle.manifest.id
         self.sha256 = bundle.sha256
         self.label_book = bundle.manifest.label_book
+        self.max_tiles = max_tiles
         self.provider, self.detail = self._open(bundle.files[MODEL_FILE], provider, threads)
         self._check_shapes()
         for _ in range(WARM_UP_RUNS):
@@ -63,17 +64,38 @@ class BundleModel(ABC):
         """(1, height_px, width_px, 3) -> scores (1, C), heat (1, C, h, w), which no later run may overwrite."""
 
     def infer(self, frame: Frame) -> Prediction:
-        spec = self.manifest.input
-        image, how = model_io.to_input(frame.image, spec)
-        ratio = model_io.input_px_per_mm(frame.px_per_mm, how) / spec.px_per_mm
-        if not 1 / spec.scale_tolerance <= ratio <= spec.scale_tolerance:
+        m, stride = self.manifest, self.manifest.outputs.heat_stride
+        height, width = frame.image.shape[:2]
+        how = model_io.fit(width, height, m.input)
+        ratio = model_io.input_px_per_mm(frame.px_per_mm, how) / m.input.px_per_mm
+        if 1 / m.input.scale_tolerance <= ratio <= m.input.scale_tolerance:
+            scores, heat = self.run(model_io.to_input(frame.image, m.input)[0])
+        else:
+            tiling = self._tiling(frame, how)
+            pieces = [self.run(tile) for tile in tiles.cut(frame.image, tiling, m.input)]
+            (scores, heat), how = tiles.merge(tiling, stride, pieces), tiling.how
+        return model_io.to_prediction(scores, heat, m.limits, how, stride, frame.px_per_mm)
+
+    def _tiling(self, frame: Frame, how: model_io.Fit) -> tiles.Plan:
+        """For a frame that would be shrunk too far; ModelError where tiles are too many or would not help."""
+        m = self.manifest
+        shown = (
+            f"{frame.camera} shows {frame.px_per_mm * how.scale:.2f} px per mm at the model's input, "
+            f"{self.bundle_id} was trained at {m.input.px_per_mm:.2f}"
+        )
+        if frame.px_per_mm * how.scale > m.input.px_per_mm:
+            raise ModelError(shown)
+        if m.input.px_per_mm > frame.px_per_mm * m.input.scale_tolerance:
+            raise ModelError(f"{shown}, and the camera itself has {frame.px_per_mm:.2f}: no tile holds more")
+        whole_mm = max(limit.limit_mm for limit in m.limits)
+        height, width = frame.image.shape[:2]
+        tiling = tiles.plan(width, height, frame.px_per_mm, m.input, m.outputs.heat_stride, whole_mm)
+        if (count := len(tiling.corners)) > self.max_tiles:
             raise ModelError(
-                f"{frame.camera} shows {frame.px_per_mm * how.scale:.2f} px per mm at the model's input, "
-                f"{self.bundle_id} was trained at {spec.px_per_mm:.2f}"
+                f"{shown}; cut into {count} tiles it would fit, at {count} times the inference: set bundle.max_tiles "
+                f"to {count} or more (now {self.max_tiles})"
             )
-        scores, heat = self.run(image)
-        stride = self.manifest.outputs.heat_stride
-        return model_io.to_prediction(scores, heat, self.manifest.limits, how, stride, frame.px_per_mm)
+        return tiling
 
     def run(self, image: Image) -> Outputs:
         """(height_px, width_px, 3) uint8 -> scores (C,), heat (C, h, w) uint8. ModelError when the runtime fails."""

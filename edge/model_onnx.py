@@ -28,8 +28,8 @@ class OnnxModel(BundleModel):
 
     session: ort.InferenceSession
 
-    def __init__(self, bundle: VerifiedBundle, provider: str = CPU, threads: int = 2) -> None:
-        super().__init__(bundle, provider, threads)
+    def __init__(self, bundle: VerifiedBundle, provider: str = CPU, threads: int = 2, max_tiles: int = 1) -> None:
+        super().__init__(bundle, provider, threads, max_tiles)
 
     def _open(self, model: bytes, provider: str, threads: int) -> tuple[str, str]:
         have = ort.get_available_providers()

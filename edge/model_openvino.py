@@ -18,8 +18,10 @@ class OpenVinoModel(BundleModel):
     request: ov.InferRequest
     compiled: ov.CompiledModel
 
-    def __init__(self, bundle: VerifiedBundle, provider: str = "openvino", threads: int = 2) -> None:
-        super().__init__(bundle, provider, threads)
+    def __init__(
+        self, bundle: VerifiedBundle, provider: str = "openvino", threads: int = 2, max_tiles: int = 1
+    ) -> None:
+        super().__init__(bundle, provider, threads, max_tiles)
 
     def _open(self, model: bytes, provider: str, threads: int) -> tuple[str, str]:
         device, core = provider.partition(":")[2] or "CPU", ov.Core()

@@ -143,6 +143,37 @@ def test_the_shipped_bundles_judge_alike_on_both(task: str) -> None:
         assert judge(a.scores, a.findings, policy).call is judge(b.scores, b.findings, policy).call
 
 
+# ── frames too large for the input ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_large_frame_is_judged_in_tiles_where_it_may_be(tmp_path: Path, provider: str) -> None:
+    bundle = read_bundle(write_bundle(tmp_path))
+    frame = Frame("cam1", 1, 0, 0, picture(60.0, size=(2448, 2048)), 10.0)
+    off = opened(bundle, provider)
+    with pytest.raises(ModelError, match=r"cam1 shows 1\.25 px per mm.* set bundle\.max_tiles to 25 or more"):
+        off.infer(frame)
+    model = open_model(bundle, BundleConfig(path=Path("-"), provider=provider, max_tiles=25))
+    seen = model.infer(frame)
+    assert [f.length_mm for f in seen.findings] == [pytest.approx(60.0, abs=0.8)]
+    x, y, w, h = seen.findings[0].box_px
+    assert (x + w / 2, y + h / 2) == (pytest.approx(1224, abs=8), pytest.approx(1024, abs=8))
+    with pytest.raises(ModelError, match="max_tiles"):
+        open_model(bundle, BundleConfig(path=Path("-"), provider=provider, max_tiles=24)).infer(frame)
+
+
+@pytest.mark.parametrize(
+    ("size", "px_per_mm", "says"),
+    [((2448, 2048), 2.0, "no tile holds more"), ((320, 256), 20.0, "cam1 shows 20.00 px per mm")],
+)
+def test_tiles_cannot_help_a_camera_that_sees_too_little_or_too_near(
+    tmp_path: Path, size: tuple[int, int], px_per_mm: float, says: str
+) -> None:
+    model = open_model(read_bundle(write_bundle(tmp_path)), BundleConfig(path=Path("-"), max_tiles=256))
+    with pytest.raises(ModelError, match=says):
+        model.infer(Frame("cam1", 1, 0, 0, np.zeros((size[1], size[0], 3), np.uint8), px_per_mm))
+
+
 # ── never a silent fallback ─────────────────────────────────────────────────────────────────────────────────────
 
 
