@@ -1,4 +1,7 @@
-"""The guard, told as stories of a line: each step is an event and what the guard does because of it, the permit first. See guard_script.py."""
+"""The guard, told as stories of a line: each step is an event and what the guard does because of it, the permit first.
+
+The language of the stories is in guard_script.py.
+"""
 
 from __future__ import annotations
 

@@ -224,6 +224,13 @@ def test_a_defect_in_a_frame_that_waited_too_long_still_halts(vote: int) -> None
     assert guard.halt
 
 
+def test_a_late_defect_halts_though_another_camera_sees() -> None:
+    guard = two_eyes()
+    guard.handle(seen(4990, 4, camera="right"))
+    guard.handle(seen(5000, 4, BAD, camera="left", captured=40))
+    assert guard.halt
+
+
 def test_a_policy_that_makes_every_camera_optional_makes_none_so() -> None:
     play(
         started(),

@@ -81,6 +81,16 @@ def test_a_triggered_camera_that_gives_nothing_is_blind_and_a_test_shot_brings_i
     )
 
 
+def test_a_camera_that_has_shown_the_part_owes_nothing_until_the_deadline() -> None:
+    play(
+        started(PART),
+        (part(1000, "p1", frames=2, deadline=2000), RUN),
+        (seen(1010, 4), RUN),
+        (tick(2900), RUN),
+        (seen(2950, 5), RUN, verdict("p1", Call.PASS)),
+    )
+
+
 def test_a_part_mode_station_starts_by_test_shots() -> None:
     guard = LineGuard(PART, ["cam"], BOOT, 0)
     play(

@@ -126,6 +126,16 @@ def test_whether_a_passed_frame_is_audited_depends_on_no_score(
         assert ("audit" in why) <= (a < 0.3)
 
 
+def test_frames_that_turn_out_unsure_spend_the_audits_budget_too() -> None:
+    """Else a bad day would leave more of the budget to its passes than a good one, in bursts."""
+    policy = replace(POLICY, audit_share=0.3, audits_per_h=40.0)
+    good = reasons(policy, [0.1] * 2000)
+    mixed = reasons(policy, [0.1 if k % 2 else 0.5 for k in range(2000)])
+    assert sum("audit" in why for why in good) >= 10
+    assert [why for why in good[1::2] if "audit" in why] == [why for why in mixed[1::2] if "audit" in why]
+    assert all(("audit" in a) == ("audit" in b) for a, b in zip(good[1::2], mixed[1::2], strict=True))
+
+
 @pytest.mark.parametrize("share", [0.01, 0.1])
 def test_the_audit_takes_every_part_of_the_scores_alike(share: float) -> None:
     """Sure passes and near misses among the passes are drawn at one rate, whatever else is kept around them."""
