@@ -13,12 +13,27 @@ from review.deps import STATIC, NameNeeded, NotForRole, edge_token, name_needed,
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
-from review.routes import alarms, audit, edge, edge_bundles, events, halts, health, label, line, models, session
+from review.routes import (
+    adjudicate,
+    alarms,
+    audit,
+    consistency,
+    edge,
+    edge_bundles,
+    events,
+    halts,
+    health,
+    label,
+    label_books,
+    line,
+    models,
+    session,
+)
 from review.settings import Settings
 from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-PAGES = (line, halts, alarms, label, models, session, audit, events, health)
+PAGES = (line, halts, alarms, label, label_books, consistency, adjudicate, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -23,11 +23,13 @@ from inspection.bundle import sha256
 from inspection.errors import ConfigError, DatasetError, InputError, StorageError
 from inspection.label_book import BOOKS, LabelBook
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
+from review.adjudication import in_force
 from review.frames import FolderFrames, FrameStore
+from review.label_books import newest
 from review.label_queue import NEED
 from review.labelling import Consensus, Mark, Vote, consensus, decode_mask, encode_mask, merge_annotations, merge_masks
 from review.settings import Settings
-from review.store import Label, Record, Station, Store
+from review.store import Adjudication, Label, Record, Station, Store
 
 EVENT_GAP_MS = 2_000
 """Frames of one camera closer than this show the same event."""
@@ -43,6 +45,7 @@ class Summary:
     agreed: int = 0
     majority: int = 0
     single: int = 0
+    adjudicated: int = 0
     without_mask: int = 0
     too_few: int = 0
     disputed: list[str] = field(default_factory=list)
@@ -51,12 +54,13 @@ class Summary:
 
     @property
     def exported(self) -> int:
-        return self.agreed + self.majority + self.single
+        return self.agreed + self.majority + self.single + self.adjudicated
 
     def count(self, found: Consensus, sample: Sample) -> None:
         self.agreed += found.state == "agreed"
         self.majority += found.state == "majority"
         self.single += found.state == "single"
+        self.adjudicated += found.state == "adjudicated"
         self.without_mask += sample.mask is None
         self.groups.add(sample.group)
 
@@ -64,8 +68,8 @@ class Summary:
         """One line for a person or a header."""
         return (
             f"{self.task}: {self.exported} frames in {len(self.groups)} groups ({self.agreed} agreed, "
-            f"{self.majority} by majority, {self.single} by one label); {len(self.disputed)} to adjudicate, "
-            f"{self.too_few} with too few labels, {len(self.unreadable)} unreadable"
+            f"{self.majority} by majority, {self.single} by one label, {self.adjudicated} adjudicated); "
+            f"{len(self.disputed)} to adjudicate, {self.too_few} with too few labels, {len(self.unreadable)} unreadable"
         )
 
 
@@ -111,14 +115,14 @@ def export_folder(
         raise DatasetError(out, "exists and is not empty", "name a new folder")
     with store.reading() as session:
         book = _book(session, task)
-        work = list(_labelled(session, book))
-        groups = groups_of(_moments(session))
+        work, decisions = list(_labelled(session, book)), in_force(session, book.name)
+        groups = groups_of(moments(session))
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         staging.chmod(0o755)
         summary = Summary(book.task)
-        _Writer(staging, book, frames, allow_single, summary).write(work, groups)
+        _Writer(staging, book, frames, allow_single, summary, decisions).write(work, groups)
         if not summary.exported:
             raise DatasetError("labels", f"nothing to export: {summary.line()}", f"{NEED} people label the same frames")
         staging.replace(out)
@@ -158,7 +162,7 @@ def _book(session: Session, task: str | None) -> LabelBook:
     used = {b.partition("@")[0] for b in session.scalars(select(Label.label_book).distinct())}
     found = [b for b in BOOKS.values() if b.name in used and task in (None, b.task)]
     if len(found) == 1:
-        return found[0]
+        return newest(session, found[0].name) or found[0]
     if not found:
         raise DatasetError("labels", f"no frame{f' of task {task!r}' if task else ''} is labelled yet", "see /label")
     raise DatasetError("task", f"there are labels of {[b.task for b in found]}", "name one of them: --task")
@@ -178,7 +182,7 @@ def _labelled(session: Session, book: LabelBook) -> Iterator[tuple[Record, list[
         yield of_record[0][0], [label for _, label in of_record]
 
 
-def _moments(session: Session) -> list[Moment]:
+def moments(session: Session) -> list[Moment]:
     """All of them, labelled or not, by column: a hub has many more records than labels."""
     places = {station.id: station.key for station in session.scalars(select(Station))}
     rows = session.execute(
@@ -198,6 +202,7 @@ class _Writer:
     frames: FrameStore
     allow_single: bool
     summary: Summary
+    decisions: Mapping[int, Adjudication]
 
     def write(self, work: Iterable[tuple[Record, list[Label]]], groups: dict[str, str]) -> None:
         for name in ("images", "masks"):
@@ -220,6 +225,9 @@ class _Writer:
         (self.folder / HEADER_FILE).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _decide(self, record: Record, labels: list[Label]) -> Consensus | None:
+        if decision := self.decisions.get(record.id):  # outranks whatever the labels add up to
+            vote = self._vote(decision, record)
+            return Consensus("adjudicated", vote.classes, (vote,))
         found = consensus([self._vote(label, record) for label in labels], NEED, self.allow_single)
         if found.votes:
             return found
@@ -229,13 +237,14 @@ class _Writer:
             self.summary.too_few += 1
         return None
 
-    def _vote(self, label: Label, record: Record) -> Vote:
+    def _vote(self, label: Label | Adjudication, record: Record) -> Vote:
         mask = None
         if label.mask is not None:
             png = self.frames.read(label.mask)
             mask = decode_mask(png, record.width_px, record.height_px, len(self.book.rules))
         marks = tuple(Mark.model_validate(m).annotation() for m in label.annotations)
-        return Vote(label.person, label.label_book, tuple(label.classes), label.unsure, marks, mask)
+        unsure = isinstance(label, Label) and label.unsure
+        return Vote(label.person, label.label_book, tuple(label.classes), unsure, marks, mask)
 
     def _sample(self, record: Record, group: str, found: Consensus) -> Sample:
         assert record.image is not None

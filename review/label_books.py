@@ -168,7 +168,8 @@ def missing(session: Session, row: BookRow, needed: FramesNeeded) -> list[str]:
         for kind in KINDS:
             have, want = len(shown[rule.cls][kind]), getattr(needed, kind)
             if have < want:
-                lacks.append(f"{rule.title}: {want - have} more {kind}{'s' * (want - have > 1)} ({have} of {want})")
+                word = "borderline case" if kind == "borderline" else kind
+                lacks.append(f"{rule.title}: {want - have} more {word}{'s' * (want - have > 1)} ({have} of {want})")
     return lacks
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from inspection.label_book import BOOKS, LabelBook
 from review.label_books import newest
 from review.labelling import CheckedLabel
-from review.store import Label, LabelAssignment, Person, Record
+from review.store import Adjudication, Label, LabelAssignment, Person, Record
 
 NEED = 2
 """How many people label a frame. Two is what agreement can be measured from."""
@@ -114,7 +114,8 @@ def _wanted(person: Person, need: int) -> ColumnElement[bool]:
     answers = select(func.count(func.distinct(answer))).where(*of_record).correlate(Record).scalar_subquery()
     open_to_me = labels < need
     if person.role in SETTLES:
-        open_to_me = or_(open_to_me, and_(labels == need, answers > 1))
+        decided = exists().where(Adjudication.record_id == Record.id, Adjudication.superseded_ms.is_(None))
+        open_to_me = or_(open_to_me, and_(labels == need, answers > 1, ~decided))
     mine = exists().where(*of_record, Label.person == person.name)
     asked = exists().where(
         LabelAssignment.record_id == Record.id, LabelAssignment.person == person.name, LabelAssignment.done_ms.is_(None)

@@ -98,7 +98,7 @@ def test_publishing_is_refused_with_what_is_missing(world: World) -> None:
             "the reason of this version",
             "Scratch: 4 more examples (0 of 4)",
             "Scratch: 3 more counterexamples (0 of 3)",
-            "Scratch: 3 more borderlines (0 of 3)",
+            "Scratch: 3 more borderline cases (0 of 3)",
         ]
         with pytest.raises(InputError, match="1 more example"):
             books.publish(session, row, "Cy", FEW, 7)

@@ -1,0 +1,177 @@
+"""Frames people label differently, worst first, and what an adjudicator decides about them, with a reason.
+
+A decision holds for the version of the label book it was made under: newer labels under newer rules ask anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from inspection.errors import InputError
+from inspection.label_book import LabelBook
+from review.label_books import longest_mm, newest
+from review.store import Adjudication, Label, Record
+
+MAX_REASON = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """One frame and the labels compared, all under `book_id`. `agreement`: share of pairs of people and classes that
+    agree; `apart_mm`: the largest difference between two people's measurement of one class, None without two."""
+
+    record: Record
+    labels: tuple[Label, ...]
+    book_id: str
+    agreement: float
+    apart_mm: float | None
+
+
+def version_of(book_id: str) -> int:
+    return int(book_id.rpartition("@")[2])
+
+
+def disputes(session: Session, name: str | None = None) -> list[Dispute]:
+    """Undecided frames on which current labels differ, lowest agreement first, then the largest difference in mm."""
+    settled = {(a.record_id, a.label_book) for a in _current(session)}
+    rows = session.execute(
+        select(Record, Label)
+        .join(Label, Label.record_id == Record.id)
+        .where(Label.superseded_ms.is_(None), Record.image.is_not(None))
+        .order_by(Record.ts_ms, Record.id, Label.person)
+    )
+    found = []
+    for _, pairs in groupby(rows, key=lambda row: row[0].id):
+        of_record = list(pairs)
+        dispute = compare(of_record[0][0], [label for _, label in of_record])
+        wanted = name is None or dispute.book_id.startswith(f"{name}@")
+        if wanted and dispute.agreement < 1 and (dispute.record.id, dispute.book_id) not in settled:
+            found.append(dispute)
+    return sorted(found, key=lambda d: (d.agreement, -(d.apart_mm or 0.0), d.record.ts_ms))
+
+
+def of_record(session: Session, uid: str) -> Dispute | None:
+    """The frame with its labels, whether they differ or not; None when there is no such frame or nobody labelled it."""
+    record = session.scalar(select(Record).where(Record.uid == uid, Record.image.is_not(None)))
+    if record is None:
+        return None
+    current = select(Label).where(Label.record_id == record.id, Label.superseded_ms.is_(None)).order_by(Label.person)
+    labels = session.scalars(current).all()
+    return compare(record, labels) if labels else None
+
+
+def compare(record: Record, labels: Sequence[Label]) -> Dispute:
+    """Under the newest version among them; older labels answered another question."""
+    latest = max(version_of(label.label_book) for label in labels)
+    counted = [label for label in labels if version_of(label.label_book) == latest]
+    classes = sorted(
+        {cls for label in counted for cls in label.classes} | {a["cls"] for m in counted for a in m.annotations}
+    )
+    votes = [_same(a, b, cls) for a, b in combinations(counted, 2) for cls in classes or [""]]
+    return Dispute(
+        record,
+        tuple(counted),
+        counted[0].label_book,
+        sum(votes) / len(votes) if votes else 1.0,
+        _apart(counted, classes),
+    )
+
+
+def decide(
+    session: Session,
+    uid: str,
+    person: str,
+    reason: str,
+    now_ms: int,
+    took: int | None = None,
+    own: Mapping[str, float | None] | None = None,
+) -> Adjudication:
+    """Keep a decision: the label `took` is right, or `own` classes (with lengths in mm) are. It supersedes an earlier.
+
+    InputError without a reason, for a label that is not one of those compared, or for classes the book lacks.
+    """
+    dispute = of_record(session, uid)
+    if dispute is None:
+        raise InputError(uid, "is no labelled frame", "choose one on the Adjudicate page")
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON:
+        raise InputError("reason", f"has {len(reason)} letters", f"say why, in 1 to {MAX_REASON} letters")
+    decision = _taken(dispute, took) if took is not None else _own(session, dispute, own or {})
+    decision.person, decision.reason, decision.created_ms = person, reason, now_ms
+    session.execute(
+        update(Adjudication)
+        .where(Adjudication.record_id == dispute.record.id, Adjudication.superseded_ms.is_(None))
+        .values(superseded_ms=now_ms)
+    )
+    session.add(decision)
+    session.flush()
+    return decision
+
+
+def history(session: Session, record: Record) -> list[Adjudication]:
+    """Every decision about the frame, newest first."""
+    return list(
+        session.scalars(
+            select(Adjudication).where(Adjudication.record_id == record.id).order_by(Adjudication.id.desc())
+        )
+    )
+
+
+def in_force(session: Session, name: str) -> dict[int, Adjudication]:
+    """Record id -> the decision that outranks its labels. One under older rules than the labels is no longer here."""
+    found = {a.record_id: a for a in _current(session) if a.label_book.startswith(f"{name}@")}
+    rows = session.execute(select(Label.record_id, Label.label_book).where(Label.superseded_ms.is_(None)))
+    for record_id, book_id in rows:
+        decision = found.get(record_id)
+        if decision and version_of(book_id) > version_of(decision.label_book):
+            del found[record_id]
+    return found
+
+
+def _current(session: Session) -> Sequence[Adjudication]:
+    return session.scalars(select(Adjudication).where(Adjudication.superseded_ms.is_(None))).all()
+
+
+def _taken(dispute: Dispute, label_id: int) -> Adjudication:
+    label = next((found for found in dispute.labels if found.id == label_id), None)
+    if label is None or label.unsure:
+        what = "was replaced meanwhile" if label is None else "is unsure, which decides nothing"
+        raise InputError("label", what, "reload the page and choose again")
+    return Adjudication(
+        record_id=dispute.record.id, label_book=label.label_book, took=label.person, classes=list(label.classes),
+        mask=label.mask, annotations=list(label.annotations),
+    )  # fmt: skip
+
+
+def _own(session: Session, dispute: Dispute, own: Mapping[str, float | None]) -> Adjudication:
+    """A mask is kept from whoever named the very same classes; else there is none, and export counts it so."""
+    book: LabelBook | None = newest(session, dispute.book_id.partition("@")[0])
+    known = book.classes if book else ()
+    if stray := sorted(set(own) - set(known)):
+        raise InputError("classes", f"{stray} are not in {dispute.book_id}", f"use {list(known)}")
+    classes = [cls for cls in known if cls in own]
+    masks = [m.mask for m in dispute.labels if classes and m.classes == classes and m.mask]
+    marks: list[Any] = [{"cls": cls, "box_px": None, "length_mm": own[cls], "points_px": []} for cls in classes]
+    return Adjudication(
+        record_id=dispute.record.id, label_book=dispute.book_id, took="", classes=classes,
+        mask=masks[0] if masks else None, annotations=marks,
+    )  # fmt: skip
+
+
+def _same(a: Label, b: Label, cls: str) -> bool:
+    return not a.unsure and not b.unsure and (cls in a.classes) == (cls in b.classes)
+
+
+def _apart(labels: Sequence[Label], classes: Sequence[str]) -> float | None:
+    spans = []
+    for cls in classes:
+        sizes = [s for s in (longest_mm(label, cls) for label in labels) if s is not None]
+        if len(sizes) >= 2:
+            spans.append(max(sizes) - min(sizes))
+    return max(spans, default=None)

@@ -1,0 +1,240 @@
+"""What people's labels say about people: the numbers of the Consistency page and of its report.
+
+A frame is answered per class: a defect when the label names the class, good when it does not, nothing when the person
+was unsure. Labels are compared under one version of the label book only. A label replaced soon after is a correction;
+one made again much later is a second blind trial of the same person.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inspection.agreement import Agreement, Unit, agreement, each_pair
+from inspection.attribute_study import Study, Trial, study
+from inspection.label_book import LabelBook
+from inspection.size_band import Call, NotEnough, SizeBand, size_band
+from review import label_books as books
+from review.export import groups_of, moments
+from review.store import Adjudication, BookFrame, BookRow, Label, Record
+
+DEFECT, GOOD = "defect", "good"
+MODEL = "model"
+REPEAT_MS = 7 * 24 * 3600 * 1000
+"""A second label of one person counts as a blind repeat when the first is at least so old: a memory of it is gone."""
+DRAWS = 500
+
+
+@dataclass(slots=True)
+class FrameLabels:
+    """One frame under one version of the book: who answered what about one class, oldest trial first."""
+
+    record: Record
+    part: str
+    trials: dict[str, list[str]] = field(default_factory=dict)
+    sizes_mm: dict[str, float] = field(default_factory=dict)
+    reference: str = ""
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """Everybody's last word."""
+        return {person: said[-1] for person, said in self.trials.items()}
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.answers.values())) > 1
+
+    @property
+    def size_mm(self) -> float | None:
+        """The mean of what people measured; a size of one's own would hide that people measure differently."""
+        return sum(self.sizes_mm.values()) / len(self.sizes_mm) if self.sizes_mm else None
+
+
+@dataclass(frozen=True, slots=True)
+class PersonLine:
+    """One person: frames shared with others, how often alone against all others, agreement, agreement with oneself."""
+
+    person: str
+    shared: int
+    alone: int
+    agreement: Agreement
+    repeats: int
+    repeats_alike: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassView:
+    """Everything the page shows of one class under one version of the book."""
+
+    cls: str
+    frames: tuple[FrameLabels, ...]
+    overall: Agreement
+    people: tuple[PersonLine, ...]
+    pairs: dict[tuple[str, str], Agreement]
+    model: dict[tuple[str, str], Agreement]
+    band: SizeBand | NotEnough
+
+    @property
+    def differing(self) -> tuple[FrameLabels, ...]:
+        return tuple(f for f in self.frames if f.differs)
+
+
+def used_versions(session: Session, name: str) -> list[str]:
+    """Ids of the versions labels were made under, newest first."""
+    found = session.scalars(
+        select(Label.label_book).where(Label.label_book.startswith(f"{name}@", autoescape=True)).distinct()
+    )
+    return sorted(found, key=lambda b: -int(b.rpartition("@")[2]))
+
+
+def frames(session: Session, book_id: str, cls: str) -> list[FrameLabels]:
+    """Every frame labelled under this version, with everybody's answers about the class."""
+    rows = session.execute(
+        select(Record, Label)
+        .join(Label, Label.record_id == Record.id)
+        .where(Label.label_book == book_id)
+        .order_by(Record.ts_ms, Record.id, Label.created_ms, Label.id)
+    )
+    parts, truth = groups_of(moments(session)), _references(session, book_id, cls)
+    found: dict[int, FrameLabels] = {}
+    made: dict[tuple[int, str], list[Label]] = defaultdict(list)
+    for record, label in rows:
+        found.setdefault(
+            record.id, FrameLabels(record, parts.get(record.uid, record.uid), reference=truth.get(record.id, ""))
+        )
+        made[record.id, label.person].append(label)
+    for (record_id, person), labels in made.items():
+        _add(found[record_id], person, labels, cls)
+    return list(found.values())
+
+
+def overall(of_class: Sequence[FrameLabels]) -> Agreement:
+    return agreement([_unit(f) for f in of_class], DRAWS)
+
+
+def class_view(of_class: Sequence[FrameLabels], cls: str) -> ClassView:
+    units = [_unit(f) for f in of_class]
+    double = [f for f in of_class if len(f.answers) >= 2]
+    people = sorted({p for f in of_class for p in f.answers})
+    return ClassView(
+        cls=cls,
+        frames=tuple(double),
+        overall=overall(of_class),
+        people=tuple(_person(p, of_class) for p in people),
+        pairs=each_pair(units, DRAWS),
+        model=_beside_the_model(of_class, cls),
+        band=size_band(calls(of_class), draws=DRAWS),
+    )
+
+
+def calls(of_class: Iterable[FrameLabels]) -> list[Call]:
+    """Decisions about defects that somebody measured. Frames of one part are one part to the bootstrap."""
+    return [
+        Call(person, f.part, f.size_mm, answer == DEFECT)
+        for f in of_class
+        if f.size_mm
+        for person, said in f.trials.items()
+        for answer in said
+    ]
+
+
+def attribute_study(of_class: Sequence[FrameLabels]) -> Study:
+    """Against adjudicated frames and the label book's own examples; frames without a reference are left out.
+
+    Here a *frame* is what the manual calls a part: it is what people are shown.
+    """
+    trials = [
+        Trial(person, f.record.uid, answer == DEFECT)
+        for f in of_class
+        for person, said in f.trials.items()
+        for answer in said
+    ]
+    return study(trials, {f.record.uid: f.reference == DEFECT for f in of_class if f.reference})
+
+
+def propose(session: Session, book: LabelBook, cls: str, band: SizeBand, person: str, now_ms: int) -> BookRow:
+    """Draft the next version with the proposed limit and the band; the limit to the twentieth of a millimetre."""
+    limit = round(round(band.proposed_mm.value * 20) / 20, 2)
+    low, high = round(min(band.low_mm.value, limit), 2), round(max(band.high_mm.value, limit), 2)
+    rule = book.rule(cls)
+    reason = (
+        f"{rule.title}: {len(band.people)} people on {band.parts} parts differ from {low:g} to {high:g} mm; "
+        f"{limit:g} mm (95 % interval {band.proposed_mm.low:.2f} to {band.proposed_mm.high:.2f}) turns the fewest over"
+    )
+    row = books.draft(session, book.name, person, reason, now_ms)
+    words = f"{rule.title}: {limit:g} mm or longer, measured along its longest extent. (Before: {rule.rule})"
+    changed = words if limit != rule.limit_mm else rule.rule
+    books.set_rule(session, row, cls, limit_mm=limit, ambiguous_mm=(low, high), rule=changed)
+    books.set_reason(session, row, person, reason)
+    return row
+
+
+def _add(frame: FrameLabels, person: str, labels: Sequence[Label], cls: str) -> None:
+    """One person's labels of the frame under this version, oldest first."""
+    if size := books.longest_mm(labels[-1], cls):
+        frame.sizes_mm[person] = size
+    following = [*labels[1:], None]
+    kept = [a for a, b in zip(labels, following, strict=True) if b is None or b.created_ms - a.created_ms >= REPEAT_MS]
+    if said := [DEFECT if cls in label.classes else GOOD for label in kept if not label.unsure]:
+        frame.trials[person] = said
+
+
+def _unit(frame: FrameLabels) -> Unit:
+    return Unit(frame.part, frame.answers, frame.record.uid)
+
+
+def _person(person: str, of_class: Sequence[FrameLabels]) -> PersonLine:
+    shared = [f for f in of_class if person in f.answers and len(f.answers) >= 2]
+    alone = [f for f in shared if f.answers[person] not in [a for p, a in f.answers.items() if p != person]]
+    again = [f.trials[person] for f in of_class if len(f.trials.get(person, ())) >= 2]
+    return PersonLine(
+        person,
+        len(shared),
+        len(alone),
+        agreement([u for f in shared for u in _against_each(f, person)], DRAWS),
+        len(again),
+        sum(len(set(said)) == 1 for said in again),
+    )
+
+
+def _against_each(frame: FrameLabels, person: str) -> list[Unit]:
+    """This person beside each other one who labelled the frame, so that what the others make of each other is out."""
+    others = [answer for p, answer in frame.answers.items() if p != person]
+    return [Unit(frame.part, {"this": frame.answers[person], "that": answer}) for answer in others]
+
+
+def _beside_the_model(of_class: Sequence[FrameLabels], cls: str) -> dict[tuple[str, str], Agreement]:
+    """Each person and the model, on frames where the model made up its mind."""
+    by_person: dict[str, list[Unit]] = defaultdict(list)
+    for f in of_class:
+        said = model_answer(f.record, cls)
+        for person, answer in f.answers.items() if said else ():
+            by_person[person].append(Unit(f.part, {person: answer, MODEL: said}, f.record.uid))
+    return {(person, MODEL): agreement(units, DRAWS) for person, units in sorted(by_person.items())}
+
+
+def model_answer(record: Record, cls: str) -> str:
+    """What the model called, "" where it was unsure or could not see."""
+    if record.call not in ("defect", "pass"):
+        return ""
+    return DEFECT if record.call == "defect" and any(f.get("cls") == cls for f in record.findings) else GOOD
+
+
+def _references(session: Session, book_id: str, cls: str) -> dict[int, str]:
+    """Record id -> the truth: what was adjudicated, else what the label book itself shows the frame as."""
+    name, _, version = book_id.partition("@")
+    shown = (
+        select(BookFrame)
+        .join(BookRow, BookRow.id == BookFrame.book_id)
+        .where(BookRow.name == name, BookRow.version == int(version), BookFrame.cls == cls)
+    )
+    kinds = {"example": DEFECT, "counterexample": GOOD}
+    found = {f.record_id: kinds[f.kind] for f in session.scalars(shown) if f.kind in kinds}
+    decided = select(Adjudication).where(Adjudication.superseded_ms.is_(None), Adjudication.label_book == book_id)
+    for a in session.scalars(decided):
+        found[a.record_id] = DEFECT if cls in a.classes else GOOD
+    return found

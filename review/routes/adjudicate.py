@@ -1,0 +1,127 @@
+"""The Adjudicate page: labels of one frame side by side, and the decision. For engineers: a labeller stays blind."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import cv2
+import numpy as np
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import RedirectResponse, Response
+
+from inspection.errors import InputError, StorageError
+from review import adjudication, label_books
+from review.clock import wall_ms
+from review.deps import ActingPerson, HubDep, page
+from review.hub import Hub
+from review.label_queue import SETTLES
+from review.store import Person
+
+router = APIRouter()
+LISTED = 100
+
+
+@router.get("/adjudicate")
+def show_list(request: Request, hub: HubDep, person: ActingPerson) -> Response:
+    _check(person)
+    with hub.store.reading() as session:
+        found = adjudication.disputes(session)
+    return page(
+        request, "adjudicate_list.html", title="Adjudicate", nav="consistency", person=person,
+        disputes=found[:LISTED], total=len(found),
+    )  # fmt: skip
+
+
+@router.get("/adjudicate/next")
+def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectResponse:
+    """The worst dispute; with `after`, the one behind that, so that skipping goes on and does not come back at once."""
+    _check(person)
+    with hub.store.reading() as session:
+        uids = [d.record.uid for d in adjudication.disputes(session)]
+    at = uids.index(after) + 1 if after in uids else 0
+    rest = uids[at:] or [u for u in uids if u != after]
+    return RedirectResponse(f"/adjudicate/{rest[0]}" if rest else "/adjudicate", 303)
+
+
+@router.get("/adjudicate/{uid}")
+def show(request: Request, hub: HubDep, person: ActingPerson, uid: str) -> Response:
+    _check(person)
+    return _page(request, hub, person, uid)
+
+
+@router.get("/adjudicate/{uid}/mask/{label_id}")
+def show_mask(hub: HubDep, person: ActingPerson, uid: str, label_id: int) -> Response:
+    """What one person painted, bright where painted: the stored values 1, 2 ... are black to an eye."""
+    _check(person)
+    with hub.store.reading() as session:
+        dispute = adjudication.of_record(session, uid)
+    label = next((m for m in dispute.labels if m.id == label_id), None) if dispute else None
+    if label is None or label.mask is None:
+        raise HTTPException(404, f"no mask of label {label_id} on {uid}")
+    try:
+        mask = cv2.imdecode(np.frombuffer(hub.frames.read(label.mask), np.uint8), cv2.IMREAD_GRAYSCALE)
+    except StorageError as e:
+        raise HTTPException(404, str(e)) from e
+    if mask is None:
+        raise HTTPException(404, f"the mask of label {label_id} is broken")
+    bright = np.zeros((*mask.shape, 3), np.uint8)
+    bright[mask > 0] = (0, 140, 255)
+    return Response(cv2.imencode(".png", bright)[1].tobytes(), media_type="image/png")
+
+
+@router.post("/adjudicate/{uid}")
+def decide(
+    request: Request, hub: HubDep, person: ActingPerson, uid: str, reason: Annotated[str, Form()] = "",
+    took: Annotated[str, Form()] = "", cls: Annotated[list[str] | None, Form()] = None,
+    length_cls: Annotated[list[str] | None, Form()] = None, length_mm: Annotated[list[str] | None, Form()] = None,
+) -> Response:  # fmt: skip
+    """`took` is a label's id, or "own" with the classes ticked and the lengths given."""
+    _check(person)
+    try:
+        lengths = dict(zip(length_cls or [], length_mm or [], strict=False))
+        own = {c: _length(lengths.get(c, "")) for c in cls or []}
+        label_id = None if took == "own" else _label_id(took)
+        with hub.store.writing() as session:
+            adjudication.decide(session, uid, person.name, reason, wall_ms(), label_id, own)
+    except InputError as e:
+        return _page(request, hub, person, uid, e)
+    return RedirectResponse(f"/adjudicate/next?after={uid}", 303)
+
+
+def _label_id(took: str) -> int:
+    if not took.isdigit():
+        raise InputError("decision", "names no label", "choose A, B or E")
+    return int(took)
+
+
+def _length(text: str) -> float | None:
+    try:
+        value = float(text) if text.strip() else None
+    except ValueError as e:
+        raise InputError("length", f"{text!r} is no number", "mm, with a point") from e
+    if value is not None and not 0 <= value < 10_000:
+        raise InputError("length", f"{value:g} mm cannot be", "mm, 0 or more")
+    return value
+
+
+def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputError | None = None) -> Response:
+    with hub.store.reading() as session:
+        dispute = adjudication.of_record(session, uid)
+        if dispute is None:
+            raise HTTPException(404, f"{uid} is no labelled frame")
+        book = label_books.by_id(session, dispute.book_id)
+        earlier = adjudication.history(session, dispute.record)
+        left = len(adjudication.disputes(session))
+    sizes = {
+        label.id: {c: label_books.longest_mm(label, c) for c in (book.classes if book else ())}
+        for label in dispute.labels
+    }
+    return page(
+        request, "adjudicate.html", 422 if refused else 200, title="Adjudicate", nav="consistency", person=person,
+        d=dispute, book=book, sizes=sizes, earlier=earlier, left=left, refused=refused, letters="ABCDFGHI",
+    )  # fmt: skip
+
+
+def _check(person: Person) -> None:
+    if person.role not in SETTLES:
+        raise HTTPException(403, f"{person.name} is {person.role}: adjudicating is for {' and '.join(SETTLES)}s")

@@ -1,0 +1,181 @@
+"""The Consistency page and the printable attribute agreement report. For engineers: a labeller stays blind."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from inspection.agreement import MIN_UNITS, Agreement, Estimate
+from inspection.attribute_study import kappa_word
+from inspection.escape import Share
+from inspection.label_book import BOOKS, LabelBook
+from inspection.size_band import NotEnough, SizeBand
+from review import consistency, label_books
+from review.clock import wall_ms
+from review.consistency_plot import band_svg
+from review.deps import ActingPerson, HubDep, page, templates
+from review.label_queue import SETTLES
+from review.store import Label, Person
+
+router = APIRouter()
+LISTED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the page is about: a class under one version of a book. `versions` are those with labels."""
+
+    book: LabelBook
+    newest: LabelBook
+    cls: str
+    versions: list[str]
+    names: list[str]
+
+
+def number(value: float, digits: int = 2) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(e: Estimate, digits: int = 2) -> str:
+    """0.62 (0.48 to 0.74); a dash where nothing is defined."""
+    if math.isnan(e.value):
+        return "–"
+    return f"{e.value:.{digits}f} ({number(e.low, digits)} to {number(e.high, digits)})"
+
+
+def percent(s: Share) -> str:
+    return "–" if math.isnan(s.value) else f"{100 * s.value:.1f} % ({100 * s.low:.1f} to {100 * s.high:.1f})"
+
+
+templates.env.filters.update(interval=interval, number=number, percent=percent, kappa_word=kappa_word)
+
+
+@router.get("/consistency")
+def show(
+    request: Request, hub: HubDep, person: ActingPerson, book: str = "", version: str = "", cls: str = ""
+) -> Response:
+    _check(person)
+    with hub.store.reading() as session:
+        choice = _choose(session, book, version, cls)
+        frames = consistency.frames(session, choice.book.id, choice.cls)
+        view = consistency.class_view(frames, choice.cls)
+        by_version = {b: _agreement_of(session, b, choice) for b in choice.versions}
+    band = view.band if isinstance(view.band, SizeBand) else None
+    plot = band_svg(band, consistency.calls(view.frames), choice.book.rule(choice.cls).limit_mm) if band else ""
+    return page(
+        request, "consistency.html", title="Consistency", nav="consistency", person=person, choice=choice, view=view,
+        band=band, refused=view.band if isinstance(view.band, NotEnough) else None, plot=plot,
+        rule=choice.book.rule(choice.cls), by_version=by_version, min_units=MIN_UNITS,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which frames: `who` is one person or two ("Ann~Bob"); `only` is differ, alone (`who` against all) or all."""
+
+    who: str = ""
+    only: Literal["differ", "alone", "all"] = "differ"
+    low_mm: float = 0.0
+    high_mm: float = math.inf
+
+    @property
+    def names(self) -> list[str]:
+        return [w for w in self.who.split("~") if w]
+
+    def wants(self, frame: consistency.FrameLabels, said: dict[str, str]) -> bool:
+        """`said` is what everybody asked about answered, the model too."""
+        names = self.names
+        asked = {n: said[n] for n in names if n in said} if len(names) > 1 else said
+        if len(asked) < 2 or not set(names) <= set(said) or not self.low_mm <= (frame.size_mm or 0) <= self.high_mm:
+            return False
+        if self.only == "alone":
+            return said[names[0]] not in [a for p, a in said.items() if p != names[0]]
+        return self.only == "all" or len(set(asked.values())) > 1
+
+
+@router.get("/consistency/frames")
+def show_frames(
+    request: Request, hub: HubDep, person: ActingPerson, asked: Annotated[Asked, Depends()], book: str, version: str,
+    cls: str,
+) -> Response:  # fmt: skip
+    """The frames behind a number of the page."""
+    _check(person)
+    with hub.store.reading() as session:
+        choice = _choose(session, book, version, cls)
+        found = consistency.frames(session, choice.book.id, choice.cls)
+    shown = []
+    for frame in found:
+        said = dict(frame.answers)
+        if consistency.MODEL in asked.names and (model := consistency.model_answer(frame.record, choice.cls)):
+            said[consistency.MODEL] = model
+        if asked.wants(frame, said):
+            shown.append((frame, said))
+    return page(
+        request, "consistency_frames.html", title="Frames", nav="consistency", person=person, choice=choice,
+        shown=shown[:LISTED], total=len(shown), who=" and ".join(asked.names), only=asked.only,
+    )  # fmt: skip
+
+
+@router.get("/consistency/report")
+def report(
+    request: Request, hub: HubDep, person: ActingPerson, book: str = "", version: str = "", cls: str = ""
+) -> Response:
+    _check(person)
+    with hub.store.reading() as session:
+        choice = _choose(session, book, version, cls)
+        frames = consistency.frames(session, choice.book.id, choice.cls)
+    return page(
+        request, "consistency_report.html", title="Attribute agreement", nav="consistency", person=person,
+        choice=choice, study=consistency.attribute_study(frames), rule=choice.book.rule(choice.cls),
+        without=sum(not f.reference for f in frames), made_ms=wall_ms(),
+    )  # fmt: skip
+
+
+@router.post("/consistency/propose")
+def propose(
+    hub: HubDep, person: ActingPerson, book: Annotated[str, Form()], version: Annotated[str, Form()],
+    cls: Annotated[str, Form()],
+) -> Response:  # fmt: skip
+    """Accept the proposal as the draft of the next version; publishing it, on the Label book page, asks for labels."""
+    _check(person)
+    with hub.store.reading() as session:
+        choice = _choose(session, book, version, cls)
+        view = consistency.class_view(consistency.frames(session, choice.book.id, choice.cls), choice.cls)
+    if isinstance(view.band, NotEnough):
+        raise HTTPException(409, f"nothing is proposed any more: {view.band.why}")
+    with hub.store.writing() as session:
+        consistency.propose(session, choice.newest, choice.cls, view.band, person.name, wall_ms())
+    return RedirectResponse(f"/label-book/{choice.book.name}#draft", 303)
+
+
+def _agreement_of(session: Session, book_id: str, choice: Choice) -> Agreement:
+    return consistency.overall(consistency.frames(session, book_id, choice.cls))
+
+
+def _check(person: Person) -> None:
+    if person.role not in SETTLES:
+        raise HTTPException(403, f"{person.name} is {person.role}: what others said is for {' and '.join(SETTLES)}s")
+
+
+def _choose(session: Session, name: str, version: str, cls: str) -> Choice:
+    """What was asked for, or the first book, newest version and class that have labels."""
+    labelled = {b.partition("@")[0] for b in session.scalars(select(Label.label_book).distinct())}
+    names = [b.name for b in BOOKS.values()]
+    name = name or next((n for n in names if n in labelled), names[0])
+    newest = label_books.newest(session, name)
+    if newest is None:
+        raise HTTPException(404, f"no label book is called {name!r}")
+    versions = consistency.used_versions(session, name)
+    book = label_books.by_id(session, version or (versions[0] if versions else newest.id))
+    if book is None or book.name != name:
+        raise HTTPException(404, f"{name} has no version {version!r}")
+    cls = cls or book.classes[0]
+    if cls not in book.classes:
+        raise HTTPException(404, f"{book.id} has no class {cls!r}")
+    return Choice(book, newest, cls, versions, names)

@@ -1,0 +1,76 @@
+"""The Label book page: everybody reads the rules, engineers draft and publish, a refusal says what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from review import label_books
+from tests.review.test_consistency import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_everybody_reads_and_only_engineers_write(world: World) -> None:
+    ann = world.browser("Ann")
+    assert ann.get("/label-book", follow_redirects=False).headers["location"] == "/label-book/weld"
+    text = ann.get("/label-book/scratch").text
+    assert "A scratch 1.5 mm or longer" in text
+    assert "/draft" not in text
+    refused = ann.post("/label-book/scratch/draft", data={"reason": "mine"})
+    assert refused.status_code == 422
+    assert "Ann: is inspector" in refused.text
+    assert ann.get("/label-book/paint").status_code == 404
+    assert ann.get("/label-book/scratch/7").status_code == 404
+
+
+def test_from_draft_to_a_published_rule_that_labellers_see(world: World) -> None:
+    uids = [world.frame() for _ in range(10)]
+    for person in ("Ann", "Bob"):
+        world.label(uids[0], person, True, 1.7)
+    cy = world.browser("Cy")
+    cy.post("/label-book/scratch/draft", data={"reason": "people differ below 2 mm"})
+    rule = {"cls": "scratch", "limit_mm": "2", "rule": "A scratch 2 mm or longer.", "low_mm": "1.6", "high_mm": "2.4"}
+    cy.post("/label-book/scratch/rule", data=rule)
+    early = cy.post("/label-book/scratch/publish")
+    assert early.status_code == 422
+    assert "4 more examples (0 of 4)" in early.text
+    for n, uid in enumerate(uids):
+        kind = "example" if n < 4 else "counterexample" if n < 7 else "borderline"
+        cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": kind, "uid": uid, "note": f"no. {n}"})
+    draft = cy.get("/label-book/scratch").text
+    assert "<strong>2</strong> labels were made under a limit that changes" in draft
+    assert "between 1.5 and 2 mm" in draft
+    assert cy.post("/label-book/scratch/publish", follow_redirects=False).status_code == 303
+    text = cy.get("/label-book/scratch").text
+    assert "scratch@2 is in force" in text
+    assert "<strong>2</strong> labels wait to be made again" in text
+    assert "no. 3" in text
+    ann = world.browser("Ann")
+    page = ann.get(f"/label/{uids[0]}").text
+    assert "from 2 mm on" in page
+    assert "You labelled this under scratch@1" in page
+    old = ann.post(f"/label/{uids[0]}", json={"label_book": "scratch@1", "classes": ["scratch"]})
+    assert old.status_code == 422, "a page that was open while the rule changed must not save under the old one"
+    assert ann.post(f"/label/{uids[0]}", json={"label_book": "scratch@2"}).status_code == 200
+    with world.hub.store.reading() as session:
+        assert label_books.waiting_to_relabel(session, "scratch") == 1
+    assert "is an earlier version" in cy.get("/label-book/scratch/1").text
+
+
+def test_what_is_no_rule_is_refused_in_words(world: World) -> None:
+    cy = world.browser("Cy")
+    assert "has no draft" in cy.post("/label-book/scratch/publish").text
+    cy.post("/label-book/scratch/draft", data={"reason": "x"})
+    rule = {"cls": "scratch", "limit_mm": "-2", "rule": "x"}
+    refused = cy.post("/label-book/scratch/rule", data=rule)
+    assert refused.status_code == 422
+    assert "limit_mm" in refused.text
+    assert (
+        cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": "example", "uid": "0" * 32}).status_code
+        == 422
+    )
