@@ -57,7 +57,7 @@ class Fitness:
         self.pending = False
         self._before: Image | None = None
         self._same, self._dark = 1, 0
-        self._against = Comparison(self.limits, reference) if reference else None
+        self.against = Comparison(self.limits, reference) if reference else None
 
     def check(self, image: Image) -> str:
         """Why this picture cannot be judged; empty when it can, or when that is `pending`."""
@@ -66,7 +66,7 @@ class Fitness:
         frozen, unlit = self._frozen(grid), self._unlit(grid)
         if frozen or unlit or self.pending:
             return frozen or unlit
-        return self._against.check(image) if self._against else ""
+        return self.against.check(image) if self.against else ""
 
     def _frozen(self, grid: Image) -> str:
         # Noise differs in every pixel, so a grid of them is enough to tell a frozen picture from a still scene.
@@ -120,6 +120,24 @@ class Comparison:
         self._numbers += (now - self._numbers) / min(self._frames, self._limits.smooth_frames)
         self._view.take(look.thumb)
         return self._settle(self._numbers_say() or self._view.says)
+
+    def nearness(self, usual: Look) -> float:
+        """How near light, sharpness and view are to a limit, 1 = at one; `usual`: what this camera mostly shows."""
+        known, (sharpness, detail, contrast, median, bright) = self._reference, self._numbers
+        near = [self._view.nearness()]
+        for value, low, middle in (
+            (sharpness, known.sharpness_low, usual.sharpness),
+            (detail, known.detail_low, usual.detail),
+            (contrast, known.contrast_low, usual.contrast),
+        ):
+            near.append((middle - value) / max(1e-6, middle - low))
+        for value, (low, high), middle in (
+            (median, known.median_range, usual.median),
+            (bright, known.bright_range, usual.bright),
+        ):
+            near.append((middle - value) / max(1e-6, middle - low))
+            near.append((value - middle) / max(1e-6, high - middle))
+        return float(max(near))
 
     def _numbers_say(self) -> str:
         known, (sharpness, detail, contrast, median, bright) = self._reference, self._numbers

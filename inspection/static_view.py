@@ -88,6 +88,19 @@ class StaticView:
             self.says = ""
             self._average.forget()
 
+    def nearness(self) -> float:
+        """How near the average is to its limits, 1 = at one of them; for judging the limits, not in the frame path."""
+        seen, limits = self._average.seen, self._limits
+        if seen is None or self._average.count < 2 * AVERAGED:
+            return 0.0
+        least = max(2, round(limits.dirt_share * seen.size))
+        near = [float(np.sort((np.abs(seen - limits.mean) / limits.tolerance).ravel())[-least])]
+        if limits.likeness_low is not None and limits.gain_high is not None:
+            unshifted, best, _ = best_shift(structure(seen), self._known, REACH_CELLS)
+            near.append((best - unshifted) / limits.gain_high)
+            near.append((1 - likeness(structure(seen), self._known)) / (1 - limits.likeness_low))
+        return max(near)
+
     def _compare(self, seen: Thumb) -> str:
         return self._moved(structure(seen)) or self._spots(seen, self._limits.tolerance)
 
