@@ -58,6 +58,11 @@ def check(config: ConfigPath) -> None:
     typer.echo(
         f"{config} is right: {settings.station.topics().base}, {cameras}, {bundle.manifest.id}, policy {policy.id}"
     )
+    for rule in policy.classes:
+        if test := rule.cusum:
+            typer.echo(
+                f"{rule.cls}: halts at {test.h:.2f} nats, after {test.worst_delay_frames} frames at the earliest"
+            )
 
 
 @app.command()
