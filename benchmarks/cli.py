@@ -32,3 +32,23 @@ def edge(
 
     set_up_logging("quiet")
     tell(measure(halts, blocks, seconds), as_json=as_json)
+
+
+@app.command()
+def inference(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=10, help="Inferences of each row, taken in turns.")] = 100,
+    threads: Annotated[str, typer.Option(help="Threads of one inference, e.g. 1,2,4.")] = "1,2",
+) -> None:
+    """One inference by provider, precision and threads; what int8 gains; a large frame in tiles (docs/inference.md)."""
+    from benchmarks.figures import tell
+    from benchmarks.inference import measure
+    from inspection.errors import ConfigError
+
+    try:
+        counts = tuple(int(part) for part in threads.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or not all(1 <= count <= 64 for count in counts):
+        raise ConfigError("--threads", f"is {threads!r}", "give numbers from 1 to 64, e.g. 1,2")
+    tell(measure(rounds, counts), as_json=as_json)

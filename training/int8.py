@@ -25,11 +25,17 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from inspection.bundle import Golden, GoldenCase
 from inspection.types import Image
+from training.dataset.item import decode
 from training.onnx_graph import checked, fold, strip
+from training.served import Served
 
 KINDS = ("Conv", "Add", "Relu")
 """Pools, resizes and joins gain nothing: onnxruntime measured slower with them quantized than without."""
+GOLDEN_TOLERANCE, GOLDEN_HEAT_TOLERANCE = 0.05, 4.0
+"""Int8 kernels round differently from processor to processor, a float's do not: where a golden frame lies on a steep
+part of the sigmoid that is seen."""
 
 
 def to_int8(model: bytes, input_name: str, pictures: Sequence[Image], *, reduce_range: bool = False) -> bytes:
@@ -117,6 +123,16 @@ def exact_inputs(model: onnx.ModelProto, picture: Image) -> dict[str, list[dict[
         ends = np.array([min(low.min(), high.min()), max(low.max(), high.max())], np.float32)
         found[name] = [{"rmin": ends[0], "rmax": ends[1]}]
     return found
+
+
+def golden_for(served: Served, files: dict[str, bytes]) -> Golden:
+    """The parent's golden frames with this model's answers."""
+    cases = []
+    for case in served.manifest.golden.cases:
+        scores, heat = served.raw(decode(files[case.image], case.image))
+        means = tuple(round(float(m), 4) for m in heat.mean((1, 2)))
+        cases.append(GoldenCase(image=case.image, scores=tuple(float(s) for s in scores), heat_mean=means))
+    return Golden(tolerance=GOLDEN_TOLERANCE, heat_tolerance=GOLDEN_HEAT_TOLERANCE, cases=tuple(cases))
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

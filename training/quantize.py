@@ -17,24 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from inspection.bundle import MODEL_FILE, ClassLimits, Golden, GoldenCase, Manifest, sha256
+from inspection.bundle import MODEL_FILE, ClassLimits, Manifest, sha256
 from inspection.errors import BundleError, DatasetError
 from inspection.types import Image
 from training.calibrate import choose_heat_level, choose_limits
-from training.dataset.item import decode
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.evaluate import Figures, evaluate
 from training.examples import Example, load
 from training.export import summary, write_files
-from training.int8 import to_int8
+from training.int8 import golden_for, to_int8
 from training.onnx_graph import checked, fold
 from training.served import Served, bundle_files, open_session, read_bundle
 
 PICTURES = 128
 MAX_AP_LOSS, MAX_FLIPS = 0.003, 0.005
-GOLDEN_TOLERANCE, GOLDEN_HEAT_TOLERANCE = 0.05, 4.0
-"""Int8 kernels round differently from processor to processor, a float's do not: where a golden frame lies on a steep
-part of the sigmoid that is seen."""
 TIMED_RUNS = 60
 
 
@@ -163,16 +159,6 @@ def limits_for(served: Served, examples: Sequence[Example], snapshot: Snapshot) 
             level, _ = choose_heat_level(heat[seen, k], regions[seen, k], rule, old.input, stride)
         chosen.append(before.model_copy(update={"lo": lo, "hi": hi, "heat_level": level}))
     return tuple(chosen)
-
-
-def golden_for(served: Served, files: dict[str, bytes]) -> Golden:
-    """The parent's golden frames with this model's answers."""
-    cases = []
-    for case in served.manifest.golden.cases:
-        scores, heat = served.raw(decode(files[case.image], case.image))
-        means = tuple(round(float(m), 4) for m in heat.mean((1, 2)))
-        cases.append(GoldenCase(image=case.image, scores=tuple(float(s) for s in scores), heat_mean=means))
-    return Golden(tolerance=GOLDEN_TOLERANCE, heat_tolerance=GOLDEN_HEAT_TOLERANCE, cases=tuple(cases))
 
 
 # ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from inspection.errors import BundleError, DatasetError
 from training import quantize as module
 from training.dataset.snapshot import Snapshot
 from training.export import export
-from training.int8 import exact_inputs, kept_in_float, merged, to_int8
+from training.int8 import GOLDEN_TOLERANCE, exact_inputs, kept_in_float, merged, to_int8
 from training.quantize import Loss, Quantized, quantize
 from training.served import read_bundle
 
@@ -91,7 +91,7 @@ def test_an_edge_serves_it(made: Quantized, provider: str) -> None:
         pytest.importorskip("openvino")
     model = open_model(edge_reads(made.folder), BundleConfig(path=made.folder, provider=provider))
     assert model.golden_error <= made.manifest.golden.tolerance
-    assert model.manifest.golden.tolerance == module.GOLDEN_TOLERANCE
+    assert model.manifest.golden.tolerance == GOLDEN_TOLERANCE
 
 
 def test_scores_stay_near_the_float_models(made: Quantized, parent: Path, tiny: Snapshot) -> None:
