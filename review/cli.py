@@ -47,6 +47,9 @@ def serve(
     demo_people: Annotated[bool, typer.Option(help="Add three people who need no secret, to try the pages.")] = False,
     realarm_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes until an alarm calls again, louder.")] = 5,
     idle_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes without an act until a sign-in ends.")] = 60,
+    book_frames: Annotated[
+        tuple[int, int, int], typer.Option(help="Examples, counterexamples, borderline cases a label book needs.")
+    ] = (4, 3, 3),
 ) -> None:
     """Serve the pages until Ctrl+C."""
     from pydantic import ValidationError
@@ -75,6 +78,7 @@ def serve(
                 "demo_people": demo_people,
                 "realarm_min": realarm_min,
                 "idle_min": idle_min,
+                "book_frames": book_frames,
             }
         )
         run(settings)

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, SecretStr
 
 from inspection.errors import ConfigError
 
@@ -41,6 +41,7 @@ class Settings(BaseModel):
     send. `plc_panel_url`: the simulated line controller's own panel, shown on the Line page of a demo.
     `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm. `demo_people`: whoever
     has no secret signs in by name alone. `idle_min`: minutes without an act after which a sign-in ends.
+    `book_frames`: examples, counterexamples and borderline cases that each class of a label book must show.
     `realarm_min`: an alarm that nobody acknowledges calls louder after that many minutes, and after as many again.
     """
 
@@ -59,6 +60,7 @@ class Settings(BaseModel):
     demo_people: bool = False
     realarm_min: int = Field(default=5, ge=1, le=720)
     idle_min: int = Field(default=60, ge=1, le=720)
+    book_frames: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (4, 3, 3)
 
     @property
     def database(self) -> str:

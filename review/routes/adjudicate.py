@@ -112,6 +112,7 @@ def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputEr
         book = label_books.by_id(session, dispute.book_id)
         earlier = adjudication.history(session, dispute.record)
         left = len(adjudication.disputes(session))
+        draft = label_books.draft_of(session, book.name) if book else None
     sizes = {
         label.id: {c: label_books.longest_mm(label, c) for c in (book.classes if book else ())}
         for label in dispute.labels
@@ -119,6 +120,7 @@ def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputEr
     return page(
         request, "adjudicate.html", 422 if refused else 200, title="Adjudicate", nav="consistency", person=person,
         d=dispute, book=book, sizes=sizes, earlier=earlier, left=left, refused=refused, letters="ABCDFGHI",
+        drafted=f"{draft.name}@{draft.version}" if draft else "",
     )  # fmt: skip
 
 

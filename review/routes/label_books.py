@@ -21,7 +21,6 @@ from review.store import BookRow, Person
 
 router = APIRouter()
 
-NEEDED = books.FramesNeeded()
 Text = Annotated[str, Form(max_length=4000)]
 
 
@@ -87,13 +86,17 @@ def remove_frame(request: Request, hub: HubDep, person: ActingPerson, name: str,
 @router.post("/label-book/{name}/publish")
 def publish(request: Request, hub: HubDep, person: ActingPerson, name: str) -> Response:
     return _write(
-        request, hub, person, name, lambda s: books.publish(s, _draft(s, name), person.name, NEEDED, wall_ms())
+        request, hub, person, name, lambda s: books.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms())
     )
 
 
 def may_change(person: Person) -> None:
     if person.role not in SETTLES:
         raise InputError(person.name, f"is {person.role}", f"the label book is for {' and '.join(SETTLES)}s to change")
+
+
+def _needed(hub: Hub) -> books.FramesNeeded:
+    return books.FramesNeeded(*hub.settings.book_frames)
 
 
 def _draft(session: Session, name: str) -> BookRow:
@@ -130,8 +133,8 @@ def _page(
             names=[b.name for b in BOOKS.values()], book=book, versions=known, frames=books.frames_of(session, book),
             draft=books.as_book(row) if row else None,
             draft_frames=books.frames_of(session, books.as_book(row)) if row else {},
-            missing=books.missing(session, row, NEEDED) if row else [],
+            missing=books.missing(session, row, _needed(hub)) if row else [],
             touched=books.touched(session, row) if row else [],
-            waiting=books.waiting_to_relabel(session, name), needed=NEEDED, kinds=books.KINDS, refused=refused,
+            waiting=books.waiting_to_relabel(session, name), needed=_needed(hub), kinds=books.KINDS, refused=refused,
             may_change=person.role in SETTLES,
         )  # fmt: skip

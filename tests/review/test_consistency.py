@@ -25,8 +25,8 @@ DAY_MS = 24 * 3600 * 1000
 class World:
     """The app with people of both kinds; frames and labels are put straight into its database."""
 
-    def __init__(self, folder: Path) -> None:
-        self.app = create_app(Settings(data_dir=folder, demo_people=True))
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.app = create_app(Settings(data_dir=folder, demo_people=True, **settings))
         self.hub = self.app.state.hub
         for name, role in (("Ann", "inspector"), ("Bob", "inspector"), ("Cy", "engineer")):
             add_person(self.hub.store, name, role)

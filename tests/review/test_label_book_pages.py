@@ -74,3 +74,13 @@ def test_what_is_no_rule_is_refused_in_words(world: World) -> None:
         cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": "example", "uid": "0" * 32}).status_code
         == 422
     )
+
+
+def test_how_many_frames_a_book_needs_is_the_sites_choice(tmp_path: Path) -> None:
+    world = World(tmp_path, book_frames=(1, 0, 0))
+    uid = world.frame()
+    cy = world.browser("Cy")
+    cy.post("/label-book/scratch/draft", data={"reason": "x"})
+    assert "1 more example (0 of 1)" in cy.get("/label-book/scratch").text
+    cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": "example", "uid": uid})
+    assert cy.post("/label-book/scratch/publish", follow_redirects=False).status_code == 303
