@@ -65,6 +65,7 @@
     }
     wasAway = false;
     urgent = data.urgent;
+    document.dispatchEvent(new CustomEvent("haltline:tick", { detail: data }));
     alarm(data.unacked);
     look();
   }
@@ -167,6 +168,7 @@
   function alarm(count) {
     if (count > unacked && audio) beep();
     unacked = count;
+    if (!$("unacked")) return; // the andon board shows halts and counts nothing
     $("unacked").hidden = !count;
     $("unacked").textContent = count;
   }
@@ -180,9 +182,9 @@
   }
 
   document.addEventListener("DOMContentLoaded", () => {
-    $("sound").addEventListener("click", () => { enableSound(); beep(); });
+    $("sound")?.addEventListener("click", () => { enableSound(); beep(); });
     // Browsers allow sound only after a touch; on the next page of this tab any touch is enough.
-    if (sessionStorage.getItem("sound")) document.addEventListener("pointerdown", enableSound, { once: true });
+    if ($("sound") && sessionStorage.getItem("sound")) document.addEventListener("pointerdown", enableSound, { once: true });
     open();
     look();
     setInterval(look, 500);

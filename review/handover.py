@@ -1,0 +1,156 @@
+"""From one shift to the next: a draft of what is not settled, signed by who leaves, checked item by item by who comes.
+
+The draft is kept as it was when signed: what it says must not change under the signature. Times are Unix ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from inspection.types import Code
+from review import audit, shelving
+from review.alarms import UNACKED, State
+from review.halt_view import CODE_WORDS, STATE_WORDS
+from review.halts import NotNow
+from review.live import PERMIT_STALE_MS, Now
+from review.shelving import KIND_WORDS, Kind
+from review.store import AuditHead, Halt, Handover, Rollout, Shelf, ShiftNote, Station
+
+SHIFT_MS = 12 * 3600 * 1000
+"""How far back a first handover looks."""
+MOST = 100
+"""Of one kind; with more than this open the shift has another problem than its handover."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing the next shift must know. `key` names it among all, `link` is the page that shows it."""
+
+    key: str
+    text: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """`sections`: (title, items), always all five, so that an empty one says so. `blocked`: why nobody may sign."""
+
+    from_ms: int
+    to_ms: int
+    sections: tuple[tuple[str, tuple[Item, ...]], ...]
+    blocked: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            title: [{"key": i.key, "text": i.text, "link": i.link} for i in items] for title, items in self.sections
+        }
+
+
+def draft(session: Session, stations: list[Now], now_ns: int, now_ms: int) -> Draft:
+    since = session.scalar(select(func.max(Handover.to_ms))) or now_ms - SHIFT_MS
+    shelves = list(shelving.current(session, now_ms).values())
+    sections = (
+        ("Open halts", _open(session)),
+        ("Shelved", tuple(_shelf(s) for s in shelves if s.kind == Kind.SHELVED)),
+        ("Overrides", tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED) + _running_on(stations, now_ns)),
+        ("Model changes", _models(session, since)),
+        ("Notes", _notes(session, since)),
+    )
+    return Draft(since, now_ms, sections, _blocked(session))
+
+
+def sign(session: Session, made: Draft, who: str) -> Handover:
+    """NotNow while somebody has yet to look at a halt: a shift does not hand over what it has not seen."""
+    if made.blocked:
+        raise NotNow(made.blocked)
+    head = session.get_one(AuditHead, 1)
+    row = Handover(
+        from_ms=made.from_ms,
+        to_ms=made.to_ms,
+        draft=made.as_json(),
+        out_by=who,
+        in_by=None,
+        in_ms=None,
+        audit_seq=head.seq,
+        audit_hash=head.hash,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def take_over(session: Session, handover: Handover, who: str, seen: set[str], now_ms: int) -> None:
+    """The one who comes has checked every item; NotNow otherwise."""
+    if handover.in_by is not None:
+        raise NotNow(f"{handover.in_by} has taken over already")
+    if who == handover.out_by:
+        raise NotNow(f"{who} signed it: somebody else must take over")
+    keys = {item["key"] for items in handover.draft.values() for item in items}
+    if missing := len(keys - seen):
+        raise NotNow(f"{missing} of {len(keys)} not checked yet")
+    handover.in_by, handover.in_ms = who, now_ms
+    audit.note(session, who, "handover_taken", f"handover {handover.id}", out_by=handover.out_by)
+
+
+def waiting(session: Session) -> Handover | None:
+    """The newest one, while nobody has taken it over."""
+    newest = session.scalar(select(Handover).order_by(Handover.id.desc()).limit(1))
+    return newest if newest is not None and newest.in_by is None else None
+
+
+def cause_words(row: Halt | Shelf) -> str:
+    return (row.cls.replace("_", " ") or CODE_WORDS[Code(row.code)]).capitalize()
+
+
+def _blocked(session: Session) -> str:
+    unseen = session.scalar(select(func.count()).select_from(Halt).where(Halt.state.in_([*UNACKED]))) or 0
+    return f"{unseen} halt{'s are' if unseen > 1 else ' is'} not acknowledged" if unseen else ""
+
+
+def _open(session: Session) -> tuple[Item, ...]:
+    rows = session.scalars(select(Halt).where(Halt.state != State.CLOSED).order_by(Halt.id).limit(MOST))
+    return tuple(
+        Item(f"halt-{h.id}", f"{_at(h.station)}: {cause_words(h)}. {STATE_WORDS[State(h.state)]}", f"/halts/{h.id}")
+        for h in rows
+    )
+
+
+def _shelf(s: Shelf) -> Item:
+    text = f"{_at(s.station)}: {cause_words(s)} {KIND_WORDS[Kind(s.kind)]} by {s.by}: {s.why}"
+    return Item(f"shelf-{s.id}", text, "/alarms")
+
+
+def _running_on(stations: list[Now], now_ns: int) -> tuple[Item, ...]:
+    """A line that runs while nothing is inspected, because its site lets it."""
+    on = [
+        s for s in stations if s.permit and s.permit.run and s.permit.code and s.permit_age_ms(now_ns) < PERMIT_STALE_MS
+    ]
+    return tuple(
+        Item(f"runs-{s.key}", f"{s.topics.line} · {s.topics.station}: not inspecting, the site lets the line run", "/")
+        for s in on
+    )
+
+
+def _models(session: Session, since_ms: int) -> tuple[Item, ...]:
+    rows = session.scalars(select(Rollout).where(Rollout.wanted_ms >= since_ms).order_by(Rollout.id).limit(MOST))
+    return tuple(
+        Item(
+            f"model-{r.id}",
+            f"{_at(r.station)}: {'back to' if r.rollback else 'to'} {r.bundle.bundle} by {r.wanted_by}: {r.state}",
+            "/models",
+        )
+        for r in rows
+    )
+
+
+def _notes(session: Session, since_ms: int) -> tuple[Item, ...]:
+    rows = session.scalars(select(ShiftNote).where(ShiftNote.at_ms >= since_ms).order_by(ShiftNote.id).limit(MOST))
+    return tuple(Item(f"note-{n.id}", f"{n.by}: {n.text}", "") for n in rows)
+
+
+def _at(station: Station) -> str:
+    return f"{station.line} · {station.station}"

@@ -1,0 +1,49 @@
+"""The Alarm performance page: every number beside its target, and a link to the alarms it counts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import Response
+
+from review import performance
+from review.clock import wall_ms
+from review.deps import HubDep, page
+from review.halt_view import CODE_WORDS
+from review.performance import CauseCount, Report
+
+router = APIRouter()
+
+DAY_MS = 24 * performance.HOUR_MS
+
+
+@router.get("/performance")
+def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)] = 1) -> Response:
+    if days not in performance.DAYS:
+        raise HTTPException(422, f"{days} days is no choice: one of {', '.join(map(str, performance.DAYS))}")
+    now_ms = wall_ms()
+    with hub.store.reading() as session:
+        report = performance.report(session, now_ms - days * DAY_MS, now_ms)
+    return page(
+        request,
+        "performance.html",
+        nav="performance",
+        title="Alarm performance",
+        r=report,
+        days=days,
+        choices=performance.DAYS,
+        limits=performance,
+        code_words=CODE_WORDS,
+        link=_link,
+        cause_link=lambda c: _cause_link(report, c),
+    )
+
+
+def _link(from_ms: int, to_ms: int, **more: object) -> str:
+    return "/alarms?" + urlencode({"from_ms": from_ms, "to_ms": to_ms, **more})
+
+
+def _cause_link(report: Report, c: CauseCount) -> str:
+    return _link(report.from_ms, report.to_ms, station=c.station.key, code=c.code, cls=c.cls)

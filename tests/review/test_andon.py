@@ -1,0 +1,49 @@
+"""The andon board has nothing to press and says what the Line page says."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from inspection.messages import Permit, Topics
+from tests.review.floor import World
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def permit(world: World, station: str, halt: int = 0) -> None:
+    level = Permit(boot=1, seq=1, run=int(not halt), code=int(bool(halt)), halt=halt, echo=0, age_ms=1, ts_ms=1)
+    world.hub.live.permit(Topics("p", "l", station), level, time.monotonic_ns())
+
+
+def test_it_is_read_only_and_needs_no_name(world: World) -> None:
+    permit(world, "s1")
+    text = world.ana.get("/andon").text
+    assert not re.search(r"<(button|input|select|textarea|form|a)\b", text)
+    assert "hx-post" not in text
+
+
+def test_it_says_why_a_station_stands(world: World) -> None:
+    permit(world, "s1", halt=170_001)
+    permit(world, "s2")
+    halt = world.halt(length_mm=1.6)
+    board = world.ana.get("/andon/board").text
+    assert "HALTED" in board
+    assert "Porosity 1.6 mm" in board
+    assert board.count("calls") == 1
+    assert "Inspecting" in board
+    world.shelve(halt)
+    shelved = world.ana.get("/andon/board").text
+    assert "calls" not in shelved
+    assert "HALTED" in shelved
+
+
+def test_silence_is_not_inspecting(world: World) -> None:
+    world.hub.live.know(Topics("p", "l", "s1"))
+    assert "NOT INSPECTING" in world.ana.get("/andon/board").text
