@@ -8,7 +8,7 @@ one made again much later is a second blind trial of the same person.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -91,15 +91,20 @@ def used_versions(session: Session, name: str) -> list[str]:
     return sorted(found, key=lambda b: -int(b.rpartition("@")[2]))
 
 
-def frames(session: Session, book_id: str, cls: str) -> list[FrameLabels]:
-    """Every frame labelled under this version, with everybody's answers about the class."""
+def parts_of(session: Session) -> dict[str, str]:
+    """Record uid -> part or event. It reads every record, so a page asks once."""
+    return groups_of(moments(session))
+
+
+def frames(session: Session, book_id: str, cls: str, parts: Mapping[str, str]) -> list[FrameLabels]:
+    """Every frame labelled under this version, with everybody's answers about the class; `parts` as `parts_of`."""
     rows = session.execute(
         select(Record, Label)
         .join(Label, Label.record_id == Record.id)
         .where(Label.label_book == book_id)
         .order_by(Record.ts_ms, Record.id, Label.created_ms, Label.id)
     )
-    parts, truth = groups_of(moments(session)), _references(session, book_id, cls)
+    truth = _references(session, book_id, cls)
     found: dict[int, FrameLabels] = {}
     made: dict[tuple[int, str], list[Label]] = defaultdict(list)
     for record, label in rows:

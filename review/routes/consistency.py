@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from inspection.agreement import MIN_UNITS, Agreement, Estimate
+from inspection.agreement import MIN_UNITS, Estimate
 from inspection.attribute_study import kappa_word
 from inspection.escape import Share
 from inspection.label_book import BOOKS, LabelBook
@@ -63,9 +63,11 @@ def show(
     _check(person)
     with hub.store.reading() as session:
         choice = _choose(session, book, version, cls)
-        frames = consistency.frames(session, choice.book.id, choice.cls)
-        view = consistency.class_view(frames, choice.cls)
-        by_version = {b: _agreement_of(session, b, choice) for b in choice.versions}
+        parts = consistency.parts_of(session)
+        shown = {choice.book.id, *choice.versions}
+        of_version = {b: consistency.frames(session, b, choice.cls, parts) for b in shown}
+    view = consistency.class_view(of_version[choice.book.id], choice.cls)
+    by_version = {b: consistency.overall(of_version[b]) for b in choice.versions}
     band = view.band if isinstance(view.band, SizeBand) else None
     plot = band_svg(band, consistency.calls(view.frames), choice.book.rule(choice.cls).limit_mm) if band else ""
     return page(
@@ -108,7 +110,7 @@ def show_frames(
     _check(person)
     with hub.store.reading() as session:
         choice = _choose(session, book, version, cls)
-        found = consistency.frames(session, choice.book.id, choice.cls)
+        found = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     shown = []
     for frame in found:
         said = dict(frame.answers)
@@ -129,7 +131,7 @@ def report(
     _check(person)
     with hub.store.reading() as session:
         choice = _choose(session, book, version, cls)
-        frames = consistency.frames(session, choice.book.id, choice.cls)
+        frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     return page(
         request, "consistency_report.html", title="Attribute agreement", nav="consistency", person=person,
         choice=choice, study=consistency.attribute_study(frames), rule=choice.book.rule(choice.cls),
@@ -146,16 +148,13 @@ def propose(
     _check(person)
     with hub.store.reading() as session:
         choice = _choose(session, book, version, cls)
-        view = consistency.class_view(consistency.frames(session, choice.book.id, choice.cls), choice.cls)
+        frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+    view = consistency.class_view(frames, choice.cls)
     if isinstance(view.band, NotEnough):
         raise HTTPException(409, f"nothing is proposed any more: {view.band.why}")
     with hub.store.writing() as session:
         consistency.propose(session, choice.newest, choice.cls, view.band, person.name, wall_ms())
     return RedirectResponse(f"/label-book/{choice.book.name}#draft", 303)
-
-
-def _agreement_of(session: Session, book_id: str, choice: Choice) -> Agreement:
-    return consistency.overall(consistency.frames(session, book_id, choice.cls))
 
 
 def _check(person: Person) -> None:

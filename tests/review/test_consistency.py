@@ -69,7 +69,7 @@ class World:
 
     def frames(self, book_id: str = "scratch@1") -> list[consistency.FrameLabels]:
         with self.hub.store.reading() as session:
-            return consistency.frames(session, book_id, "scratch")
+            return consistency.frames(session, book_id, "scratch", consistency.parts_of(session))
 
     def browser(self, name: str) -> TestClient:
         client = TestClient(self.app, base_url="http://hub")
