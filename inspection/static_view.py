@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from inspection.look import CELL_PX, Thumb, best_shift, likeness, structure
 
@@ -93,8 +94,9 @@ class StaticView:
         seen, limits = self._average.seen, self._limits
         if seen is None or self._average.count < 2 * AVERAGED:
             return 0.0
-        least = max(2, round(limits.dirt_share * seen.size))
-        near = [float(np.sort((np.abs(seen - limits.mean) / limits.tolerance).ravel())[-least])]
+        ratio = np.abs(seen - limits.mean) / limits.tolerance
+        steps = np.arange(0.1, 3, 0.02)
+        near = [float(max((share for share in steps if self._largest(ratio > share)[0]), default=0.0))]
         if limits.likeness_low is not None and limits.gain_high is not None:
             unshifted, best, _ = best_shift(structure(seen), self._known, REACH_CELLS)
             near.append((best - unshifted) / limits.gain_high)
@@ -117,19 +119,24 @@ class StaticView:
 
     def _spots(self, seen: Thumb, tolerance: Thumb) -> str:
         """What is not as it was, cell by cell."""
-        far = (np.abs(seen - self._limits.mean) > tolerance).astype(np.uint8)
+        far = np.abs(seen - self._limits.mean) > tolerance
         share = float(far.mean())
         if share >= COVERED_SHARE:
             return f"covered or moved: {share:.0%} of the picture is not as it was"
+        cells, (x, y) = self._largest(far)
+        if not cells:
+            return ""
+        return f"dirt on the lens: {cells / far.size:.1%} of the picture near {x * CELL_PX:.0f}, {y * CELL_PX:.0f} px"
+
+    def _largest(self, far: NDArray[np.bool_]) -> tuple[int, tuple[float, float]]:
+        """Cells of the largest connected spot and its middle; 0 when no spot is large enough."""
         least = max(2, round(self._limits.dirt_share * far.size))
-        if not self._limits.dirt_share or share * far.size < least:
-            return ""
-        _, _, stats, centres = cv2.connectedComponentsWithStats(far, connectivity=4)
+        if not self._limits.dirt_share or int(far.sum()) < least:
+            return 0, (0.0, 0.0)
+        _, _, stats, centres = cv2.connectedComponentsWithStats(far.astype(np.uint8), connectivity=4)
         areas = stats[1:, cv2.CC_STAT_AREA]
-        if areas.max() < least:
-            return ""
-        x, y = centres[1 + int(areas.argmax())] * CELL_PX
-        return f"dirt on the lens: {areas.max() / far.size:.1%} of the picture near {x:.0f}, {y:.0f} px"
+        x, y = centres[1 + int(areas.argmax())]
+        return (int(areas.max()), (float(x), float(y))) if areas.max() >= least else (0, (0.0, 0.0))
 
 
 STATIC_LIKENESS = 0.5
@@ -152,7 +159,7 @@ def learn(thumbs: np.ndarray) -> tuple[StaticLimits, float]:
         averages = [mean]
     off = np.abs(np.stack(averages) - mean).max(axis=0)
     # Neighbours share their fate, and a few pictures do not show the worst.
-    tolerance = 1.75 * cv2.dilate(off, np.ones((3, 3), np.uint8)) + 0.05
+    tolerance = 2.0 * cv2.dilate(off, np.ones((3, 3), np.uint8)) + 0.06
     momentary = 1.25 * np.quantile(np.abs(thumbs - mean), 0.995, axis=0) + 0.05
     likes = [likeness(structure(one), known) for one in averages]
     gains = [_gain(structure(one), known) for one in averages]
