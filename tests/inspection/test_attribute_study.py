@@ -51,6 +51,14 @@ def test_acceptance_takes_the_worst_of_the_three() -> None:
     assert study(person("E", {"b00": 1}), TRUTH, Limits(miss=(0.03, 0.1))).grade == "accept"
 
 
+def test_the_manuals_limits_themselves_pass() -> None:
+    limits = Limits()
+    assert limits.grade(0.90, 0.02, 0.05) == "accept"
+    assert limits.grade(0.80, 0.05, 0.10) == "marginal"
+    for just_below in ((0.799, 0.0, 0.0), (1.0, 0.051, 0.0), (1.0, 0.0, 0.101)):
+        assert limits.grade(*just_below) == "not acceptable"
+
+
 def test_between_people_and_against_the_reference() -> None:
     found = study(MANUAL, TRUTH)
     disputed = {"b00", "b01", "b02", "b03", "g00", "g01", "g02", "g03", "g04", "g05"}

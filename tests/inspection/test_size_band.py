@@ -13,6 +13,7 @@ from inspection.size_band import (
     Costs,
     NotEnough,
     SizeBand,
+    _Curves,
     chi_square_tail,
     firth,
     same_threshold_p,
@@ -86,6 +87,22 @@ def test_one_rule_is_called_different_no_oftener_than_promised() -> None:
         ps.append(same_threshold_p(of_people))
     assert 0 <= np.mean(np.array(ps) < 0.05) <= 0.18
     assert 0.25 < np.median(ps) < 0.75, "p is uniform where people share a rule"
+
+
+def test_saying_the_same_eight_times_is_no_proof_of_another_rule() -> None:
+    """The likelihood believes every call; the bootstrap by part does not, and both must agree."""
+    bands = [found(label(ALIKE, seed, parts=60, trials=1) * 8) for seed in (3, 4)]
+    assert min(b.same_rule_p for b in bands) < 0.001
+    assert [b.different_rules for b in bands] == [False] * 2
+
+
+def test_intervals_of_few_informative_parts_reach_further() -> None:
+    """sqrt(30 / 29) t(0.975; 29) = 2.080, so 0.0188 in each tail instead of 0.025 where 30 parts inform the curve."""
+    curves = _Curves(np.zeros((2, 2)), np.full((2, 2), 0.1))
+    curves.narrow_tail({f"p{n}": 1.0 for n in range(30)} | {"far": 9.0})
+    few = curves.tail
+    curves.narrow_tail({f"p{n}": 1.0 for n in range(1000)})
+    assert (few, curves.tail) == (pytest.approx(0.0188, abs=0.0002), pytest.approx(0.025, abs=0.0003))
 
 
 def test_chi_square_tail() -> None:

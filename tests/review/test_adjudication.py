@@ -58,7 +58,10 @@ def test_unsure_against_a_decision_is_a_dispute(world: World) -> None:
     uid = world.frame()
     world.label(uid, "Ann", True)
     world.label(uid, "Bob", False, unsure=True)
-    assert listed(world) == [uid]
+    good = world.frame()
+    world.label(good, "Ann", False)
+    world.label(good, "Bob", False, unsure=True)
+    assert listed(world) == [uid, good]
 
 
 def test_a_decision_needs_a_reason_and_a_label_that_is_there(world: World) -> None:
