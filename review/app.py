@@ -36,8 +36,8 @@ from review.settings import Settings
 from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-PAGES = (line, halts, alarms, label, label_books, consistency, adjudicate, models, session, audit, events, health)
-FLOOR = (andon, handover, performance)
+FLOOR = (line, halts, alarms, andon, handover, performance)
+PAGES = (*FLOOR, label, label_books, consistency, adjudicate, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""
@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NotForRole, not_for_role)
     app.add_exception_handler(NoSuchHalt, no_such_halt)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for modules, check in ((PAGES + FLOOR, same_origin), (EDGE, edge_token)):
+    for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):
         for module in modules:
             app.include_router(module.router, dependencies=[Depends(check)])
     return app

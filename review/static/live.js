@@ -185,6 +185,8 @@
     $("sound")?.addEventListener("click", () => { enableSound(); beep(); });
     // Browsers allow sound only after a touch; on the next page of this tab any touch is enough.
     if ($("sound") && sessionStorage.getItem("sound")) document.addEventListener("pointerdown", enableSound, { once: true });
+    // What scrolls must scroll from the keyboard too.
+    for (const el of document.querySelectorAll(".scroll:not([tabindex])")) el.tabIndex = 0;
     open();
     look();
     setInterval(look, 500);
