@@ -63,6 +63,8 @@ def check(config: ConfigPath) -> None:
             typer.echo(
                 f"{rule.cls}: halts at {test.h:.2f} nats, after {test.worst_delay_frames} frames at the earliest"
             )
+    if any(rule.cusum and rule.cusum.thin == 1 for rule in policy.classes):
+        typer.echo("thin 1 takes frames for independent: measure it with `haltline edge replay --estimate`")
 
 
 @app.command()

@@ -160,7 +160,7 @@ class ClassOverride(_Strict):
     """So many ..."""
     n: int | None = Field(default=None, ge=1, le=1000)
     """... of the last n judged frames make a halt."""
-    test: Literal["k_of_n", "cusum"] | None = None
+    test: Literal["k_of_n", "cusum", "both"] | None = None
     """Which rule adds up this class's evidence."""
     cusum: CusumConfig | None = None
     """The sequential test of this class."""
@@ -175,8 +175,8 @@ class PolicyConfig(_Strict):
     """So many ..."""
     n: int = Field(default=1, ge=1, le=1000)
     """... of the last n judged frames make a halt, for each class."""
-    test: Literal["k_of_n", "cusum"] = "k_of_n"
-    """Which rule adds up the evidence of the frames (docs/guard.md)."""
+    test: Literal["k_of_n", "cusum", "both"] = "k_of_n"
+    """Which rule adds up the evidence of the frames (docs/guard.md); with `both`, either is enough."""
     false_halts_per_8h: float = Field(default=1.0, gt=0)
     """For `cusum`: so many false halts the station may have in 8 h, all cameras and classes together."""
     cusum: CusumConfig = CusumConfig()

@@ -49,7 +49,9 @@ def _rule(config: PolicyConfig, m: ClassLimits, fps: float, streams: int) -> Cla
     rule: dict[str, Any] = {"cls": m.cls, "lo": m.lo, "hi": m.hi, "limit_mm": m.limit_mm, "k": config.k, "n": config.n}
     rule |= override.model_dump(exclude_none=True, exclude={"test", "cusum"})
     try:
-        if (override.test or config.test) == "cusum":
+        test = override.test or config.test
+        if test != "k_of_n":
+            rule["beside"] = test == "both"
             wanted = config.cusum.model_dump(exclude_unset=True)
             wanted |= override.cusum.model_dump(exclude_unset=True) if override.cusum else {}
             rule["cusum"] = Cusum(h=level_for(config.false_halts_per_8h, fps, streams), **wanted)

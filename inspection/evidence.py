@@ -159,3 +159,30 @@ class Sum:
     @property
     def why(self) -> str:
         return f"{self.nats:.1f} of {self._test.h:.1f} nats from {len(self._frames)} frames"
+
+
+class Either:
+    """k of n beside the sum: what many frames are sure of need not wait for a sum, nor the other way round."""
+
+    def __init__(self, window: KOfN, total: Sum) -> None:
+        self._window, self._total = window, total
+
+    def add(self, frame_id: int, score: float, *, hit: bool, small: bool) -> bool:
+        by_window = self._window.add(frame_id, score, hit=hit, small=small)
+        return self._total.add(frame_id, score, hit=hit, small=small) or by_window
+
+    @property
+    def stands(self) -> bool:
+        return self._window.stands or self._total.stands
+
+    @property
+    def _rule(self) -> Evidence:
+        return self._total if self._total.stands else self._window
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        return self._rule.frames
+
+    @property
+    def why(self) -> str:
+        return self._rule.why

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from inspection.bundle import Manifest
-from inspection.evidence import Cusum, Evidence, KOfN, Sum
+from inspection.evidence import Cusum, Either, Evidence, KOfN, Sum
 from inspection.types import Call, Finding
 
 
@@ -20,8 +20,8 @@ class ClassPolicy:
 
     Regions that together are clearly shorter than `limit_mm` (by more than `size_tolerance_mm`, what the measurement
     is off by) are not a reason to stop. `k` of the last `n` judged frames make a halt, or, if there is one, the
-    sequential test `cusum`. `release`: once uncertain, the class stays so until its score falls below; such a spell
-    gives one frame. None: every frame is looked at by itself.
+    sequential test `cusum`; with `beside` either of them is enough. `release`: once uncertain, the class stays so
+    until its score falls below; such a spell gives one frame. None: every frame is looked at by itself.
     """
 
     cls: str
@@ -32,6 +32,7 @@ class ClassPolicy:
     k: int = 1
     n: int = 1
     cusum: Cusum | None = None
+    beside: bool = False
     release: float | None = None
 
     def __post_init__(self) -> None:
@@ -44,7 +45,10 @@ class ClassPolicy:
 
     def evidence(self) -> Evidence:
         """The rule of this class, with nothing seen yet."""
-        return Sum(self.cusum) if self.cusum else KOfN(self.k, self.n)
+        window = KOfN(self.k, self.n)
+        if self.cusum is None:
+            return window
+        return Either(window, Sum(self.cusum)) if self.beside else Sum(self.cusum)
 
 
 @dataclass(frozen=True, slots=True)

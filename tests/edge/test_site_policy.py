@@ -53,6 +53,14 @@ def test_a_class_may_have_a_rule_of_its_own() -> None:
     assert (scratch.cusum.thin, scratch.cusum.clip, scratch.cusum.at_once) == (3, 5, 0.99)
 
 
+def test_both_rules_may_stand_beside_each_other() -> None:
+    policy = made({"test": "both", "k": 3, "n": 5, "classes": {"pore": {"test": "cusum"}}})
+    assert [(rule.k, rule.n, rule.beside, rule.cusum is None) for rule in policy.classes] == [
+        (3, 5, True, False),
+        (3, 5, False, False),
+    ]
+
+
 def test_without_a_word_the_old_rule_stays() -> None:
     policy = made({"k": 2, "n": 3})
     assert [(rule.k, rule.n, rule.cusum, rule.limit_mm) for rule in policy.classes] == [

@@ -179,6 +179,18 @@ def test_the_guard_halts_by_the_sum_and_says_so() -> None:
     assert 10 in guard.halt.evidence
 
 
+def test_with_both_rules_either_is_enough() -> None:
+    rule = replace(SCRATCH, k=2, n=3, cusum=Cusum(h=6.0, thin=3), beside=True)
+    sure = rule.evidence()
+    assert [sure.add(k, 0.9, hit=True, small=False) for k in range(3)] == [False, True, True]
+    assert (sure.why, sure.frames) == ("3 of 3 frames", (0, 1, 2))
+    unsure = rule.evidence()
+    found = [unsure.add(k, 0.69, hit=False, small=False) for k in range(60)].index(True)
+    assert found > 20
+    assert unsure.why.startswith("6.0 of 6.0 nats")
+    assert unsure.stands
+
+
 def test_each_class_has_its_own_rule() -> None:
     policy = Policy((ClassPolicy("scratch", 0.3, 0.7, k=2, n=3), ClassPolicy("pore", 0.3, 0.7, cusum=TEST)))
     kinds = [type(rule.evidence()) for rule in policy.classes]
