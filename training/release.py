@@ -1,6 +1,6 @@
 """Makes the released bundles again, from rendered frames only: `python -m training.release [weld] [scratch]`.
 
-Each is four commands that anybody can type, printed before they run. A stopped run goes on where it was. The bundles
+Each is a few commands that anybody can type, printed before they run. A stopped run goes on where it was. The bundles
 are written to var/models: what is released in models/ changes only when somebody copies it there with a new version.
 """
 
@@ -19,31 +19,39 @@ WORK, OUT = Path("var/release"), Path("var/models")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a released bundle is made of. Another seed than the test renderings' keeps every test frame unseen."""
+    """What a released bundle is made of: frames, then one stage of training after the other, each (epochs, size, lr).
+
+    A later stage starts from the earlier: what was learnt coarsely, at a fraction of the cost, need only be refined.
+    The seed is none of the tests', so that every frame they render is unseen.
+    """
 
     task: str
     version: str
     frames: int
     seed: int
-    epochs: int
-    size: str
+    stages: tuple[tuple[int, str, float], ...]
 
     def commands(self) -> list[tuple[Path, list[str]]]:
         """(what the command makes, its arguments after `haltline`), in order."""
         frames, snapshot = WORK / f"{self.task}-frames", WORK / f"{self.task}-snapshot"
-        run, bundle = WORK / f"{self.task}-run", OUT / f"{self.task}-{self.version}"
-        train = ["train", str(snapshot), "--out", str(run), "--epochs", str(self.epochs), "--size", self.size]
-        return [
+        runs = [WORK / f"{self.task}-run-{k}" for k, _ in enumerate(self.stages, 1)]
+        bundle = OUT / f"{self.task}-{self.version}"
+        made = [
             (frames, ["render", self.task, str(frames), "--count", str(self.frames), "--seed", str(self.seed)]),
             (snapshot, ["dataset", "import", str(frames), "--out", str(snapshot)]),
-            (run / "finished", train),
-            (bundle, ["export", str(run), "--version", self.version, "--out", str(bundle)]),
         ]
+        for k, (epochs, size, lr) in enumerate(self.stages):
+            train = ["train", str(snapshot), "--out", str(runs[k]), "--epochs", str(epochs), "--size", size]
+            start = ["--init", str(runs[k - 1])] if k else []
+            # A run that is there may be half done: the same command goes on with it, or finds nothing left to do.
+            made.append((bundle, [*train, "--lr", str(lr), *start]))
+        made.append((bundle, ["export", str(runs[-1]), "--version", self.version, "--out", str(bundle)]))
+        return made
 
 
 RECIPES = {
-    "weld": Recipe("weld", "0.1.0", frames=2000, seed=1, epochs=16, size="320x256"),
-    "scratch": Recipe("scratch", "0.1.0", frames=2000, seed=2, epochs=16, size="320x256"),
+    "weld": Recipe("weld", "0.1.0", 2000, seed=1, stages=((20, "320x256", 0.002), (15, "480x384", 0.0015))),
+    "scratch": Recipe("scratch", "0.1.0", 2000, seed=2, stages=((20, "320x256", 0.002),)),
 }
 
 

@@ -125,7 +125,8 @@ def test_frames_that_change_size_are_read(commands: typer.Typer, tiny: Snapshot,
 
 def test_recipes_are_commands_anybody_can_type() -> None:
     lines = [" ".join(arguments) for _, arguments in release.RECIPES["weld"].commands()]
-    assert [line.split()[0] for line in lines] == ["render", "dataset", "train", "export"]
+    assert [line.split()[0] for line in lines] == ["render", "dataset", "train", "train", "export"]
+    assert "--init var/release/weld-run-1" in lines[3]
     assert lines[0].endswith("--count 2000 --seed 1")
 
 
