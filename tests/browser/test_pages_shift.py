@@ -1,0 +1,112 @@
+"""A shift at the panel, by glove: the PIN pad, a shelf, a burst acknowledged at once, a handover between two people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from review import people
+from review.alarms import State
+from review.store import Halt
+from tests.browser.label_desk import World
+
+pytestmark = [pytest.mark.browser, pytest.mark.broker]
+
+PIN = "402817"
+
+
+@pytest.fixture
+def world(browser: Browser, mosquitto: int, tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, mosquitto, browser)
+    people.add_person(world.hub.store, "Olga", "operator")
+    people.set_secret(world.hub.store, "Olga", PIN)
+    yield world
+    world.stop()
+
+
+def halts(world: World, *states: State, **more: Any) -> None:
+    with world.hub.store.writing() as session:
+        first = session.query(Halt).count() + 1
+        for n, state in enumerate(states, start=first):
+            session.add(
+                Halt(
+                    station_id=1, halt=170_000 + n, uid=f"{n:032x}", code=1, reason="", cls="porosity", records=[],
+                    stages_ms={}, at_ms=1_800_000_000_000 + n, received_ms=1_800_000_000_000 + n, state=state, **more,
+                )
+            )  # fmt: skip
+
+
+def at_panel(world: World, page: Page, path: str) -> None:
+    """Olga signs in by glove."""
+    page.goto(f"http://127.0.0.1:{world.port}/who?next={path}")
+    page.get_by_role("button", name="Olga").click()
+    for digit in PIN:
+        page.locator(f'[data-digit="{digit}"]').click()
+    page.get_by_role("button", name="Enter").click()
+    page.wait_for_url(f"**{path}")
+
+
+def test_the_pad_takes_digits_erases_and_refuses(page: Page, world: World) -> None:
+    page.goto(f"http://127.0.0.1:{world.port}/who")
+    page.get_by_role("button", name="Olga").click()
+    field = page.locator("#secret")
+    for digit in "123456789":
+        page.locator(f'[data-digit="{digit}"]').click()
+    expect(field).to_have_value("12345678")
+    page.get_by_role("button", name="Erase").click()
+    expect(field).to_have_value("1234567")
+    for key in page.locator(".pad .key").all():
+        box = key.bounding_box()
+        assert box
+        assert min(box["width"], box["height"]) >= 20 * 3.78 - 1
+    page.get_by_role("button", name="Enter").click()
+    expect(page.locator(".say")).to_have_text("that is not the PIN of Olga")
+    expect(field).to_have_value("")
+    page.keyboard.type(PIN)
+    page.keyboard.press("Enter")
+    expect(page.locator(".person")).to_have_text("Olga")
+
+
+def test_a_burst_is_shelved_with_a_reason_and_comes_back(page: Page, world: World) -> None:
+    halts(world, *3 * [State.ACTIVE_UNACKED])
+    at_panel(world, page, "/alarms")
+    row = page.locator(".rows li").first
+    expect(row).to_contain_text("×3")
+    expect(page.locator("#unacked")).to_have_text("3")
+    row.get_by_role("link", name="Shelve").click()
+    page.get_by_label("Reason").fill("ab")
+    page.get_by_role("button", name="15 min").click()
+    expect(page.get_by_label("Reason")).to_have_value("ab")  # too short: the form says so and keeps it
+    page.get_by_label("Reason").fill("nozzle is changed")
+    page.get_by_role("button", name="15 min").click()
+    page.wait_for_url("**/alarms")
+    expect(page.locator("#unacked")).to_be_hidden()
+    expect(page.locator(".rows.shelf")).to_contain_text("by Olga: nozzle is changed")
+    page.get_by_role("button", name="Unshelve").click()
+    expect(page.locator("#unacked")).to_have_text("3")
+
+
+def test_what_holds_no_line_is_acknowledged_at_once_and_then_handed_over(page: Page, world: World) -> None:
+    halts(world, *4 * [State.CLEARED_UNACKED])
+    at_panel(world, page, "/handover")
+    expect(page.get_by_role("button", name="Sign and leave")).to_be_disabled()
+    page.get_by_role("link", name="4 halts are not acknowledged").click()
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Acknowledge chosen").click()
+    expect(page.locator("#unacked")).to_be_hidden()
+    page.goto(f"http://127.0.0.1:{world.port}/handover")
+    page.get_by_label("Note for the next shift").fill("watch nozzle 2")
+    page.get_by_role("button", name="Add the note").click()
+    page.get_by_role("button", name="Sign and leave").click()
+    expect(page.locator(".waits")).to_contain_text("Somebody other than Olga takes over")
+    page.goto(f"http://127.0.0.1:{world.port}/who?next=/handover")
+    page.get_by_role("button", name="Bob").click()
+    for item in page.locator(".check input").all():
+        item.check()
+    page.get_by_role("button", name="I take over").click()
+    expect(page.locator(".waits")).to_have_count(0)
+    expect(page.locator(".hand")).to_contain_text("Olga → Bob")
