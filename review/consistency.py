@@ -27,6 +27,8 @@ MODEL = "model"
 REPEAT_MS = 7 * 24 * 3600 * 1000
 """A second label of one person counts as a blind repeat when the first is at least so old: a memory of it is gone."""
 DRAWS = 500
+MOST = 3000
+"""So many frames are enough for any of these numbers, and keep the page within seconds beside a running line."""
 
 
 @dataclass(slots=True)
@@ -97,7 +99,8 @@ def parts_of(session: Session) -> dict[str, str]:
 
 
 def frames(session: Session, book_id: str, cls: str, parts: Mapping[str, str]) -> list[FrameLabels]:
-    """Every frame labelled under this version, with everybody's answers about the class; `parts` as `parts_of`."""
+    """The newest `MOST` frames labelled under this version, with everybody's answers about the class, oldest first;
+    `parts` as `parts_of`."""
     rows = session.execute(
         select(Record, Label)
         .join(Label, Label.record_id == Record.id)
@@ -114,7 +117,7 @@ def frames(session: Session, book_id: str, cls: str, parts: Mapping[str, str]) -
         made[record.id, label.person].append(label)
     for (record_id, person), labels in made.items():
         _add(found[record_id], person, labels, cls)
-    return list(found.values())
+    return list(found.values())[-MOST:]
 
 
 def overall(of_class: Sequence[FrameLabels]) -> Agreement:

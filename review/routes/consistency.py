@@ -74,6 +74,7 @@ def show(
         request, "consistency.html", title="Consistency", nav="consistency", person=person, choice=choice, view=view,
         band=band, refused=view.band if isinstance(view.band, NotEnough) else None, plot=plot,
         rule=choice.book.rule(choice.cls), by_version=by_version, min_units=MIN_UNITS,
+        most=consistency.MOST,
     )  # fmt: skip
 
 

@@ -113,6 +113,14 @@ def test_a_label_made_again_under_new_rules_was_no_correction(world: World) -> N
     assert world.frames()[0].answers == {"Ann": "defect"}
 
 
+def test_the_newest_frames_are_taken_where_there_are_very_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    uids = [world.frame() for _ in range(4)]
+    for uid in uids:
+        world.label(uid, "Ann", True)
+    monkeypatch.setattr(consistency, "MOST", 3)
+    assert [f.record.uid for f in world.frames()] == uids[1:]
+
+
 def test_a_person_alone_is_counted_alone(world: World) -> None:
     for n in range(24):
         uid = world.frame()
