@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -201,6 +202,38 @@ def test_numbers_too_long_for_a_database_are_no_error_of_the_hub(still: World) -
     for path in ("/halts/{}", "/alarms?before={}", "/audit?before={}", "/api/halts?before={}", "/alarms?from_ms={}"):
         assert chen.get(path.format("9" * 30)).status_code == 422, path
     assert chen.post("/alarms/ack", data={"ids": "9" * 30}).status_code == 422
+
+
+ODD = ("", "0", "-1", "9" * 30, "x" * 3000, "\x00", "../../etc/passwd", "1e999", "NaN", "'; DROP TABLE", "é´€𝄞", "[]")
+
+
+def odd_requests(world: World) -> Iterator[tuple[str, str, dict[str, str], dict[str, str]]]:
+    """(method, path, query, form) of every route with every odd value in every place the route reads from."""
+    for path, methods in world.app.openapi()["paths"].items():
+        for method, described in methods.items():
+            if f"{method.upper()} {path}" in STREAMS or path.startswith("/api/edge"):
+                continue
+            queries = {p["name"] for p in described.get("parameters", []) if p["in"] == "query"}
+            for odd in ODD:
+                at = re.sub(r"\{.+?\}", quote(odd, safe="") or "1", path)
+                fields = ("name", "secret", "next", "verdict", "saw", "halt", "why", "minutes", "ids", "text", "seen")
+                yield method, at, dict.fromkeys(queries, odd), dict.fromkeys((*fields, "station", "bundle"), odd)
+
+
+def test_no_odd_input_is_an_error_of_the_hub(still: World) -> None:
+    client = TestClient(still.app, base_url="http://hub", follow_redirects=False, raise_server_exceptions=False)
+    assert enter(client, "Ada", PASSWORD).status_code == 303
+    wrong, asked = [], 0
+    for method, path, query, form in odd_requests(still):
+        body = {"data": form} if method == "post" else {}
+        answer = client.request(method, path, params=query, **body)  # type: ignore[arg-type]
+        asked += 1
+        if answer.status_code >= 500 and path not in ("/healthz",):
+            wrong.append((method, path[:60], str(query)[:60], answer.status_code))
+        if path == "/who/leave" or (method == "post" and path == "/who"):
+            enter(client, "Ada", PASSWORD)
+    assert wrong == []
+    assert asked > 300
 
 
 def test_a_refusal_says_who_may(still: World) -> None:
