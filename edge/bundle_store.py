@@ -133,12 +133,12 @@ def _get(http: httpx.Client, url: str, limit: int) -> bytes | None:
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return None
             answer.raise_for_status()
-            body = b""
+            body = bytearray()
             for piece in answer.iter_bytes():
                 body += piece
                 if len(body) > limit:
                     raise BundleError(url, f"is longer than {limit} bytes", "no released bundle is that large")
-            return body
+            return bytes(body)
     except httpx.HTTPError as e:
         raise BundleError(url, f"cannot be fetched: {e}", "check the hub's address in edge.yaml") from e
 

@@ -114,7 +114,10 @@ class Edge:
 
 
 def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
-    """Everything made and started, in the order in which it may fail: model and camera before the line hears of us."""
+    """Everything made and started, in the order in which it may fail: model and camera before the line hears of us.
+
+    One long list on purpose: what an edge consists of stands here and nowhere else.
+    """
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest, config.cameras)
     framings = [Framing(camera) for camera in config.cameras]

@@ -22,7 +22,7 @@ NEED = 2
 SETTLES = ("engineer", "admin")
 """Who is asked, blind like everybody, for the third label where two people differ; the majority decides."""
 
-WORTH_A_LABEL = ("uncertain", "audit", "halt")
+WORTH_A_LABEL = ("uncertain", "defect", "unstable", "disagreement", "audit", "halt")
 """Reasons a record was kept for that ask for labels; `context` frames are there to be looked at."""
 
 
