@@ -58,7 +58,7 @@ class CameraConfig(_Strict):
 
     name: str = Field(default="cam1", pattern=r"^[A-Za-z0-9_-]{1,32}$")
     """Names the camera in records and metrics."""
-    type: Literal["simulated", "folder", "video", "opencv"]
+    type: Literal["simulated", "folder", "video", "opencv", "genicam", "pylon"]
     """Which adapter reads it (docs/cameras.md)."""
     source: str = ""
     """A folder, a video file, a device number or URL, or for `simulated` the task."""

@@ -57,6 +57,8 @@ CAMERAS: dict[str, Callable[[CameraConfig], Camera]] = {
     "folder": FolderCamera,
     "video": VideoCamera,
     "opencv": ChildCamera,
+    "genicam": ChildCamera,
+    "pylon": ChildCamera,
     "simulated": SimulatedCamera,
 }
 TICK_S = 0.05
