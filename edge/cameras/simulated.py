@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 
 from edge.cameras.pacing import Pace
 from edge.config import CameraConfig
@@ -14,6 +16,7 @@ from inspection.errors import CameraError
 from inspection.render import TASKS, DefectSpec, Seam
 from inspection.types import Frame
 
+PR_SET_PDEATHSIG = 1
 SPEED_MM_S = 15.0
 TAKEN_OFF_S = 3.0
 """So long after a stop the bad part has been taken off and the next one lies under the camera."""
@@ -37,7 +40,12 @@ class SimulatedCamera:
         self._parts = [_part(self.task, config, 0)]
         self._frame_id, self._index, self._part_no = -1, 0, 0
         self._stopped_ns = 0
-        threading.Thread(target=self._draw_parts, name="simulated-parts", daemon=True).start()
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        self._artist = context.Process(target=_draw, args=(theirs, self.task, config), daemon=True)
+        self._artist.start()
+        theirs.close()
+        threading.Thread(target=self._collect_parts, args=(ours,), name="simulated-parts", daemon=True).start()
 
     def read(self) -> Frame | None:
         if not self._pace.wait():
@@ -52,6 +60,7 @@ class SimulatedCamera:
 
     def close(self) -> None:
         self._pace.stop()
+        self._artist.kill()
 
     def _move(self) -> None:
         if self.line_runs is not False:
@@ -70,14 +79,22 @@ class SimulatedCamera:
     def _next_part(self) -> None:
         self._part_no, self._index = self._part_no + 1, 0
 
-    def _draw_parts(self) -> None:
-        """The other parts, while the first one runs. A second or two of drawing each would keep this process from its
-        frames, so another process draws them, at the lowest priority."""
-        numbers = range(1, 2 * len(TASKS[self.task].classes))
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(19,)) as pool:
-            for part in pool.map(_part, *zip(*((self.task, self._config, n) for n in numbers), strict=True)):
-                self._parts.append(part)
+    def _collect_parts(self, ours: Connection) -> None:
+        try:
+            while True:
+                self._parts.append(ours.recv())
+        except (EOFError, OSError):  # all drawn, or closed
+            ours.close()
+
+
+def _draw(theirs: Connection, task: str, config: CameraConfig) -> None:
+    """In a process of its own, at the lowest priority: a second or two of drawing would hold up the frames. It ends
+    with its parent, also when that is killed."""
+    os.nice(19)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in range(1, 2 * len(TASKS[task].classes)):
+        theirs.send(_part(task, config, number))
+    theirs.close()
 
 
 def _part(task: str, config: CameraConfig, number: int) -> Seam:
