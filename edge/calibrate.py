@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ConfigPath = Annotated[Path, typer.Argument(help="The edge's configuration.")]
 CameraName = Annotated[str, typer.Option("--camera", help="Which camera; may be left out when there is one.")]
+GOOD_FRAMES = 1000
 SHOTS_EVERY = 15
 """Frames from one picture of the board to the next, so that a hand has time to tilt it."""
 
@@ -39,6 +40,8 @@ def learn_view(
             typer.echo(f"{view.camera}: view {view.id} from {view.frames} pictures -> {path}")
             if view.likeness_low is None:
                 typer.echo("  nothing in this picture stands still: a camera that is moved will not be noticed")
+            if view.frames < GOOD_FRAMES:
+                typer.echo(f"  fewer than {GOOD_FRAMES} pictures: dirt on the lens may be called in vain")
             if view.unsteady > 0:
                 typer.echo(f"  {view.unsteady:.0%} of its second half is unlike the first: learn over a longer time")
     finally:

@@ -86,8 +86,9 @@ class CameraConfig(_Strict):
     """For a URL: FFmpeg's options as `key;value|key;value`; default: RTSP over TCP, no buffering."""
     open_ms: int = Field(default=8000, ge=100, le=60_000)
     """A live camera's first frame must come within this time, or its reader is killed and started again."""
-    stall_ms: int = Field(default=1000, ge=50, le=60_000)
-    """A live camera silent for longer is opened anew. The line has stopped by then: see policy.max_silence_ms."""
+    stall_ms: int = Field(default=1000, ge=0, le=60_000)
+    """A live camera silent for longer is opened anew. The line has stopped by then: see policy.max_silence_ms. 0 =
+    never: for a camera that delivers only when it is triggered."""
     calibration: Path | None = None
     """What `haltline edge calibrate` measured: it replaces px_per_mm and straightens the lens."""
     regions: tuple[RegionConfig, ...] = Field(default=(), max_length=8)

@@ -29,7 +29,10 @@ KILLED_WITHIN_S = 2.0
 
 
 class ChildCamera:
-    """Opened when its first frame is there. It does not reopen: after a CameraError it is spent, see `CameraPump`."""
+    """Opened when its first frame is there, or, where it may wait for a trigger (stall_ms 0), when the device is.
+
+    It does not reopen: after a CameraError it is spent, see `CameraPump`.
+    """
 
     def __init__(self, config: CameraConfig) -> None:
         self.name = config.name
@@ -53,7 +56,9 @@ class ChildCamera:
             os.close(free_in_fd)
         try:
             self._send(json.dumps(config.model_dump(mode="json")).encode() + b"\n")
-            self._first: wire.Header | None = self._receive(config.open_ms)
+            self._first = self._receive(config.open_ms)
+            if self._first and self._first.kind == wire.OPEN:
+                self._first = self._receive(config.open_ms) if config.stall_ms else None
         except BaseException:
             self.close()
             raise
@@ -96,7 +101,7 @@ class ChildCamera:
 
     def _receive(self, within_ms: int) -> wire.Header | None:
         """The next frame's header; None at the source's end or when closed. CameraError kills the child first."""
-        data = self._exactly(wire.HEADER_BYTES, time.monotonic() + within_ms / 1000, within_ms)
+        data = self._exactly(wire.HEADER_BYTES, within_ms)
         if self._closed:
             return None
         header = wire.Header.decode(data) if data else None
@@ -104,14 +109,14 @@ class ChildCamera:
             raise self._failed("its reader ended")
         if header.kind == wire.ERROR:
             raise self._failed(os.read(self._in_fd, header.text_bytes).decode("utf-8", "replace"))
-        return header if header.kind == wire.FRAME else None
+        return None if header.kind == wire.END else header
 
-    def _exactly(self, size: int, until_s: float, within_ms: int) -> bytes:
-        """`size` bytes, or none at the pipe's end."""
-        data = b""
+    def _exactly(self, size: int, within_ms: int) -> bytes:
+        """`size` bytes, or none at the pipe's end. 0 ms = however long it takes."""
+        data, until_s = b"", time.monotonic() + within_ms / 1000
         while len(data) < size:
-            left_ms = (until_s - time.monotonic()) * 1000
-            if not self._poll.poll(max(0.0, left_ms)):
+            left_ms = max(0.0, (until_s - time.monotonic()) * 1000) if within_ms else None
+            if not self._poll.poll(left_ms):
                 raise self._failed(f"no frame for {within_ms} ms")
             more = os.read(self._in_fd, size - len(data))
             if not more:

@@ -110,7 +110,9 @@ def main() -> None:
         cv2.setNumThreads(1)  # one camera must not take the cores that inference needs
         open_grabber = importlib.import_module(GRABBERS[settings["type"]]).open_grabber
         slots = Slots(memory_fd, free_fd)
-        serve(open_grabber(settings), slots, out_fd)
+        grabber = open_grabber(settings)
+        os.write(out_fd, wire.Header(wire.OPEN).encode())
+        serve(grabber, slots, out_fd)
     except BrokenPipeError:
         pass
     except Exception as e:

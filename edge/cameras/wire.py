@@ -16,7 +16,7 @@ from dataclasses import dataclass
 SLOTS = 4
 """One being filled, one being copied, two to ride out a hiccup of a few frames."""
 
-FRAME, ERROR, END = 1, 2, 3
+FRAME, ERROR, END, OPEN = 1, 2, 3, 4
 _HEADER = struct.Struct("<BBHIIqqq")
 HEADER_BYTES = _HEADER.size
 MAX_TEXT = 1000  # a message must stay below PIPE_BUF, so that it is written in one piece
@@ -24,7 +24,8 @@ MAX_TEXT = 1000  # a message must stay below PIPE_BUF, so that it is written in 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """FRAME: pixels (height, width, 3) BGR lie in `slot`. ERROR: `text_bytes` of UTF-8 follow. END: no more frames."""
+    """FRAME: pixels (height, width, 3) BGR lie in `slot`. ERROR: `text_bytes` of UTF-8 follow. END: no more frames.
+    OPEN: the device is open, its first frame may come when it is triggered."""
 
     kind: int
     slot: int = 0

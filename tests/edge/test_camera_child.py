@@ -195,3 +195,17 @@ def test_a_message_survives_its_way() -> None:
     header = wire.Header(wire.FRAME, 3, 0, 512, 640, 2**40, 2**60, 1_795_190_000_000)
     assert wire.Header.decode(header.encode()) == header
     assert len(wire.error("ä" * 5000)) <= 4096, "longer than PIPE_BUF it could be written in pieces"
+
+
+def test_a_triggered_camera_may_be_silent_for_longer_than_its_deadline(stream: FakeStream) -> None:
+    cam = camera(stream.url, stall_ms=0, open_ms=5000)
+    try:
+        assert cam.read()
+        stream.stall()
+        threading.Timer(1.5, stream.flow).start()
+        start = time.monotonic()
+        frames = [cam.read() for _ in range(20)]
+        assert all(frames)
+        assert time.monotonic() - start > 1.3
+    finally:
+        cam.close()
