@@ -56,13 +56,13 @@ RIVALRIES = {"same start": ((1, 1), "5"), "newer, MQTT 3.1.1": ((1, 2), "3.1.1")
 
 
 @pytest.mark.parametrize("rivalry", RIVALRIES)
-def test_two_edges_under_one_name_stop_the_line_and_say_so(mosquitto: int, tmp_path: Path, rivalry: str) -> None:
+def test_two_edges_under_one_name_stop_the_line_and_say_so(own_mosquitto: int, tmp_path: Path, rivalry: str) -> None:
     boots, protocol = RIVALRIES[rivalry]
-    first, second = (write_station(tmp_path / name, mosquitto, protocol=protocol) for name in ("first", "second"))
+    first, second = (write_station(tmp_path / name, own_mosquitto, protocol=protocol) for name in ("first", "second"))
     for config, boot in zip((first, second), boots, strict=True):
         for _ in range(boot - 1):
             end(wait_until_booted(config))
-    with plc_on(mosquitto) as plc, listening(mosquitto) as ear:
+    with plc_on(own_mosquitto) as plc, listening(own_mosquitto) as ear:
         edge = start_edge(first)
         other = None
         try:
@@ -107,10 +107,12 @@ def wait_until_booted(config: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_neither_a_restart_nor_a_broken_link_looks_like_a_rival(mosquitto: int, tmp_path: Path, protocol: str) -> None:
+def test_neither_a_restart_nor_a_broken_link_looks_like_a_rival(
+    own_mosquitto: int, tmp_path: Path, protocol: str
+) -> None:
     heard: list[object] = []
     topics = Topics("test", "line1", f"alone{protocol[0]}")
-    config = MqttConfig.model_validate({"port": mosquitto, "protocol": protocol})
+    config = MqttConfig.model_validate({"port": own_mosquitto, "protocol": protocol})
 
     outbox = Outbox(config, topics)
     outbox.start()

@@ -96,10 +96,10 @@ def _moment(event: Any) -> Moment:
 
 
 @pytest.fixture(params=["5", "3.1.1"])
-def plant(mosquitto: int, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plant]:
+def plant(own_mosquitto: int, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plant]:
     group = f"site{abs(hash(tmp_path)) % 10**8}"
-    host = Host(mosquitto, group)
-    config = MqttConfig.model_validate({"port": mosquitto, "protocol": request.param})
+    host = Host(own_mosquitto, group)
+    config = MqttConfig.model_validate({"port": own_mosquitto, "protocol": request.param})
     node = SparkplugNode(SparkplugConfig(), config, Topics(group, "line1", "st1"), ["cam1", "cam2/left"])
     it = Plant(host, node)
     node.start()
@@ -302,11 +302,11 @@ def test_we_read_what_protobuf_writes_and_refuse_the_rest() -> None:
             commands(bad)
 
 
-def test_an_edge_with_sparkplug_tells_a_host_and_stops_the_line_as_ever(mosquitto: int, tmp_path: Path) -> None:
-    host = Host(mosquitto, "factory")
-    pictures = [0.0] * 60 + [6.0] * 5 + [0.0] * 200
-    config = write_station(tmp_path, mosquitto, pictures=pictures, more="sparkplug: {group: factory}")
-    with plc_on(mosquitto) as plc:
+def test_an_edge_with_sparkplug_tells_a_host_and_stops_the_line_as_ever(own_mosquitto: int, tmp_path: Path) -> None:
+    host = Host(own_mosquitto, "factory")
+    pictures = [0.0] * 60 + [6.0] * 5 + [0.0] * 1500
+    config = write_station(tmp_path, own_mosquitto, pictures=pictures, more="sparkplug: {group: factory}")
+    with plc_on(own_mosquitto) as plc:
         edge = start_edge(config)
         try:
             run_line(plc)
