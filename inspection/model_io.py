@@ -138,10 +138,12 @@ def findings_in(
         return []
     # Between its pixels the map is interpolated: a 1.5 mm limit may be only a few heat-map px long, and whole-px
     # lengths would jump across it.
-    fine = cv2.resize(heat, None, fx=FINE, fy=FINE, interpolation=cv2.INTER_LINEAR)
+    x0, y0, x1, y1 = _hot(heat, level)
+    fine = cv2.resize(heat[y0:y1, x0:x1], None, fx=FINE, fy=FINE, interpolation=cv2.INTER_LINEAR)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((fine >= level).astype(np.uint8), connectivity=8)
-    px = float(affine[0, 0]) / FINE  # frame px per fine px; fit() keeps the aspect, so one number serves both axes
-    left, top = float(affine[0, 2] - affine[0, 0] / 2), float(affine[1, 2] - affine[0, 0] / 2)
+    cell = float(affine[0, 0])  # frame px per heat px; fit() keeps the aspect, so one number serves both axes
+    px = cell / FINE
+    left, top = float(affine[0, 2]) + (x0 - 0.5) * cell, float(affine[1, 2]) + (y0 - 0.5) * cell
     found = []
     for k in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[k])
@@ -150,6 +152,14 @@ def findings_in(
         box = (left + x * px, top + y * px, w * px, h * px)
         found.append(Finding(limit.cls, peak, box, _length_px(region) * px / px_per_mm, area * (px / px_per_mm) ** 2))
     return sorted(found, key=lambda f: -f.length_mm)
+
+
+def _hot(heat: NDArray[np.uint8], level: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 around all px at or above the level, two px wider: interpolated values cannot be higher than the
+    px around them, so nothing lies outside. Measuring the whole map finely took five times as long as the rest of a
+    halt's way."""
+    x, y, w, h = cv2.boundingRect((heat >= level).astype(np.uint8))
+    return max(0, x - 2), max(0, y - 2), min(heat.shape[1], x + w + 2), min(heat.shape[0], y + h + 2)
 
 
 def _length_px(region: NDArray[np.bool_]) -> float:
