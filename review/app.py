@@ -13,6 +13,7 @@ from review.deps import STATIC, NameNeeded, NotForRole, edge_token, name_needed,
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
+from review.language import LanguageOfRequest
 from review.routes import (
     adjudicate,
     alarms,
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Haltline review", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.hub = hub
     app.add_middleware(SafeHeaders, framed_url=settings.plc_panel_url)
+    app.add_middleware(LanguageOfRequest)
     app.add_middleware(
         SessionMiddleware,
         secret_key=settings.session_secret(),

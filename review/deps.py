@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
@@ -16,7 +15,7 @@ from fastapi.templating import Jinja2Templates
 from pydantic import Field
 from starlette import status
 
-from review import sign_in
+from review import language, sign_in
 from review.clock import wall_ms
 from review.hub import Hub
 from review.store import Person
@@ -26,13 +25,23 @@ STATIC = ROOT / "static"
 templates = Jinja2Templates(directory=ROOT / "templates")
 
 
-def clock(at_ms: int) -> str:
-    """The factory's wall clock: 06:12:31, with the date when that was not today."""
-    at, today = datetime.fromtimestamp(at_ms / 1000).astimezone(), datetime.now().astimezone()
-    return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%d %b %H:%M}"
-
-
-templates.env.filters["clock"] = clock
+templates.env.add_extension("jinja2.ext.i18n")
+# Newstyle: values are escaped, what a translator wrote is not. So `_()` is for literals; what is data goes through
+# the filter `words`, which escapes.
+templates.env.install_gettext_callables(language.raw, language.raw_many, newstyle=True)  # type: ignore[attr-defined]
+templates.env.policies["ext.i18n.trimmed"] = True
+templates.env.filters |= {
+    "clock": language.clock,
+    "day": language.day,
+    "number": language.number,
+    "cls": language.class_words,
+    "words": language.raw,
+}
+templates.env.globals |= {
+    "language": language.current,
+    "languages": language.LANGUAGES,
+    "script_words_url": language.script_words_url,
+}
 
 
 def get_hub(request: Request) -> Hub:

@@ -42,6 +42,12 @@ def set_secret(store: Store, name: str, secret: str, by: str = COMMAND) -> None:
         audit.note(session, by, "user_secret_set", f"user {name}", kind=secret_hash.kind_for(person.role))
 
 
+def speak(store: Store, person_id: int, language: str) -> None:
+    """The language of this person's pages, wherever they sign in. No act on the plant, so the audit log has none."""
+    with store.writing() as session:
+        session.execute(update(Person).where(Person.id == person_id).values(language=language))
+
+
 def set_role(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
     """True when the person now needs a new secret, because a PIN is none for the new role."""
     _check_role(role)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from review import sign_in
+from review import people, sign_in
 from review.clock import wall_ms
-from review.deps import HubDep, page
+from review.deps import HubDep, MaybePerson, page
 from review.hub import Hub
+from review.language import script_words
 from review.people import everybody
 from review.secret_hash import kind_for
 from review.store import Person
@@ -56,16 +57,40 @@ def choose(
         return answer
     if old := request.session.get("token"):
         sign_in.leave(hub.store, old, wall_ms())
+    chosen = person.language or request.session.get("language")
     request.session.clear()
-    request.session["token"] = token
+    request.session.update({"token": token} | ({"language": chosen} if chosen else {}))
     return RedirectResponse(onward, 303)
+
+
+@router.post("/language")
+def language(
+    request: Request,
+    hub: HubDep,
+    person: MaybePerson,
+    to: Annotated[Literal["en", "de"], Form()],
+    next: Annotated[str, Form()] = "/",
+) -> RedirectResponse:
+    """For the screen, and for whoever is signed in wherever they sign in next."""
+    request.session["language"] = to
+    if person is not None:
+        people.speak(hub.store, person.id, to)
+    return RedirectResponse(_own_path(next), 303)
+
+
+@router.get("/words/{of}.js")
+def words(of: Literal["en", "de"]) -> Response:
+    """What the pages' scripts say. The address changes with the content."""
+    return Response(
+        script_words(of), media_type="text/javascript", headers={"Cache-Control": "public, max-age=31536000, immutable"}
+    )
 
 
 @router.post("/who/leave")
 def leave(request: Request, hub: HubDep) -> RedirectResponse:
     if token := request.session.get("token"):
         sign_in.leave(hub.store, token, wall_ms())
-    request.session.clear()
+    request.session.pop("token", None)
     return RedirectResponse("/", 303)
 
 

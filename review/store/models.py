@@ -182,6 +182,8 @@ class Person(Base):
     secret_hash: Mapped[str | None] = mapped_column(Text)
     created_ms: Mapped[int] = mapped_column(BigInteger)
     left_ms: Mapped[int | None] = mapped_column(BigInteger)
+    language: Mapped[str | None] = mapped_column(String(8))
+    """None: whatever the browser asks for."""
 
 
 class Bundle(Base):

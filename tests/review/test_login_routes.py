@@ -79,6 +79,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /who": ANYONE,
     "POST /who": ANYONE,
     "POST /who/leave": ANYONE,
+    "POST /language": ANYONE,
     "GET /healthz": ANYONE,
     "GET /metrics": ANYONE,
     "GET /api/halts": ANYONE,
