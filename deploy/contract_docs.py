@@ -13,6 +13,7 @@ from deploy.plc_schemas import file_name
 from inspection.decision import TRANSITIONS, Cause
 from inspection.events import State
 from inspection.messages import LIVE_TOPIC, MESSAGES, PERMIT_SHORT_TOPIC, Message, Permit
+from inspection.station_messages import STATION_MESSAGES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "line-contract.md"
 
@@ -27,9 +28,14 @@ WAYS = {
     "evt/halt": "edge → hub, all",
     "evt/verdict": "edge → PLC, hub",
     "evt/record": "edge → hub",
+    "evt/tally": "edge → hub",
     "evt/ack": "hub → edge",
     "model/desired": "hub → edge",
     "model/reported": "edge → hub",
+    "evt/film": "edge → hub",
+    "state/about": "edge → hub",
+    "cmd/camera": "hub → edge",
+    "evt/camera": "edge → hub",
 }
 CAUSES = {
     Cause.SEES: "sees: enough frames judged in a row, no fault",
@@ -41,7 +47,7 @@ CAUSES = {
 
 def topics() -> str:
     rows = ["| topic | from → to | QoS | retained | expiry | schema |", "| --- | --- | --- | --- | --- | --- |"]
-    for message in MESSAGES:
+    for message in (*MESSAGES, *STATION_MESSAGES):
         rows.append(_row(message))
         if message is Permit:
             expiry = f"{Permit.EXPIRY_S} s"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inspection.messages import MESSAGES, VERSION, Heartbeat, Message, PlcState, Resume, Trigger
+from inspection.station_messages import STATION_MESSAGES
 
 FOLDER = Path(__file__).parent / "plc" / "schemas"
 FROM_THE_LINE: tuple[type[Message], ...] = (Heartbeat, PlcState, Trigger, Resume)
@@ -40,7 +41,7 @@ def schema(message: type[Message]) -> dict[str, Any]:
 
 def files() -> dict[str, str]:
     """File name -> what it must hold."""
-    return {file_name(m): json.dumps(schema(m), indent=1, ensure_ascii=False) + "\n" for m in MESSAGES}
+    return {file_name(m): json.dumps(schema(m), indent=1, ensure_ascii=False) + "\n" for m in (*MESSAGES, *STATION_MESSAGES)}
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from edge.cameras.simulated import SimulatedCamera
 from edge.cameras.video import VideoCamera
 from edge.cameras.views import fitness_of
 from edge.config import CameraConfig, EdgeConfig
+from edge.film import Film
 from edge.inbox import Inbox
 from edge.line.connection import Received
 from edge.line.mqtt import MqttLine
@@ -40,6 +41,7 @@ from edge.spool import Spool
 from edge.state import EdgeState
 from edge.status import StatusServer
 from edge.systemd import Supervisor
+from edge.tally import Tallies
 from edge.tape import Tape, TapeConfig
 from edge.uploader import Uploader
 from inspection.bundle import Manifest
@@ -147,6 +149,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         budget=budget,
         call_of=lambda judged: judge(judged.scores, judged.findings, guard.policy).call,
     )
+    film = Film(spool, topics, guard.levels, lambda: guard.policy, keeping.context_frames)
     numbers = Numbers()
     shadow = _shadow(config, model.manifest, guard, evidence)
     http = _http(config)
@@ -170,7 +173,9 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line) | _looks(numbers, budget, shadow)
     )
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
-    recorders = (HaltMemory(state), numbers, evidence, *(each for each in (sparkplug, tape, shadow) if each))
+    tallies = Tallies(spool.offer, topics, state.boot, lambda: guard.passed) if uploader else None
+    more = (tallies, sparkplug, tape, shadow)
+    recorders = (HaltMemory(state), numbers, evidence, film, *(each for each in more if each))
     frame_path = (inbox, model, guard, line, recorders, fitness)
     path = threading.Thread(target=runner.run, args=frame_path, name="frames", daemon=True)
 
@@ -195,7 +200,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         status.close,
         ticker.close,
         maintenance.close,
-        *(each.close for each in (tape, shadow) if each),
+        *(each.close for each in (tape, shadow, tallies) if each),
         spool.close,
         state.close,
         outbox.close,

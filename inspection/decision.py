@@ -34,7 +34,7 @@ from inspection.events import (
     StateChanged,
     Tick,
 )
-from inspection.evidence import Evidence
+from inspection.evidence import Evidence, Level
 from inspection.eyes import Eyes
 from inspection.parts import Inspection
 from inspection.policy import ClassPolicy, FrameCall, Policy, judge
@@ -97,11 +97,18 @@ class LineGuard:
         self._evidence: dict[tuple[str, str], Evidence] = {}
         self._selector = Selector(boot)
         self._nonces: deque[str] = deque(maxlen=256)
+        self.passed = 0
+        """Frames called a pass that an audit could have drawn: what its finds are a share of."""
         self._maintenance: MaintenanceOrdered | None = None
         self._shut = False  # since maintenance nobody has seen: a site that runs blind must not either
         self._part: Inspection | None = None
         self._triggers: deque[tuple[str, int]] = deque(maxlen=256)
         self._level: tuple[bool, Code, int] | None = None
+
+    def levels(self, camera: str) -> dict[str, Level]:
+        """How much evidence there is at this camera, by class."""
+        found = ((rule.cls, self._evidence.get((camera, rule.cls))) for rule in self.policy.classes)
+        return {cls: evidence.level for cls, evidence in found if evidence}
 
     def handle(self, event: Event) -> list[Action]:
         """What must be done because of `event`, in order. Never raises for an event of the right type."""
@@ -215,7 +222,10 @@ class LineGuard:
         if halted_now and self.halt:
             return [Keep(event.camera, event.frame_id, call.call, ("halt",), self.halt.halt, part)]
         idle = self._maintenance or (self.policy.mode == "part" and not part)
-        if not why or self.state is State.HALTED or idle:
+        if self.state is State.HALTED or idle:
+            return []
+        self.passed += call.call is Call.PASS
+        if not why:
             return []
         return [Keep(event.camera, event.frame_id, call.call, why, 0, part)]
 

@@ -80,6 +80,14 @@ def level_for(false_halts_per_8h: float, fps: float, streams: int = 1) -> float:
     return math.log(frames / false_halts_per_8h)
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How much evidence there is: `hits` frames of the window call for a stop, the sum stands at `nats`."""
+
+    hits: int = 0
+    nats: float = 0.0
+
+
 class Evidence(Protocol):
     """One class at one camera, frame after frame."""
 
@@ -98,6 +106,10 @@ class Evidence(Protocol):
     @property
     def why(self) -> str:
         """How much there is of how much, for people."""
+
+    @property
+    def level(self) -> Level:
+        """The same as numbers."""
 
 
 class KOfN:
@@ -121,6 +133,10 @@ class KOfN:
     @property
     def why(self) -> str:
         return f"{len(self.frames)} of {len(self._window)} frames"
+
+    @property
+    def level(self) -> Level:
+        return Level(hits=len(self.frames))
 
 
 class Sum:
@@ -160,6 +176,10 @@ class Sum:
     def why(self) -> str:
         return f"{self.nats:.1f} of {self._test.h:.1f} nats from {len(self._frames)} frames"
 
+    @property
+    def level(self) -> Level:
+        return Level(nats=self.nats)
+
 
 class Either:
     """k of n beside the sum: what many frames are sure of need not wait for a sum, nor the other way round."""
@@ -186,3 +206,7 @@ class Either:
     @property
     def why(self) -> str:
         return self._rule.why
+
+    @property
+    def level(self) -> Level:
+        return Level(self._window.level.hits, self._total.nats)
