@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from review.language import _
+
 
 class State(StrEnum):
     ACTIVE_UNACKED = "ACTIVE_UNACKED"
@@ -75,21 +77,21 @@ def step(state: State, cause: Cause, *, judged: bool) -> State:
 def why_not(state: State, cause: Cause, *, judged: bool) -> str:
     """Why a person cannot do this now, in words for the page; empty when they can."""
     if state is State.CLOSED:
-        return "this halt is closed"
+        return _("this halt is closed")
     if cause is Cause.ACK:
-        return "" if state in UNACKED else "already acknowledged"
+        return "" if state in UNACKED else _("already acknowledged")
     if cause is Cause.VERDICT:
-        return "acknowledge first" if state in UNACKED else ""
+        return _("acknowledge first") if state in UNACKED else ""
     if cause is Cause.RESET_ASKED:
         return _why_no_reset(state, judged=judged)
-    return "" if (state, cause) in TABLE else f"{cause} means nothing while {state}"
+    return "" if (state, cause) in TABLE else _("%(cause)s means nothing while %(state)s", cause=cause, state=state)
 
 
 def _why_no_reset(state: State, *, judged: bool) -> str:
     if state in UNACKED:
-        return "acknowledge and judge first"
+        return _("acknowledge and judge first")
     if state in (State.RESET_REQUESTED, State.RESET):
-        return "a reset has been asked for"
+        return _("a reset has been asked for")
     if state is State.CLEARED_ACKED:
-        return "the machine's own panel has reset it already"
-    return "" if judged else "say first what it was: real, false call or unsure"
+        return _("the machine's own panel has reset it already")
+    return "" if judged else _("say first what it was: real, false call or unsure")

@@ -10,14 +10,15 @@ from sqlalchemy.orm import Session
 from inspection.types import Code
 from review.alarms import Cause, State, why_not
 from review.halts import evidence
+from review.language import N_, _, class_words, current, number, raw
 from review.pictures import Rect, crop_around, scale_bar_mm
-from review.store import Halt, HaltEventRow, Record
+from review.store import Halt, HaltEventRow, Record, Shelf
 
 STAGES = (
-    ("queue", "waiting"),
-    ("inference", "model"),
-    ("decide", "decision"),
-    ("send", "sending"),
+    ("queue", N_("waiting")),
+    ("inference", N_("model")),
+    ("decide", N_("decision")),
+    ("send", N_("sending")),
 )
 ICONS = {
     State.ACTIVE_UNACKED: "halted",
@@ -29,23 +30,23 @@ ICONS = {
     State.CLOSED: "closed",
 }
 STATE_WORDS = {
-    State.ACTIVE_UNACKED: "Halted, not acknowledged",
-    State.ACTIVE_ACKED: "Halted, acknowledged",
-    State.RESET_REQUESTED: "Reset asked for, waiting for the edge",
-    State.RESET: "Reset accepted: start the line at its own panel",
-    State.CLEARED_UNACKED: "Reset at the machine, not acknowledged here",
-    State.CLEARED_ACKED: "Reset at the machine, verdict missing",
-    State.CLOSED: "Closed",
+    State.ACTIVE_UNACKED: N_("Halted, not acknowledged"),
+    State.ACTIVE_ACKED: N_("Halted, acknowledged"),
+    State.RESET_REQUESTED: N_("Reset asked for, waiting for the edge"),
+    State.RESET: N_("Reset accepted: start the line at its own panel"),
+    State.CLEARED_UNACKED: N_("Reset at the machine, not acknowledged here"),
+    State.CLEARED_ACKED: N_("Reset at the machine, verdict missing"),
+    State.CLOSED: N_("Closed"),
 }
-VERDICT_WORDS = {"real": "Real defect", "false_call": "False call", "unsure": "Unsure"}
+VERDICT_WORDS = {"real": N_("Real defect"), "false_call": N_("False call"), "unsure": N_("Unsure")}
 CODE_WORDS = {
-    Code.OK: "no reason given",
-    Code.DEFECT: "defect",
-    Code.CAMERA: "camera fault",
-    Code.MODEL: "model fault",
-    Code.STORAGE: "storage fault",
-    Code.STARTING: "edge starting",
-    Code.INTERNAL: "edge fault",
+    Code.OK: N_("no reason given"),
+    Code.DEFECT: N_("defect"),
+    Code.CAMERA: N_("camera fault"),
+    Code.MODEL: N_("model fault"),
+    Code.STORAGE: N_("storage fault"),
+    Code.STARTING: N_("edge starting"),
+    Code.INTERNAL: N_("edge fault"),
 }
 
 
@@ -129,9 +130,9 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
     no_verdict = why_not(state, Cause.VERDICT, judged=judged) if state is State.CLOSED else ""
     return HaltView(
         halt=halt,
-        title=(halt.cls.replace("_", " ") or CODE_WORDS[Code(halt.code)]).capitalize(),
+        title=cause_words(halt),
         icon=ICONS[state],
-        state_words=STATE_WORDS[state],
+        state_words=raw(STATE_WORDS[state]),
         picture=picture,
         whole=whole,
         reference=reference,
@@ -146,6 +147,26 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
         no_verdict=no_verdict,
         no_reset=why_not(state, Cause.RESET_ASKED, judged=judged),
     )
+
+
+def cause_words(row: Halt | Shelf) -> str:
+    """What stopped the line, as a title: its defect class, else the kind of fault."""
+    words = class_words(row.cls) if row.cls else raw(CODE_WORDS[Code(row.code)])
+    return words[:1].upper() + words[1:]
+
+
+def reason_words(halt: Halt) -> str:
+    """The edge's own sentence, which is English; in another language the same facts from their fields."""
+    if current() == "en":
+        return halt.reason
+    if not halt.cls:
+        return f"{raw(CODE_WORDS[Code(halt.code)])}: {halt.reason}"
+    facts = []
+    if halt.length_mm > 0:
+        facts.append(_("%(mm)s mm, limit %(limit)s mm", mm=number(halt.length_mm), limit=number(halt.limit_mm)))
+    if halt.score > 0:
+        facts.append(_("score %(score)s, limit %(limit)s", score=number(halt.score, 2), limit=number(halt.limit, 2)))
+    return "; ".join((cause_words(halt), *facts))
 
 
 def _pictures(
@@ -184,23 +205,29 @@ def _measures(halt: Halt) -> tuple[Measure, ...]:
         full = 1.25 * max(halt.length_mm, halt.limit_mm, 1e-6)
         measures.append(
             Measure(
-                "Size",
-                f"{halt.length_mm:.1f} mm",
-                f"limit {halt.limit_mm:.1f} mm" if halt.limit_mm > 0 else "any size stops the line",
+                _("Size"),
+                f"{number(halt.length_mm)} mm",
+                _("limit %(mm)s mm", mm=number(halt.limit_mm)) if halt.limit_mm > 0 else _("any size stops the line"),
                 min(1.0, halt.length_mm / full),
                 halt.limit_mm / full,
             )
         )
     if halt.score > 0:
         measures.append(
-            Measure("Score", f"{halt.score:.2f}", f"limit {halt.limit:.2f}", min(1.0, halt.score), min(1.0, halt.limit))
+            Measure(
+                _("Score"),
+                number(halt.score, 2),
+                _("limit %(limit)s", limit=number(halt.limit, 2)),
+                min(1.0, halt.score),
+                min(1.0, halt.limit),
+            )
         )
     return tuple(measures)
 
 
 def _stages(stages_ms: dict[str, Any]) -> tuple[tuple[str, float, float], ...]:
     """(words, ms, share of the longest) of each stage that was timed."""
-    known = [(words, float(stages_ms[name])) for name, words in STAGES if name in stages_ms]
+    known = [(raw(words), float(stages_ms[name])) for name, words in STAGES if name in stages_ms]
     longest = max((ms for _, ms in known), default=0.0) or 1.0
     return tuple((words, ms, ms / longest) for words, ms in known)
 
@@ -210,21 +237,22 @@ def _step(event: HaltEventRow) -> Step:
     why = str(detail.get("why", ""))
     match Cause(event.kind):
         case Cause.ACK:
-            what = "acknowledged"
+            what = _("acknowledged")
         case Cause.VERDICT:
-            what = f"said: {VERDICT_WORDS.get(str(detail.get('verdict')), '?')}"
+            what = _("said: %(verdict)s", verdict=raw(VERDICT_WORDS.get(str(detail.get("verdict")), "?")))
             if detail.get("was"):
-                what += f" (was: {VERDICT_WORDS.get(str(detail['was']), '?')})"
+                what += " " + _("(was: %(verdict)s)", verdict=raw(VERDICT_WORDS.get(str(detail["was"]), "?")))
         case Cause.RESET_ASKED:
-            what = "asked for a reset"
+            what = _("asked for a reset")
         case Cause.ACCEPTED:
-            what = "reset accepted by the edge" + (f": {why}" if why else "")
+            what = _("reset accepted by the edge") + (f": {why}" if why else "")
         case Cause.REFUSED:
-            return Step(event.at_ms, event.who, f"reset refused by the edge: {why or 'no reason given'}", refused=True)
+            refusal = _("reset refused by the edge: %(why)s", why=why or _("no reason given"))
+            return Step(event.at_ms, event.who, refusal, refused=True)
         case Cause.UNANSWERED:
-            return Step(event.at_ms, event.who, f"reset not done: {why}", refused=True)
+            return Step(event.at_ms, event.who, _("reset not done: %(why)s", why=raw(why)), refused=True)
         case Cause.GONE:
-            what = "halt is over: the permit no longer names it"
+            what = _("halt is over: the permit no longer names it")
         case Cause.REALARMED:
-            what = "alarmed again: nobody has acknowledged"
+            what = _("alarmed again: nobody has acknowledged")
     return Step(event.at_ms, event.who, what)

@@ -11,10 +11,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from inspection.types import Code
 from review import audit, shelving
 from review.alarms import UNACKED, State
-from review.halt_view import CODE_WORDS, STATE_WORDS
+from review.halt_view import STATE_WORDS, cause_words
 from review.halts import NotNow
 from review.live import PERMIT_STALE_MS, Now
 from review.shelving import KIND_WORDS, Kind
@@ -100,10 +99,6 @@ def waiting(session: Session) -> Handover | None:
     """The newest one, while nobody has taken it over."""
     newest = session.scalar(select(Handover).order_by(Handover.id.desc()).limit(1))
     return newest if newest is not None and newest.in_by is None else None
-
-
-def cause_words(row: Halt | Shelf) -> str:
-    return (row.cls.replace("_", " ") or CODE_WORDS[Code(row.code)]).capitalize()
 
 
 def _blocked(session: Session) -> str:

@@ -60,6 +60,7 @@ def class_words(cls: str) -> str:
     return raw(cls.replace("_", " "))
 
 
+CALLS = (N_("pass"), N_("uncertain"), N_("defect"), N_("fault"))
 CLASSES = (N_("porosity"), N_("undercut"), N_("burn through"), N_("spatter"), N_("crack"), N_("scratch"))
 """Classes of the shipped models; those of a plant's own models are shown as they are named."""
 
@@ -96,6 +97,11 @@ def asked_for(accept_language: str) -> str:
 def number(value: float, digits: int = 1) -> str:
     """1234.56 -> 1,234.6 or 1.234,6."""
     return format_decimal(value, "#,##0" + ("." + "0" * digits if digits else ""), locale=_language.get())
+
+
+def plain(value: float) -> str:
+    """As many digits as it has: 0.5, 20, or 0,5."""
+    return format_decimal(value, "#,##0.####", locale=_language.get())
 
 
 def clock(at_ms: int) -> str:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from inspection.messages import Conn, LivePicture, ModelReported, Permit, PlcState, Topics
 from inspection.types import Code
+from review.language import N_, _, number, raw
 
 PERMIT_STALE_MS = 1500
 """Six missed permits. The PLC trips at 1,000 ms; the page must not claim less than it knows for longer."""
@@ -69,13 +70,13 @@ def _age_ms(at_ns: int, now_ns: int) -> int:
 
 
 BLIND_WHY = {
-    Code.OK: "the edge gives no permit and says no reason",
-    Code.DEFECT: "the edge gives no permit",
-    Code.CAMERA: "camera: no picture that can be judged",
-    Code.MODEL: "model: it cannot judge pictures",
-    Code.STORAGE: "storage: evidence cannot be kept",
-    Code.STARTING: "the edge is starting",
-    Code.INTERNAL: "a fault inside the edge",
+    Code.OK: N_("the edge gives no permit and says no reason"),
+    Code.DEFECT: N_("the edge gives no permit"),
+    Code.CAMERA: N_("camera: no picture that can be judged"),
+    Code.MODEL: N_("model: it cannot judge pictures"),
+    Code.STORAGE: N_("storage: evidence cannot be kept"),
+    Code.STARTING: N_("the edge is starting"),
+    Code.INTERNAL: N_("a fault inside the edge"),
 }
 
 
@@ -83,36 +84,41 @@ def shown(now: Now, now_ns: int) -> Shown:
     """What to show for a station. Silence is never shown as running."""
     permit, age_ms = now.permit, now.permit_age_ms(now_ns)
     if permit is None or age_ms > PERMIT_STALE_MS:
-        return Shown(Mode.BLIND, "NOT INSPECTING", _why_silent(now, age_ms))
+        return Shown(Mode.BLIND, _("NOT INSPECTING"), _why_silent(now, age_ms))
     if permit.halt:
-        return Shown(Mode.HALTED, "HALTED", f"halt {permit.halt}: the line has no permit to run")
+        return Shown(Mode.HALTED, _("HALTED"), _("halt %(n)s: the line has no permit to run", n=permit.halt))
     if not permit.run:
-        return Shown(Mode.BLIND, "NOT INSPECTING", BLIND_WHY[Code(permit.code)])
+        return Shown(Mode.BLIND, _("NOT INSPECTING"), raw(BLIND_WHY[Code(permit.code)]))
     if permit.code:
-        why = f"{BLIND_WHY[Code(permit.code)]}; this site lets the line run on"
-        return Shown(Mode.BLIND, "NOT INSPECTING", why)
+        why = _("%(why)s; this site lets the line run on", why=raw(BLIND_WHY[Code(permit.code)]))
+        return Shown(Mode.BLIND, _("NOT INSPECTING"), why)
     return _line(now, now_ns)
 
 
 def _line(now: Now, now_ns: int) -> Shown:
     """The permit is there: what the line makes of it."""
     if now.plc is None:
-        return Shown(Mode.RUNNING, "Inspecting", "permit given; this line does not report whether it moves")
+        return Shown(Mode.RUNNING, _("Inspecting"), _("permit given; this line does not report whether it moves"))
     if now.plc_silent(now_ns):
-        return Shown(Mode.STOPPED, "Line silent", "permit given; the line's controller says nothing")
+        return Shown(Mode.STOPPED, _("Line silent"), _("permit given; the line's controller says nothing"))
     if now.plc.state == "RUNNING":
-        return Shown(Mode.RUNNING, "Running", "inspecting, permit given")
+        return Shown(Mode.RUNNING, _("Running"), _("inspecting, permit given"))
     if now.plc.state == "READY":
-        return Shown(Mode.STOPPED, "Ready", "permit given: start the line at its own panel")
+        return Shown(Mode.STOPPED, _("Ready"), _("permit given: start the line at its own panel"))
     return Shown(
-        Mode.STOPPED, "Stopped", f"permit given; the line is tripped: {now.plc.why or 'reset at its own panel'}"
+        Mode.STOPPED,
+        _("Stopped"),
+        _("permit given; the line is tripped: %(why)s", why=now.plc.why or _("reset at its own panel")),
     )
 
 
 def _why_silent(now: Now, age_ms: int) -> str:
     conn = now.conn.state if now.conn else ""
-    said = {"BROKEN": "the edge's connection broke", "OFFLINE": "the edge was switched off"}.get(conn, "no permit")
-    return f"{said}; never heard" if age_ms >= NEVER_MS else f"{said}; last permit {age_ms / 1000:.0f} s ago"
+    words = {"BROKEN": N_("the edge's connection broke"), "OFFLINE": N_("the edge was switched off")}
+    said = raw(words.get(conn, N_("no permit")))
+    if age_ms >= NEVER_MS:
+        return _("%(said)s; never heard", said=said)
+    return _("%(said)s; last permit %(s)s s ago", said=said, s=number(age_ms / 1000, 0))
 
 
 class Live:

@@ -15,7 +15,9 @@ from review import shelving
 from review.alarms import State
 from review.clock import wall_ms
 from review.deps import HubDep, page
+from review.halt_view import reason_words
 from review.hub import Hub
+from review.language import N_, _, raw
 from review.live import NEVER_MS, PERMIT_STALE_MS, Mode, Now, Shown, shown
 from review.shelving import CauseKey
 from review.store import Halt, Shelf, Station
@@ -42,7 +44,7 @@ class Card:
 
 @router.get("/")
 def line(request: Request, hub: HubDep) -> Response:
-    return page(request, "line.html", cards=cards(hub), nav="line", title="Line")
+    return page(request, "line.html", cards=cards(hub), nav="line", title=_("Line"))
 
 
 @router.get("/line/stations")
@@ -54,7 +56,7 @@ def stations(request: Request, hub: HubDep) -> Response:
 def picture(hub: HubDep, key: Annotated[str, Path(max_length=100)]) -> Response:
     now = hub.live.get(key)
     if now is None or now.picture is None:
-        raise HTTPException(404, "no picture has arrived from this station since the hub started")
+        raise HTTPException(404, _("no picture has arrived from this station since the hub started"))
     return Response(now.picture.jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
@@ -92,12 +94,13 @@ def _with_reason(session: Session, seen: Shown, now: Now, station_id: int | None
     """A halted station says why in the edge's own words, once the halt event is here."""
     if seen.mode is not Mode.HALTED or now.permit is None:
         return seen
-    reason = session.scalar(select(Halt.reason).where(Halt.station_id == station_id, Halt.halt == now.permit.halt))
-    return replace(seen, why=reason) if reason else seen
+    halt = session.scalar(select(Halt).where(Halt.station_id == station_id, Halt.halt == now.permit.halt))
+    return replace(seen, why=reason_words(halt)) if halt and halt.reason else seen
 
 
 def _plc_word(now: Now, now_ns: int) -> str:
     if now.plc is None:
-        return "not reported"
-    words = {"RUNNING": "running", "TRIPPED": "tripped", "READY": "ready to start"}
-    return f"silent (last said {words[now.plc.state]})" if now.plc_silent(now_ns) else words[now.plc.state]
+        return _("not reported")
+    words = {"RUNNING": N_("running"), "TRIPPED": N_("tripped"), "READY": N_("ready to start")}
+    said = raw(words[now.plc.state])
+    return _("silent (last said %(state)s)", state=said) if now.plc_silent(now_ns) else said
