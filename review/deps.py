@@ -17,6 +17,7 @@ from starlette import status
 
 from review import language, sign_in
 from review.clock import wall_ms
+from review.halt_view import cause_words, reason_words
 from review.hub import Hub
 from review.store import Person
 
@@ -36,6 +37,9 @@ templates.env.filters |= {
     "number": language.number,
     "cls": language.class_words,
     "words": language.raw,
+    "plain": language.plain,
+    "cause": cause_words,
+    "reason": reason_words,
 }
 templates.env.globals |= {
     "language": language.current,
