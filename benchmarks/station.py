@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import cv2
 
 from benchmarks.tiny_bundle import picture, write_bundle
 from edge.config import MqttConfig
+from edge.line.connection import Received
 from edge.line.plc_sim import PlcSim
-from inspection.messages import Topics
+from inspection.messages import Permit, Topics
 from inspection.watchdog import WatchdogLimits
 
 VARIANTS = 7
@@ -74,10 +75,10 @@ def _write_pictures(folder: Path, lengths_mm: list[float]) -> None:
         os.link(original, folder / f"{k:05d}.png")
 
 
-def start_edge(config: Path) -> subprocess.Popen[bytes]:
+def start_edge(config: Path, env: Mapping[str, str] = os.environ) -> subprocess.Popen[bytes]:
     args = [sys.executable, "-m", "haltline", "edge", "run", str(config)]
     log = (config.parent / "edge.log").open("ab")
-    env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    env = {**env, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen(args, stderr=log, stdout=log, env=env)
 
 
@@ -104,8 +105,13 @@ def _last_words(child: subprocess.Popen[bytes]) -> str:
 
 
 @contextmanager
-def plc_on(port: int, watchdog_ms: int = 1000, topics: Topics = TOPICS) -> Iterator[PlcSim]:
+def plc_on(
+    port: int, watchdog_ms: int = 1000, topics: Topics = TOPICS, hear: Callable[[Received], None] | None = None
+) -> Iterator[PlcSim]:
+    """A PLC simulator that is connected or will be; `hear` gets each permit too."""
     plc = PlcSim(MqttConfig(port=port), topics, WatchdogLimits(watchdog_ms=watchdog_ms))
+    if hear:
+        plc.connection.on(topics.of(Permit), 0, hear)
     plc.start()
     try:
         yield plc

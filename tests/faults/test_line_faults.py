@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from benchmarks import fault_line as line
+from benchmarks import fault_network as network
 from benchmarks.figures import Figure
 from deploy.broker import mosquitto_path
 from tests.conftest import missing
@@ -18,8 +19,8 @@ FAULTS: dict[str, Callable[[], list[Figure]]] = {
     "1 SIGKILL": partial(line.fault_1, 2),
     "2 SIGSTOP": partial(line.fault_2, 1, 2.0),
     "4 broker kill -9": partial(line.fault_4, 1),
-    "5 network cut": partial(line.fault_5, 1, (0.5, 1.1, 3.0)),
-    "6 delay and loss": partial(line.fault_6, 8.0),
+    "5 network cut": partial(network.fault_5, 1, (0.5, 1.1, 3.0)),
+    "6 delay and loss": partial(network.fault_6, 14.0, 6.0),
     "7 PLC restarts": partial(line.fault_7, 4),
     "10 resume while away": partial(line.fault_10, 2),
 }
