@@ -35,6 +35,21 @@ def edge(
 
 
 @app.command()
+def memory(
+    as_json: AsJson = False,
+    frames: Annotated[int, typer.Option(min=1000, help="So many frames are judged.")] = 100_000,
+    task: Annotated[str, typer.Option(help="weld, scratch, or tiny for a model that takes a millisecond.")] = "weld",
+) -> None:
+    """Whether an edge stays as small as it began, over many frames (docs/speed.md)."""
+    from benchmarks.figures import tell
+    from benchmarks.memory import measure
+
+    if task not in ("weld", "scratch", "tiny"):
+        raise typer.BadParameter(f"{task!r} is none of weld, scratch, tiny", param_hint="--task")
+    tell(measure(frames, task), as_json=as_json)
+
+
+@app.command()
 def inference(
     as_json: AsJson = False,
     rounds: Annotated[int, typer.Option(min=10, help="Inferences of each row, taken in turns.")] = 100,

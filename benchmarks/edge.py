@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import statistics
 import subprocess
@@ -17,6 +16,7 @@ import cv2
 
 from benchmarks.bench_rig import TOPICS, Rig, TimedModel, defective, frames, load, rig, start_path
 from benchmarks.figures import Figure, percentile
+from benchmarks.process import cpu_s, rss_mib
 from deploy.broker import free_port, start_mosquitto
 from deploy.demo import newest_bundle
 from edge import runner
@@ -195,28 +195,16 @@ def _whole_edge(folder: Path, model: TimedModel, seconds: float) -> Iterator[Fig
 
 def _watched(pid: int, model: TimedModel, shown: list[Frame], seconds: float) -> Iterator[Figure]:
     time.sleep(3)
-    cpu_before, rss_before, since = _cpu_s(pid), _rss_mib(pid), time.monotonic()
+    cpu_before, rss_before, since = cpu_s(pid), rss_mib(pid), time.monotonic()
     time.sleep(seconds)
     watched_s = time.monotonic() - since
-    spent_s = _cpu_s(pid) - cpu_before
+    spent_s = cpu_s(pid) - cpu_before
     before = time.process_time()
     _bare(model, shown)
     inference_s = (time.process_time() - before) / len(shown) * 30 * watched_s
     beside = 100 * (spent_s - inference_s) / watched_s
     note = f"{100 * spent_s / watched_s:.0f} % in all, PNG decoding of the folder camera included"
     yield Figure("one core's share beside inference, 30 fps 640x512", round(beside, 1), "%", "<= 50", note)
-    yield Figure("memory of the edge process", round(_rss_mib(pid), 1), "MiB", "<= 200")
-    grown = (_rss_mib(pid) - rss_before) / (watched_s * 30) * 1000
+    yield Figure("memory of the edge process", round(rss_mib(pid), 1), "MiB", "<= 200")
+    grown = (rss_mib(pid) - rss_before) / (watched_s * 30) * 1000
     yield Figure("its growth per 1,000 frames", round(grown, 2), "MiB", "<= 0.5", f"over {watched_s * 30:.0f} frames")
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mib(pid: int) -> float:
-    for row in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if row.startswith("VmRSS"):
-            return int(row.split()[1]) / 1024
-    raise ProcessLookupError(pid)
