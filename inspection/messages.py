@@ -294,6 +294,27 @@ class RecordEvent(Message):
     stages_ms: dict[str, float] = Field(default_factory=dict)
 
 
+class Tally(Message):
+    """What passed between two moments, so that audits of passed parts are a share of something. Sent like a record,
+    until the hub acknowledges `uid`; at most four an hour, none where nothing was judged.
+
+    `frames_passed`: frames called a pass while the lottery of audits ran. `parts_*`: verdicts by kind. `audited`: parts
+    that passed and of which every frame was drawn and kept; their records carry the pictures.
+    """
+
+    TOPIC: ClassVar[str] = "evt/tally"
+
+    uid: Uid
+    from_ms: U53
+    to_ms: U53
+    frames_passed: U53 = 0
+    parts_passed: U53 = 0
+    parts_uncertain: U53 = 0
+    parts_defect: U53 = 0
+    parts_fault: U53 = 0
+    audited: tuple[Text, ...] = Field(default=(), max_length=500)
+
+
 class AckEvent(Message):
     """The hub has committed these uids to its database. Only this deletes a record from an edge."""
 
@@ -387,6 +408,7 @@ MESSAGES: tuple[type[Message], ...] = (
     HaltEvent,
     VerdictEvent,
     RecordEvent,
+    Tally,
     AckEvent,
     ModelDesired,
     ModelReported,
@@ -396,6 +418,11 @@ MESSAGES: tuple[type[Message], ...] = (
 def record_uid(base: str, boot: int, camera: str, frame_id: int) -> str:
     """The uid of a frame's record: the same frame gives the same uid, so a repeated one is no second record."""
     return hashlib.sha256(f"{base}:{boot}:{camera}:{frame_id}".encode()).hexdigest()[:32]
+
+
+def tally_uid(base: str, boot: int, number: int) -> str:
+    """`number` counts the tallies of this start: one sent twice is counted once."""
+    return hashlib.sha256(f"{base}:{boot}:tally:{number}".encode()).hexdigest()[:32]
 
 
 def halt_uid(base: str, halt: int) -> str:

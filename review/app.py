@@ -22,6 +22,7 @@ from review.routes import (
     consistency,
     edge,
     edge_bundles,
+    escapes,
     events,
     halts,
     handover,
@@ -38,7 +39,7 @@ from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
 FLOOR = (line, halts, alarms, andon, handover, performance)
-PAGES = (*FLOOR, label, label_books, consistency, adjudicate, models, session, audit, events, health)
+PAGES = (*FLOOR, label, label_books, consistency, escapes, adjudicate, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""

@@ -8,15 +8,25 @@ from typing import assert_never
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from inspection.messages import Conn, HaltEvent, Message, ModelReported, PlcState, RecordEvent, ResumeAnswer, Topics
+from inspection.messages import (
+    Conn,
+    HaltEvent,
+    Message,
+    ModelReported,
+    PlcState,
+    RecordEvent,
+    ResumeAnswer,
+    Tally,
+    Topics,
+)
 from review import rollout
 from review.alarms import Cause, State, step
 from review.broadcast import News
 from review.clock import wall_ms
 from review.frames import FrameStore
-from review.store import Halt, HaltEventRow, Record, Station
+from review.store import Halt, HaltEventRow, Record, Station, TallyRow
 
-Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent
+Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent | Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,8 @@ def store(session: Session, frames: FrameStore, topics: Topics, message: Message
             return _resume_answer(session, station, message)
         case RecordEvent():
             return _record(session, frames, station, message)
+        case Tally():
+            return _tally(session, station, message)
         case _:
             assert_never(message)
 
@@ -123,3 +135,12 @@ def _record(session: Session, frames: FrameStore, station: Station, m: RecordEve
         if halt_id is not None:
             news.append(News("halt", str(halt_id)))
     return Outcome(ack=m.uid, news=tuple(news))
+
+
+def _tally(session: Session, station: Station, m: Tally) -> Outcome:
+    if session.scalar(select(TallyRow.id).where(TallyRow.uid == m.uid)) is not None:
+        return Outcome("duplicates", ack=m.uid)
+    fields = m.model_dump(mode="json", exclude={"v"})
+    session.add(TallyRow(**fields, station_id=station.id, received_ms=wall_ms()))
+    session.flush()
+    return Outcome(ack=m.uid)

@@ -34,6 +34,7 @@ from inspection.messages import (
     PlcState,
     RecordEvent,
     ResumeAnswer,
+    Tally,
     Topics,
     VerdictEvent,
 )
@@ -53,10 +54,9 @@ IN_FLIGHT = 100
 """Unacknowledged messages the broker may have on the way to us: the writer's queue can never hold more."""
 KEEPALIVE_S = 5
 
-KINDS: dict[str, type[Message]] = {
-    kind.TOPIC: kind
-    for kind in (Permit, Conn, Heartbeat, PlcState, ModelReported, HaltEvent, ResumeAnswer, VerdictEvent, RecordEvent)
-}
+_STATES = (Permit, Conn, Heartbeat, PlcState, ModelReported)
+_EVENTS = (HaltEvent, ResumeAnswer, VerdictEvent, RecordEvent, Tally)
+KINDS: dict[str, type[Message]] = {kind.TOPIC: kind for kind in (*_STATES, *_EVENTS)}
 NOT_FOR_US = {PERMIT_SHORT_TOPIC, "evt/ack"}
 
 

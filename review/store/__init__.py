@@ -2,6 +2,7 @@
 
 from review.store.books import Adjudication, BookFrame, BookRow
 from review.store.db import Store
+from review.store.escapes import TallyRow
 from review.store.floor import AuditHead, AuditRow, Handover, Lockout, Shelf, ShiftNote, SignIn
 from review.store.models import (
     ROLES,
@@ -40,4 +41,5 @@ __all__ = [
     "SignIn",
     "Station",
     "Store",
+    "TallyRow",
 ]

@@ -70,6 +70,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /label/{uid}/mine": SIGNED_IN,
     "POST /label/{uid}": SIGNED_IN,
     "GET /labels/export.zip": ENGINEERS,
+    "GET /escapes": ENGINEERS,
     "GET /models": SIGNED_IN,
     "GET /models/stations/{key}": ANYONE,
     "POST /models/upload": ENGINEERS,
