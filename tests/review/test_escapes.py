@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from inspection.escape import clopper_pearson
@@ -49,6 +50,12 @@ def audit(world: World, at_ms: int, *answers: bool, part: str = "", **more: Any)
 def lines(world: World, weeks: int = 4) -> list[LineRates]:
     with world.hub.store.reading() as session:
         return escapes.rates(session, NOW_MS, weeks)
+
+
+def signed_in(world: World, name: str) -> TestClient:
+    client = TestClient(world.app, base_url="http://hub", follow_redirects=False)
+    assert client.post("/who", data={"name": name}).status_code == 303
+    return client
 
 
 def only(world: World, cls: str = ANY) -> ClassRate:
@@ -115,13 +122,14 @@ def test_an_audit_counts_when_two_agree_or_somebody_decided(world: World) -> Non
 
 def test_only_what_was_drawn_from_passes_is_an_audit(world: World) -> None:
     tally(world, THIS_WEEK, frames_passed=100)
-    audit(world, THIS_WEEK, True, True, call="uncertain")
+    unsure = world.frame(why=["audit"], call="uncertain", ts_ms=THIS_WEEK)
+    world.label(unsure, "Ann", True)
+    world.label(unsure, "Bob", True)
     other = world.frame(why=["unstable"], call="pass", ts_ms=THIS_WEEK)
     world.label(other, "Ann", True)
     world.label(other, "Bob", True)
     (line,) = lines(world)
     assert (line.audited, line.open) == (0, 0)
-    audit(world, THIS_WEEK, True, True, why=["unstable", "audit"]) if False else None
     both = world.frame(why=["unstable", "audit"], call="pass", ts_ms=THIS_WEEK)
     world.label(both, "Ann", True)
     world.label(both, "Bob", True)
@@ -182,16 +190,16 @@ def test_a_tally_sent_twice_is_counted_once(world: World) -> None:
 
 def test_the_page_says_rate_interval_and_what_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("review.routes.escapes.wall_ms", lambda: NOW_MS)
-    chen = world.client("Cy")
-    assert "Nothing has passed in this time" in chen.get("/escapes").text
+    cy = signed_in(world, "Cy")
+    assert "Nothing has passed in this time" in cy.get("/escapes").text
     tally(world, THIS_WEEK, frames_passed=5_000)
-    assert "No audit is decided yet (n=0)" in chen.get("/escapes").text
+    assert "No audit is decided yet (n=0)" in cy.get("/escapes").text
     for n in range(20):
         audit(world, THIS_WEEK + n, n < 1, n < 1)
     audit(world, THIS_WEEK + 30, True)
-    text = chen.get("/escapes?weeks=4").text
+    text = cy.get("/escapes?weeks=4").text
     assert "5.0 % (0.1 to 24.9)" in text
     assert "1 of 20" in text
     assert "1 audit waits for people." in text
-    assert chen.get("/escapes?weeks=5").status_code == 422
-    assert world.client("Ann").get("/escapes").status_code == 403
+    assert cy.get("/escapes?weeks=5").status_code == 422
+    assert signed_in(world, "Ann").get("/escapes").status_code == 403
