@@ -137,7 +137,7 @@ def fault_7(times: int) -> list[Figure]:
         for _ in range(times):
             runs: list[int] = []
             with plc_on(b.port, hear=partial(_note_retained_run, runs)) as restarted:
-                wait_for(lambda runs=runs: runs, what="the retained permit")
+                wait_for(partial(len, runs), what="the retained permit")
                 end_s = time.monotonic() + 0.3
                 while time.monotonic() < end_s:
                     starts += restarted.press_start()

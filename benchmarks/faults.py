@@ -24,6 +24,8 @@ from benchmarks import (
     fault_network,
     fault_outage,
     fault_storage,
+    fault_suite,
+    fault_twins,
 )
 from benchmarks.faults_doc import Ran, merge
 from benchmarks.figures import Figure, machine
@@ -74,6 +76,13 @@ FAULTS = (
         ("30 s, 3 halts", partial(fault_network.fault_6, 30.0, 8.0)),
     ),
     Fault(7, "PLC restarts on a dead edge's retained RUN", *_times(fault_line.fault_7, 100, 5)),
+    Fault(
+        8,
+        "duplicate, reorder, replay, delay, restart: hypothesis state machine",
+        ("10,000 histories", partial(fault_suite.fault_8, full=True)),
+        ("150 histories", partial(fault_suite.fault_8, full=False)),
+    ),
+    Fault(9, "two edges with one client id", *_times(fault_twins.fault_9, 20, 2)),
     Fault(10, "RESUME sent to an edge that is away", *_times(fault_line.fault_10, 100, 3)),
     Fault(11, "exception in every step of the frame path", *_times(fault_line.fault_11, 20, 1)),
     Fault(
@@ -100,6 +109,24 @@ FAULTS = (
         ("each site", fault_storage.fault_19),
     ),
     Fault(20, "camera read blocks or unplugs", *_times(fault_camera.fault_20, 100, 3)),
+    Fault(
+        21,
+        "frozen image; 1,000 frame-id gaps; lens covered",
+        ("x100, 100,000 frames", partial(fault_camera.fault_21, 100)),
+        ("x3, 2,000 frames", partial(fault_camera.fault_21, 2)),
+    ),
+    Fault(
+        22,
+        "hostile bundles: signature, expiry, rollback, `../`, links, custom op, pickle, truncated, bomb",
+        ("x61", partial(fault_suite.fault_22, full=True)),
+        ("x61", partial(fault_suite.fault_22, full=False)),
+    ),
+    Fault(
+        23,
+        "MQTT: no certificate, wrong CN, another's topic, a PLC's permit, malformed packets",
+        ("19 attacks, 1,000 packets", partial(fault_suite.fault_23, full=True)),
+        ("19 attacks, 1,000 packets", partial(fault_suite.fault_23, full=False)),
+    ),
 )
 
 

@@ -5,6 +5,7 @@ An adapter opens the graph and runs one picture; all checks are here, so that no
 
 from __future__ import annotations
 
+import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle_store import VerifiedBundle
+from edge.png import SIGNATURE
 from inspection import model_io, tiles
 from inspection.bundle import MODEL_FILE
 from inspection.errors import BundleError, ModelError
@@ -123,8 +125,8 @@ class BundleModel(ABC):
         """The largest difference of a score; BundleError when this machine does not get what the exporter got."""
         golden, worst = self.manifest.golden, 0.0
         for case in golden.cases:
-            image = _decode(bundle.files[case.image])
-            if image is None or image.shape[:2] != (self.manifest.input.height_px, self.manifest.input.width_px):
+            image = _decode(bundle.files[case.image], self.manifest.input.width_px, self.manifest.input.height_px)
+            if image is None:
                 raise BundleError(self.bundle_id, f"{case.image} is no picture of the input's size", "export again")
             scores, heat = self.run(image)
             off = float(np.abs(scores - np.asarray(case.scores)).max())
@@ -139,10 +141,15 @@ class BundleModel(ABC):
         return worst
 
 
-def _decode(data: bytes) -> Image | None:
-    """A picture, or None for anything that is none; OpenCV raises for some of that and answers None for the rest."""
+def _decode(data: bytes, width: int, height: int) -> Image | None:
+    """A PNG of this size, or None for anything else; OpenCV raises for some of that and answers None for the rest.
+
+    The header is read first: in a hundred kB a picture of gigabytes may wait to be decoded.
+    """
+    if not data.startswith(SIGNATURE) or data[16:24] != struct.pack(">II", width, height):
+        return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return None if image is None else np.asarray(image, np.uint8)
+    return None if image is None or image.shape != (height, width, 3) else np.asarray(image, np.uint8)

@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -82,7 +83,7 @@ class Rollout:
     def _change(self, order: ModelDesired) -> None:
         self._report("fetching", order.bundle)
         bundle = self._get(order)
-        check_order(order, bundle, self.serving.manifest)
+        check_order(order, bundle, self.serving.manifest, datetime.now(UTC))
         model = self._load(bundle)
         self._serve(Serve(model, self._policy_of(bundle.manifest)))
         self.serving = model
@@ -118,12 +119,15 @@ class Rollout:
         )
 
 
-def check_order(order: ModelDesired, bundle: VerifiedBundle, serving: Manifest) -> None:
-    """Refuse what is not what was ordered, another task's model, and an older one unless it is a rollback."""
+def check_order(order: ModelDesired, bundle: VerifiedBundle, serving: Manifest, now: datetime) -> None:
+    """Refuse what is not what was ordered, another task's model, an expired one, and an older one unless it is a
+    rollback."""
     new = bundle.manifest
     if new.id != order.bundle or bundle.sha256 != order.sha256:
         raise BundleError(order.bundle, f"the hub sent {new.id}", "order the rollout again")
     if new.task != serving.task:
         raise BundleError(new.id, f"is for {new.task}, this station inspects {serving.task}", "roll out the right one")
+    if new.expires_utc and now >= new.expires_utc:
+        raise BundleError(new.id, f"expired on {new.expires_utc.isoformat(timespec='minutes')}", "export it again")
     if new.version_key() < serving.version_key() and not order.rollback:
         raise BundleError(new.id, f"is older than {serving.id}", "order it as a rollback")

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inspection.errors import BundleError
 from inspection.samples import ClassName, Sha256
@@ -124,6 +124,9 @@ class Manifest(_Strict):
     version: str = Field(pattern=r"^[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}$")
     task: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
     created_utc: str
+    expires_utc: AwareDatetime | None = None
+    """From then on no edge takes the bundle anew, though its signature be good. One that serves it goes on: a date must
+    not stop a line."""
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=32)
     input: InputSpec
     outputs: OutputSpec = OutputSpec()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 
 from benchmarks.station import wait_for
-from benchmarks.tiny_bundle import red_model, write_bundle
+from benchmarks.tiny_bundle import H, W, red_model, write_bundle
 from edge.bundle_store import VerifiedBundle, read_bundle
 from edge.config import MqttConfig, PolicyConfig
 from edge.line.outbox import Outbox
 from edge.model_onnx import OnnxModel
+from edge.png import SIGNATURE
 from edge.ports import Serve
 from edge.rollout import Rollout
 from edge.wiring import policy_for
@@ -86,6 +90,17 @@ def model_with(op: str = "", domain: str = "", external: bool = False, floats: b
     return bytes(model.SerializeToString())
 
 
+def bomb(side_px: int, width: int = 0, height: int = 0) -> bytes:
+    """A black PNG of one bit a px; its header may claim another size."""
+    size = struct.pack(">IIBBBBB", width or side_px, height or side_px, 1, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + side_px // 8)) for _ in range(side_px)) + packer.flush()
+    pieces = ((b"IHDR", size), (b"IDAT", rows), (b"IEND", b""))
+    return SIGNATURE + b"".join(
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in pieces
+    )
+
+
 def more_files(manifest: dict[str, Any], extra: dict[str, str]) -> None:
     manifest["files"].update(extra)
 
@@ -107,6 +122,8 @@ HOSTILE: dict[str, Callable[[Files], Files]] = {
     "another task": edited(task="scratch"),
     "another name": edited(name="blue"),
     "older version": edited(version="0.9.0"),
+    "expired yesterday": edited(expires_utc=(datetime.now(UTC) - timedelta(days=1)).isoformat()),
+    "expires at no time zone's time": edited(expires_utc="2999-01-01T00:00:00"),
     "version is no version": edited(version="1.0.0; rm -rf /"),
     "name is a path": edited(name="../red"),
     "no classes": edited(classes=[], limits=[]),
@@ -146,6 +163,10 @@ HOSTILE: dict[str, Callable[[Files], Files]] = {
     "golden frame missing": lambda f: {k: v for k, v in f.items() if k != "golden/red.png"},
     "golden frame is no picture": lambda f: signed({**f, "golden/red.png": b"GIF89a" + bytes(100)}),
     "golden frame empty": lambda f: signed({**f, "golden/red.png": b""}),
+    "golden frame is a bomb: 122 kB for 2.7 GB": lambda f: signed({**f, "golden/red.png": bomb(30_000)}),
+    "golden frame is a bomb that claims the input's size": lambda f: signed(
+        {**f, "golden/red.png": bomb(30_000, W, H)}
+    ),
     # what the model does
     "golden scores do not come out": nested("golden.cases.0.scores.0", 0.2),
     "golden heat does not come out": nested("golden.cases.0.heat_mean.0", 200.0),
@@ -233,12 +254,12 @@ class Station:
         files = {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
         return signed(files)
 
-    def order(self, files: Files, rollback: bool = False, sha: str = "") -> ModelReported:
+    def order(self, files: Files, rollback: bool = False, sha: str = "", bundle: str = "red-1.1.0") -> ModelReported:
         """Order what the hub now holds; what the hub was told in the end."""
         self.hub.files = files
         before = len(self.outbox.told)
         wanted = sha or sha256(files[MANIFEST_FILE])
-        order = ModelDesired(bundle="red-1.1.0", sha256=wanted, url="/api/edge/bundles/x", rollback=rollback)
+        order = ModelDesired(bundle=bundle, sha256=wanted, url="/api/edge/bundles/x", rollback=rollback)
         self.rollout._orders.put(order)
         wait_for(lambda: any(r.state != "fetching" for r in self.outbox.told[before:]), 20, "an answer")
         return self.outbox.told[-1]
@@ -291,5 +312,10 @@ def test_a_good_bundle_is_served_and_an_older_one_only_as_a_rollback(tmp_path: P
         assert station.order(station.good).state == "serving"
         assert [s.model.bundle_id for s in station.served] == ["red-1.1.0"]
         assert (tmp_path / "store" / "red-1.1.0" / MANIFEST_FILE).is_file()
+        older = signed(station.good, lambda m: m.update(version="1.0.5", expires_utc="2999-01-01T00:00:00Z"))
+        refused = station.order(older, bundle="red-1.0.5")
+        assert (refused.state, refused.bundle) == ("refused", "red-1.1.0")
+        assert "is older than red-1.1.0" in refused.why
+        assert station.order(older, rollback=True, bundle="red-1.0.5").bundle == "red-1.0.5"
     finally:
         station.close()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import hypothesis.strategies as st
@@ -69,6 +70,7 @@ class Sent:
 class Factory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
+        MET["histories"] += 1
         self.ms = self.plc_ms = 0
         # the edge, and what its disk keeps over a restart
         self.boot, self.open_halt, self.halt_since_ms = 0, None, 0
@@ -436,7 +438,7 @@ class Factory(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(4 * 3600 if FULL else 120)
-def test_a_running_line_has_a_fresh_permit_and_no_open_halt() -> None:
+def test_a_running_line_has_a_fresh_permit_and_no_open_halt(record_property: Callable[[str, object], None]) -> None:
     MET.clear()
     run_state_machine_as_test(
         Factory,
@@ -450,6 +452,8 @@ def test_a_running_line_has_a_fresh_permit_and_no_open_halt() -> None:
         ),
     )
     print(dict(MET))
+    for name, count in MET.items():
+        record_property(name, count)
     for needed in ("scans while running", "-> halted", "-> blind", "resume accepted", "resume refused", "maintenance"):
         assert MET[needed] > 10, f"the histories hardly met: {needed}"
     assert MET["scans between a halt and its trip"] > 0
