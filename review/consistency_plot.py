@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from inspection.size_band import Call, SizeBand
+from review.language import _, number, plain
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 306, 48, 28, 16, 40
 STEPS = 120
@@ -36,13 +37,25 @@ def band_svg(band: SizeBand, calls: Sequence[Call], limit_mm: float) -> Markup:
         *(_tick(x(size), size) for size in _ticks(low, high)),
         *(_level(y(share), share) for share in (0, 0.1, 0.5, 0.9, 1)),
         *(f'<circle class="call" cx="{x(c.size_mm):.1f}" cy="{y(float(c.defect)):.1f}" r="2"/>' for c in calls),
-        *(curve(p.chance, "person", f"{p.person}: {p.threshold_mm.value:.2f} mm") for p in band.people),
-        curve(band.chance, "pooled", "everybody"),
+        *(curve(p.chance, "person", f"{p.person}: {number(p.threshold_mm.value, 2)} mm") for p in band.people),
+        curve(band.chance, "pooled", _("everybody")),
     ]
     if low < limit_mm < high:
-        bits.append(_mark(x(limit_mm), "limit", f"limit {limit_mm:g}", -4, "end"))
-    bits.append(_mark(x(band.proposed_mm.value), "proposed", f"proposed {band.proposed_mm.value:.2f}", 4, "start"))
-    words = f"Chance of being called a defect: 0.1 at {band.low_mm.value:.2f} mm, 0.9 at {band.high_mm.value:.2f} mm"
+        bits.append(_mark(x(limit_mm), "limit", _("limit %(limit)s", limit=plain(limit_mm)), -4, "end"))
+    bits.append(
+        _mark(
+            x(band.proposed_mm.value),
+            "proposed",
+            _("proposed %(mm)s", mm=number(band.proposed_mm.value, 2)),
+            4,
+            "start",
+        )
+    )
+    words = _(
+        "Chance of being called a defect: 10 %% at %(low)s mm, 90 %% at %(high)s mm",
+        low=number(band.low_mm.value, 2),
+        high=number(band.high_mm.value, 2),
+    )
     return Markup(
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{"".join(bits)}</svg>'
     )
@@ -56,12 +69,12 @@ def _ticks(low: float, high: float) -> list[float]:
 def _tick(at: float, size_mm: float) -> str:
     bottom = HEIGHT - BOTTOM
     line = f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="{bottom}" y2="{bottom + 5}"/>'
-    return line + f'<text x="{at:.1f}" y="{bottom + 22}" text-anchor="middle">{size_mm:g} mm</text>'
+    return line + f'<text x="{at:.1f}" y="{bottom + 22}" text-anchor="middle">{plain(size_mm)} mm</text>'
 
 
 def _level(at: float, share: float) -> str:
     line = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-    return line + f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{share:g}</text>'
+    return line + f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{plain(share)}</text>'
 
 
 def _mark(at: float, name: str, words: str, shift: int, anchor: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gettext as catalogues
 import io
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -61,6 +62,17 @@ def class_words(cls: str) -> str:
 
 
 CALLS = (N_("pass"), N_("uncertain"), N_("defect"), N_("fault"))
+GRADES = (
+    N_("accept"),
+    N_("marginal"),
+    N_("not acceptable"),
+    N_("unknown"),
+    N_("good"),
+    N_("fair"),
+    N_("poor"),
+    N_("undefined"),
+)
+"""Of an attribute study, from the language's own modules, which speak English only."""
 CLASSES = (N_("porosity"), N_("undercut"), N_("burn through"), N_("spatter"), N_("crack"), N_("scratch"))
 """Classes of the shipped models; those of a plant's own models are shown as they are named."""
 
@@ -95,7 +107,9 @@ def asked_for(accept_language: str) -> str:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """1234.56 -> 1,234.6 or 1.234,6."""
+    """1234.56 -> 1,234.6 or 1.234,6; a dash where nothing is defined."""
+    if math.isnan(value):
+        return "–"
     return format_decimal(value, "#,##0" + ("." + "0" * digits if digits else ""), locale=_language.get())
 
 

@@ -20,6 +20,7 @@ from review import consistency, label_books
 from review.clock import wall_ms
 from review.consistency_plot import band_svg
 from review.deps import ActingPerson, HubDep, page, templates
+from review.language import _, number
 from review.label_queue import SETTLES
 from review.store import Label, Person
 
@@ -38,22 +39,26 @@ class Choice:
     names: list[str]
 
 
-def number(value: float, digits: int = 2) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
 def interval(e: Estimate, digits: int = 2) -> str:
     """0.62 (0.48 to 0.74); a dash where nothing is defined."""
     if math.isnan(e.value):
         return "–"
-    return f"{e.value:.{digits}f} ({number(e.low, digits)} to {number(e.high, digits)})"
+    return _(
+        "%(value)s (%(low)s to %(high)s)",
+        value=number(e.value, digits),
+        low=number(e.low, digits),
+        high=number(e.high, digits),
+    )
 
 
 def percent(s: Share) -> str:
-    return "–" if math.isnan(s.value) else f"{100 * s.value:.1f} % ({100 * s.low:.1f} to {100 * s.high:.1f})"
+    if math.isnan(s.value):
+        return "–"
+    share, low, high = (number(100 * v) for v in (s.value, s.low, s.high))
+    return _("%(share)s %% (%(low)s to %(high)s)", share=share, low=low, high=high)
 
 
-templates.env.filters.update(interval=interval, number=number, percent=percent, kappa_word=kappa_word)
+templates.env.filters.update(interval=interval, percent=percent, kappa_word=kappa_word)
 
 
 @router.get("/consistency")
