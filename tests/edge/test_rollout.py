@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import struct
 import threading
 import zlib
@@ -95,10 +96,8 @@ def bomb(side_px: int, width: int = 0, height: int = 0) -> bytes:
     size = struct.pack(">IIBBBBB", width or side_px, height or side_px, 1, 0, 0, 0, 0)
     packer = zlib.compressobj(9)
     rows = b"".join(packer.compress(bytes(1 + side_px // 8)) for _ in range(side_px)) + packer.flush()
-    pieces = ((b"IHDR", size), (b"IDAT", rows), (b"IEND", b""))
-    return SIGNATURE + b"".join(
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in pieces
-    )
+    chunks = (b"IHDR" + size, b"IDAT" + rows, b"IEND")
+    return SIGNATURE + b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
 
 
 def more_files(manifest: dict[str, Any], extra: dict[str, str]) -> None:
@@ -164,9 +163,7 @@ HOSTILE: dict[str, Callable[[Files], Files]] = {
     "golden frame is no picture": lambda f: signed({**f, "golden/red.png": b"GIF89a" + bytes(100)}),
     "golden frame empty": lambda f: signed({**f, "golden/red.png": b""}),
     "golden frame is a bomb: 122 kB for 2.7 GB": lambda f: signed({**f, "golden/red.png": bomb(30_000)}),
-    "golden frame is a bomb that claims the input's size": lambda f: signed(
-        {**f, "golden/red.png": bomb(30_000, W, H)}
-    ),
+    "golden frame is a bomb of the input's size": lambda f: signed({**f, "golden/red.png": bomb(30_000, W, H)}),
     # what the model does
     "golden scores do not come out": nested("golden.cases.0.scores.0", 0.2),
     "golden heat does not come out": nested("golden.cases.0.heat_mean.0", 200.0),
@@ -285,6 +282,13 @@ def test_a_hostile_bundle_is_refused_and_the_old_model_keeps_serving(station: St
     assert station.served == []
     assert station.rollout.serving.bundle_id == "red-1.0.0"
     assert not list(station.folder.glob("../**/id_rsa"))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(station: Station) -> None:
+    station.order(HOSTILE["golden frame empty"](dict(station.good)))
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    station.order(HOSTILE["golden frame is a bomb: 122 kB for 2.7 GB"](dict(station.good)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 300 * 1024
 
 
 def test_there_are_sixty_of_them() -> None:
