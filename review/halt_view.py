@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inspection.types import Code
+from review import label_books
 from review.alarms import Cause, State, why_not
+from review.halt_film import Strip, strip_of
 from review.halts import evidence
 from review.language import N_, _, class_words, current, number, raw
 from review.pictures import Rect, crop_around, scale_bar_mm
-from review.store import Halt, HaltEventRow, Record, Shelf
+from review.similar import Box, Similar, Week, box_of, good_reference, week_before
+from review.store import FilmRow, Halt, HaltEventRow, Record, Shelf
 
 STAGES = (
     ("queue", N_("waiting")),
@@ -56,7 +60,7 @@ class Picture:
 
     record: Record
     crop: Rect
-    box_px: tuple[float, float, float, float] | None
+    box_px: Box | None
 
     @property
     def url(self) -> str:
@@ -99,6 +103,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Alike:
+    """A similar halt of the last week, as a small picture that leads to it."""
+
+    halt: Halt
+    url: str | None
+    same_place: bool
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
 class HaltView:
     halt: Halt
     title: str
@@ -108,6 +122,9 @@ class HaltView:
     whole: Picture | None
     reference: Picture | None
     others: tuple[Record, ...]
+    film: Strip | None
+    week: Week
+    alike: tuple[Alike, ...]
     measures: tuple[Measure, ...]
     stages: tuple[tuple[str, float, float], ...]
     total_ms: float | None
@@ -122,7 +139,11 @@ class HaltView:
 def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
     """`frame_uid`: the record to look at, among the halt's own; without one, the frame that completed it."""
     found = evidence(session, halt, frame_uid)
-    picture, whole, reference = _pictures(halt, found.main, found.reference)
+    good = good_reference(session, halt, found.main) if found.main else None
+    picture, whole, reference = _pictures(halt, found.main, good)
+    film = session.scalar(select(FilmRow).where(FilmRow.station_id == halt.station_id, FilmRow.halt == halt.halt))
+    week = week_before(session, halt, found.main)
+    label_book = found.main.label_book if found.main else ""
     state, judged = State(halt.state), halt.verdict is not None
     history = tuple(_step(e) for e in halt.events)
     last = history[-1] if history else None
@@ -137,10 +158,13 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
         whole=whole,
         reference=reference,
         others=found.others,
-        measures=_measures(halt),
+        film=strip_of(film) if film else None,
+        week=week,
+        alike=tuple(_alike(other) for other in week.shown),
+        measures=_measures(halt, _book_limit_mm(session, halt, label_book), label_book),
         stages=_stages(halt.stages_ms),
         total_ms=halt.stages_ms.get("total"),
-        label_book=found.main.label_book if found.main else "",
+        label_book=label_book,
         history=history,
         refused=last.what if last and last.refused else "",
         no_ack=why_not(state, Cause.ACK, judged=judged),
@@ -175,7 +199,7 @@ def _pictures(
     """The finding, the whole frame, and the same part of a good frame."""
     if main is None:
         return None, None, None
-    box = _finding_box(main, halt)
+    box = box_of(main, halt.cls)
     crop = crop_around(box, main.width_px, main.height_px, main.px_per_mm)
     picture = Picture(main, crop, _inside(box, crop))
     everything = crop_around(None, main.width_px, main.height_px, main.px_per_mm)
@@ -184,34 +208,34 @@ def _pictures(
     return picture, whole, Picture(good, crop, None) if good and same_size else None
 
 
-def _finding_box(record: Record, halt: Halt) -> tuple[float, float, float, float] | None:
-    """The finding that stopped the line: of the halt's class, and the longest of those."""
-    findings = [f for f in record.findings if not halt.cls or f["cls"] == halt.cls] or record.findings
-    longest = max(findings, key=lambda f: float(f["length_mm"]), default=None)
-    if longest is None:
-        return None
-    x, y, w, h = (float(v) for v in longest["box_px"])
-    return x, y, w, h
+def _alike(other: Similar) -> Alike:
+    record, url = other.record, None
+    if record is not None:
+        crop = crop_around(other.box_px, record.width_px, record.height_px, record.px_per_mm)
+        url = f"/records/{record.uid}/crop.jpg?{crop.query}&side=160"
+    verdict = raw(VERDICT_WORDS[other.halt.verdict]) if other.halt.verdict else _("not judged")
+    return Alike(other.halt, url, other.same_place, verdict)
 
 
-def _inside(box: tuple[float, float, float, float] | None, crop: Rect) -> tuple[float, float, float, float] | None:
+def _book_limit_mm(session: Session, halt: Halt, label_book: str) -> float | None:
+    """What the rules people label by say; None when the hub does not know this book or class."""
+    book = label_books.by_id(session, label_book) if label_book else None
+    return next((rule.limit_mm for rule in book.rules if rule.cls == halt.cls), None) if book else None
+
+
+def _inside(box: Box | None, crop: Rect) -> Box | None:
     return None if box is None else (box[0] - crop.x, box[1] - crop.y, box[2], box[3])
 
 
-def _measures(halt: Halt) -> tuple[Measure, ...]:
+def _measures(halt: Halt, book_mm: float | None, label_book: str) -> tuple[Measure, ...]:
     """Only what was measured: a fault has neither size nor score, and a zero would read as a measurement."""
     measures = []
     if halt.length_mm > 0:
-        full = 1.25 * max(halt.length_mm, halt.limit_mm, 1e-6)
-        measures.append(
-            Measure(
-                _("Size"),
-                f"{number(halt.length_mm)} mm",
-                _("limit %(mm)s mm", mm=number(halt.limit_mm)) if halt.limit_mm > 0 else _("any size stops the line"),
-                min(1.0, halt.length_mm / full),
-                halt.limit_mm / full,
-            )
-        )
+        limit_mm = halt.limit_mm if book_mm is None else book_mm
+        full = 1.25 * max(halt.length_mm, limit_mm, 1e-6)
+        words = _size_limit(halt.limit_mm, book_mm, label_book)
+        share = min(1.0, halt.length_mm / full)
+        measures.append(Measure(_("Size"), f"{number(halt.length_mm)} mm", words, share, limit_mm / full))
     if halt.score > 0:
         measures.append(
             Measure(
@@ -223,6 +247,15 @@ def _measures(halt: Halt) -> tuple[Measure, ...]:
             )
         )
     return tuple(measures)
+
+
+def _size_limit(site_mm: float, book_mm: float | None, label_book: str) -> str:
+    """The label book's limit; the site's own beside it where they differ."""
+    site = _("limit %(mm)s mm", mm=number(site_mm)) if site_mm > 0 else _("any size stops the line")
+    if book_mm is None:
+        return site
+    book = _("limit %(mm)s mm (%(book)s)", mm=number(book_mm), book=label_book)
+    return book if abs(book_mm - site_mm) < 0.05 else f"{book} · " + _("this site: %(limit)s", limit=site)
 
 
 def _stages(stages_ms: dict[str, Any]) -> tuple[tuple[str, float, float], ...]:

@@ -78,11 +78,10 @@ def ask_reset(hub: Hub, halt_id: int, who: str, now_ns: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What belongs to a halt: the frame that completed it, the other frames, and a recent good one beside it."""
+    """What belongs to a halt: the frame that completed it, and the other frames."""
 
     main: Record | None
     others: tuple[Record, ...]
-    reference: Record | None
 
 
 def evidence(session: Session, halt: Halt, frame_uid: str = "") -> Evidence:
@@ -95,10 +94,7 @@ def evidence(session: Session, halt: Halt, frame_uid: str = "") -> Evidence:
         .limit(24)
     ).all()
     main = min(found, key=lambda r: (r.uid != frame_uid, *_distance(r, halt)), default=None)
-    good = (Record.station_id == halt.station_id, Record.call == "pass", Record.image.is_not(None))
-    camera = () if main is None else (Record.camera == main.camera,)
-    reference = session.scalar(select(Record).where(*good, *camera).order_by(Record.id.desc()).limit(1))
-    return Evidence(main, tuple(r for r in found if r is not main), reference)
+    return Evidence(main, tuple(r for r in found if r is not main))
 
 
 def _check_seen(session: Session, halt: Halt, saw: str) -> None:

@@ -17,6 +17,7 @@ from inspection.types import Image
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE_OUT_PX = 1400
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -66,15 +67,37 @@ def png_size(data: bytes) -> tuple[int, int] | None:
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) from a JPEG's frame header, before anything is decoded; None when it is no JPEG.
+
+    Walks the segments (ITU-T T.81, B.1.1): marker, two bytes of length, content.
+    """
+    at = 2
+    if not data.startswith(b"\xff\xd8\xff"):
+        return None
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in START_OF_FRAME:
+            height, width = int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+            return width, height
+        at += 2 + length
+    return None
+
+
+def picture_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a PNG or JPEG by its header; None when it is neither."""
+    return png_size(data) or jpeg_size(data)
+
+
 def decode(png: bytes) -> Image:
     """(H, W, 3) BGR of a stored frame; StorageError when it is no PNG or too large."""
     return _decode(png, cv2.IMREAD_COLOR)
 
 
-def cut(image: Image, rect: Rect) -> bytes:
-    """The rectangle of a frame as JPEG; StorageError when it lies outside."""
+def cut(image: Image, rect: Rect, side_px: int = MAX_SIDE_OUT_PX) -> bytes:
+    """The rectangle of a frame as JPEG, its longer side at most `side_px`; StorageError when it lies outside."""
     part = _part(image, rect)
-    shrink = MAX_SIDE_OUT_PX / max(part.shape[:2])
+    shrink = min(side_px, MAX_SIDE_OUT_PX) / max(part.shape[:2])
     if shrink < 1:
         part = cv2.resize(part, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, 94])[1].tobytes()

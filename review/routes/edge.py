@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from inspection.bundle import sha256
 from inspection.errors import StorageError
 from review.deps import HubDep
-from review.pictures import MAX_PIXELS, png_size
+from review.pictures import MAX_PIXELS, picture_size
 
 router = APIRouter(prefix="/api/edge")
 
@@ -33,9 +33,9 @@ async def put_frame(request: Request, hub: HubDep, sha: Sha) -> Response:
     data = await _body(request)
     if (found := sha256(data)) != sha:
         raise HTTPException(422, f"the body's sha256 is {found}, the address says {sha}: send the file as it is")
-    size = png_size(data)
+    size = picture_size(data)
     if size is None:
-        raise HTTPException(422, "the body is no PNG: frames and heat maps travel as PNG")
+        raise HTTPException(422, "the body is no PNG or JPEG: frames and heat maps travel as PNG, films as JPEG")
     if not 0 < size[0] * size[1] <= MAX_PIXELS:
         raise HTTPException(422, f"{size[0]} x {size[1]} px is more than {MAX_PIXELS // 10**6} megapixels, or none")
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import Response
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from inspection.errors import StorageError
 from review import halts, pictures
@@ -16,7 +16,7 @@ from review.deps import ActingPerson, HubDep, RowId, page
 from review.halt_view import view
 from review.hub import Hub
 from review.pictures import Rect
-from review.store import Record
+from review.store import FilmRow, Halt, Record
 
 router = APIRouter()
 
@@ -75,11 +75,32 @@ X = Annotated[int, Query(ge=0, le=65535)]
 W = Annotated[int, Query(ge=1, le=65535)]
 
 
+@router.get("/halts/{halt_id}/film.jpg")
+def film(hub: HubDep, halt_id: RowId) -> Response:
+    """All frames of the film as tiles of one picture: scrubbing asks for nothing more."""
+    with hub.store.reading() as session:
+        row = session.scalar(
+            select(FilmRow)
+            .join(Halt, and_(Halt.station_id == FilmRow.station_id, Halt.halt == FilmRow.halt))
+            .where(Halt.id == halt_id)
+        )
+    if row is None:
+        raise HTTPException(404, f"halt {halt_id} has no film here")
+    try:
+        data = hub.frames.read(row.image)
+    except StorageError as e:
+        raise HTTPException(404, str(e)) from e
+    return Response(data, media_type="image/jpeg", headers=FOR_EVER)
+
+
+SIDE = Annotated[int, Query(ge=16, le=pictures.MAX_SIDE_OUT_PX)]
+
+
 @router.get("/records/{uid}/crop.jpg")
-def crop(hub: HubDep, uid: str, x: X, y: X, w: W, h: W) -> Response:
+def crop(hub: HubDep, uid: str, x: X, y: X, w: W, h: W, side: SIDE = pictures.MAX_SIDE_OUT_PX) -> Response:
     record = _record(hub, uid)
     try:
-        data = pictures.cut(hub.images.image(record.image or ""), Rect(x, y, w, h))
+        data = pictures.cut(hub.images.image(record.image or ""), Rect(x, y, w, h), side)
     except StorageError as e:
         raise HTTPException(404, str(e)) from e
     return Response(data, media_type="image/jpeg", headers=FOR_EVER)

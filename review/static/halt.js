@@ -20,12 +20,53 @@
     }
     panel().classList.toggle("heat-on", heatOn);
     panel().querySelector("#heat")?.setAttribute("aria-pressed", String(heatOn));
+    showFrame();
     sayWaiting();
   }
 
   function toggleHeat() {
     heatOn = !heatOn;
     settle();
+  }
+
+  // ── the frames before ───────────────────────────────────────────────────────────────────────────────────────
+  // All of them are tiles of one picture, asked for once what must be judged is on the screen.
+
+  let back = 0; // how many frames before the last one are we looking at?
+
+  function showFrame() {
+    const film = panel().querySelector("#film");
+    if (!film) return;
+    const scrub = film.querySelector("#scrub");
+    const told = JSON.parse(film.dataset.told);
+    const n = told.length - 1 - Math.min(back, told.length - 1);
+    scrub.value = n;
+    scrub.setAttribute("aria-valuetext", told[n]);
+    const tile = panel().querySelector("#tile");
+    const shown = panel().querySelector("#shown");
+    shown.dataset.saw ??= shown.textContent;
+    shown.textContent = back ? told[n] : shown.dataset.saw;
+    tile.hidden = !back;
+    if (!back) {
+      if (seen()) new Image().src = film.dataset.sheet; // so that the first touch shows something
+      return;
+    }
+    const { columns, rows, ratio, sheet } = film.dataset;
+    const [column, row] = [n % columns, Math.floor(n / columns)];
+    const at = (i, of) => (of > 1 ? (100 * i) / (of - 1) : 0);
+    const wide = Number(ratio) > tile.parentElement.clientWidth / tile.parentElement.clientHeight;
+    tile.style.aspectRatio = ratio;
+    tile.style.width = wide ? "100%" : "auto";
+    tile.style.height = wide ? "auto" : "100%";
+    tile.style.backgroundImage = `url("${sheet}")`;
+    tile.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+    tile.style.backgroundPosition = `${at(column, columns)}% ${at(row, rows)}%`;
+  }
+
+  function scrubTo(n) {
+    const last = Number(panel().querySelector("#scrub").max);
+    back = Math.min(last, Math.max(0, last - n));
+    showFrame();
   }
 
   // ── what did not reach the hub ──────────────────────────────────────────────────────────────────────────────
@@ -76,9 +117,18 @@
 
   document.addEventListener("click", (e) => { if (e.target.closest("#heat")) toggleHeat(); });
 
+  document.addEventListener("input", (e) => { if (e.target.id === "scrub") scrubTo(Number(e.target.value)); });
+
   document.addEventListener("keydown", (e) => {
-    if (e.repeat || e.ctrlKey || e.altKey || e.metaKey || e.target.closest("input, select, textarea")) return;
+    if (e.ctrlKey || e.altKey || e.metaKey || e.target.closest("input:not(#scrub), select, textarea")) return;
     const key = e.key.toLowerCase();
+    const step = { arrowleft: -1, arrowright: 1 }[key];
+    const scrub = panel().querySelector("#scrub");
+    if (step && scrub) {
+      e.preventDefault();
+      scrubTo(Number(scrub.value) + step);
+    }
+    if (e.repeat || step) return;
     if (key === "h") toggleHeat();
     else panel().querySelector(`[data-key="${CSS.escape(key)}"]:not(:disabled)`)?.click();
   });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from review.store.models import Base, Person, Station
@@ -107,3 +107,24 @@ class Handover(Base):
     in_ms: Mapped[int | None] = mapped_column(BigInteger)
     audit_seq: Mapped[int] = mapped_column(BigInteger)
     audit_hash: Mapped[str] = mapped_column(String(64))
+
+
+class FilmRow(Base):
+    """The film before a halt (`station_messages.FilmEvent`): one JPEG of tiles and what the guard made of each."""
+
+    __tablename__ = "films"
+    __table_args__ = (UniqueConstraint("station_id", "halt"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True)
+    station_id: Mapped[int] = mapped_column(ForeignKey("stations.id"))
+    halt: Mapped[int] = mapped_column(BigInteger)
+    camera: Mapped[str] = mapped_column(Text)
+    cls: Mapped[str] = mapped_column(String(32))
+    rule: Mapped[dict[str, Any]]
+    frames: Mapped[list[Any]]
+    image: Mapped[str] = mapped_column(String(64))
+    columns: Mapped[int]
+    tile_w_px: Mapped[int]
+    tile_h_px: Mapped[int]
+    received_ms: Mapped[int] = mapped_column(BigInteger)

@@ -60,6 +60,7 @@ class Halt(Base):
         UniqueConstraint("station_id", "halt"),
         Index(None, "state", "id"),
         Index(None, "station_id", "id"),
+        Index(None, "station_id", "at_ms"),
         Index(None, "at_ms"),
     )
 
@@ -139,7 +140,10 @@ class Record(Base):
 
 
 class Label(Base):
-    """One person's label of one record under one label book. A new one supersedes the old; none is deleted."""
+    """One person's label of one record under one label book. A new one supersedes the old; none is deleted.
+
+    `showing_id`: made when the frame was shown as a check (`blind.Showing`); such a label never was a current one.
+    """
 
     __tablename__ = "labels"
     __table_args__ = (Index(None, "record_id", "person"),)
@@ -154,6 +158,7 @@ class Label(Base):
     unsure: Mapped[bool] = mapped_column(default=False)
     created_ms: Mapped[int] = mapped_column(BigInteger)
     superseded_ms: Mapped[int | None] = mapped_column(BigInteger)
+    showing_id: Mapped[int | None] = mapped_column(ForeignKey("showings.id"), index=True)
 
 
 class LabelAssignment(Base):

@@ -19,6 +19,7 @@ import numpy as np
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.film import contact_sheet
 from inspection.messages import (
     AckEvent,
     Conn,
@@ -35,6 +36,7 @@ from inspection.messages import (
     Topics,
 )
 from inspection.render import DefectSpec, render
+from inspection.station_messages import FilmEvent, FilmFrame, FilmRule, film_uid
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -211,6 +213,28 @@ class FakeEdge:
             image=self.upload(png(picture.image)), heat=self.upload(png(heat)), heat_cls=event.cls,
             heat_to_frame=(4.0, 0.0, 1.5, 0.0, 4.0, 1.5), findings=(finding,), scores={event.cls: 0.97},
         )  # fmt: skip
+
+    def film(self, event: HaltEvent, seed: int = 5, task: str = "weld", frames: int = 21) -> FilmEvent:
+        """The frames before a halt: the defect comes into view with the last three, of which 3 of 5 halt."""
+        scores = [0.04 + 0.01 * (n % 3) for n in range(frames - 4)] + [0.48, 0.81, 0.93, event.score]
+        good, bad = render(task, seed, defects=[]), render(task, seed, defects=[DefectSpec(event.cls, event.length_mm)])
+        images = [bad.image if score > 0.4 else good.image for score in scores]
+        sheet, width, height = contact_sheet(images)
+        told = [
+            FilmFrame(
+                frame_id=event.frame_id - frames + 1 + n, ts_ms=event.ts_ms - 33 * (frames - 1 - n), score=score,
+                length_mm=event.length_mm if score > 0.4 else 0.0, stop=score >= event.limit,
+                hits=max(0, n - (frames - 4)),
+            )
+            for n, score in enumerate(scores)
+        ]  # fmt: skip
+        message = FilmEvent(
+            uid=film_uid(self.topics.base, event.halt), halt=event.halt, camera="cam", cls=event.cls,
+            rule=FilmRule(lo=0.3, hi=event.limit, limit_mm=event.limit_mm, k=3, n=5), frames=tuple(told),
+            image=self.upload(sheet), columns=7, tile_w_px=width, tile_h_px=height,
+        )  # fmt: skip
+        self.send(message)
+        return message
 
     def record(self, **fields: Any) -> RecordEvent:
         base: dict[str, Any] = {
