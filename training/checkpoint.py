@@ -1,6 +1,7 @@
 """What a training run leaves in its folder, written so that a kill at any moment loses at most the last minute.
 
 config.json      everything the run was asked for, resolved; the environment; the snapshot's id
+packages.txt     every installed package with its version, as a constraints file
 checkpoint.pt    weights, their average, optimizer, place in the schedule
 metrics.jsonl    one line per epoch
 """
@@ -19,14 +20,20 @@ from inspection.bundle import InputSpec
 from inspection.errors import ConfigError, DatasetError
 from inspection.label_book import LabelBook
 from inspection.samples import ClassName, Sha256
+from training.augment import DEFAULT
+from training.backbones import Backbone
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 METRICS_FILE = "metrics.jsonl"
+PACKAGES_FILE = "packages.txt"
 
 
 class Ask(BaseModel):
-    """What the person asked for. A run that is resumed must be asked for the same."""
+    """What the person asked for. A run that is resumed must be asked for the same.
+
+    `frames` above 1: clips of so many frames, and a network that remembers. `augment`: names of `training/augment.py`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +47,10 @@ class Ask(BaseModel):
     lr: float = Field(default=2e-3, gt=0)
     init: str | None = None
     threads: int = Field(default=2, ge=1)
+    backbone: Backbone = Backbone()
+    augment: tuple[str, ...] = DEFAULT
+    frames: int = Field(default=1, ge=1, le=64)
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class RunConfig(BaseModel):

@@ -1,7 +1,8 @@
-"""Samples of a snapshot as the network sees them: fitted to the input once, then varied anew in every epoch.
+"""Samples of a snapshot as the network sees them: fitted to the input once, put together in batches.
 
-Geometry is `inspection.model_io`'s, the same lines the edge runs. Every variation follows from (seed, epoch, place),
-so a run that was killed goes on as if nothing had happened.
+Geometry is `inspection.model_io`'s, the same lines the edge runs. What varies from visit to visit is `augment.py`'s.
+Outlines, boxes and labels for the whole picture may be mixed: each says what it knows, and a weight of 0 what it does
+not.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Example:
     `target` (C,) is 1 where the class is labelled, or the soft label. `length_mm` (C,) is the longest defect of each
     class, also of one under the limit; NaN where it is not known. `region_mm` (C,) is the longest connected region of
     the mask, what a finding can be held against: a row of pores is long, and each of its regions is short.
+    `boxes`: the mask is filled boxes, which say where to look and not where the defect ends.
     """
 
     image: Image
@@ -41,6 +43,7 @@ class Example:
     target: Floats
     length_mm: Floats
     region_mm: Floats
+    boxes: bool = False
 
 
 def load(folder: Path, sample: Sample, spec: InputSpec, book: LabelBook) -> Example:
@@ -51,7 +54,8 @@ def load(folder: Path, sample: Sample, spec: InputSpec, book: LabelBook) -> Exam
     soft = sample.soft_labels or {}
     target = np.array([soft.get(c, float(c in sample.labels)) for c in book.classes], np.float32)
     fitted = None if mask is None else mask_to_input(mask, spec)
-    return Example(to_input(image, spec)[0], fitted, target, *_lengths(sample, mask, book))
+    boxes = (sample.mask or "").endswith(BOXES_SUFFIX)
+    return Example(to_input(image, spec)[0], fitted, target, *_lengths(sample, mask, book), boxes)
 
 
 def _lengths(sample: Sample, mask: Mask | None, book: LabelBook) -> tuple[Floats, Floats]:
@@ -90,88 +94,6 @@ def input_spec(snapshot: Snapshot, width_px: int, height_px: int) -> InputSpec:
     return spec
 
 
-Window = tuple[int, int]
-"""Width and height in px of the part of a picture that is trained on; sides are multiples of 16."""
-
-
-def vary(example: Example, rng: np.random.Generator, book: LabelBook, window: Window | None = None) -> Example:
-    """The same part at another place, under another light, perhaps only a window of it. The label follows from what is
-    left in the picture.
-    """
-    image, mask = example.image, example.mask
-    for axis in (0, 1):
-        if rng.random() < 0.5:
-            image = np.flip(image, axis)
-            mask = None if mask is None else np.flip(mask, axis)
-    target, length_mm = example.target, example.length_mm
-    # Without a mask nobody can tell whether the defect left the picture; with half of them a hairline stays unblurred.
-    before = mask
-    if mask is not None and rng.random() < 0.5:
-        warp = _warp(rng, image.shape[1], image.shape[0])
-        size = (image.shape[1], image.shape[0])
-        image = cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        mask = np.asarray(cv2.warpAffine(mask, warp, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101))
-    if window:
-        here = _place(mask, image.shape, window, rng)
-        image, mask = image[here], None if mask is None else mask[here]
-    if before is not None and mask is not None and mask is not before:
-        target, length_mm = _relabel(example, before, mask, book)
-    mask = None if mask is None else np.ascontiguousarray(mask)
-    return Example(_relight(np.ascontiguousarray(image), rng), mask, target, length_mm, example.region_mm)
-
-
-def _place(mask: Mask | None, shape: tuple[int, ...], window: Window, rng: np.random.Generator) -> tuple[slice, slice]:
-    """Where the window lies: three times of four over a defect, if there is one, anywhere else otherwise."""
-    (height, width), (w, h) = shape[:2], window
-    x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
-    over_defect = rng.random() < 0.75
-    if mask is not None and over_defect and mask.any():
-        rows, cols = np.nonzero(mask)
-        k = int(rng.integers(0, len(rows)))
-        x = int(np.clip(cols[k] - rng.integers(0, w), 0, width - w))
-        y = int(np.clip(rows[k] - rng.integers(0, h), 0, height - h))
-    return slice(y, y + h), slice(x, x + w)
-
-
-def can_be_windowed(examples: Sequence[Example]) -> bool:
-    """Whether every defective picture says where its defect is: without that, nobody knows if a window shows it."""
-    return all(e.mask is not None or not e.target.any() for e in examples)
-
-
-def _warp(rng: np.random.Generator, width_px: int, height_px: int) -> NDArray[np.float64]:
-    """Turn by up to 9 degrees, scale by up to 15 %, shift by up to 8 %."""
-    warp = cv2.getRotationMatrix2D((width_px / 2, height_px / 2), rng.uniform(-9, 9), rng.uniform(0.85, 1.15))
-    warp[:, 2] += rng.uniform(-0.08, 0.08, 2) * (width_px, height_px)
-    return np.asarray(warp)
-
-
-def _relabel(example: Example, before: Mask, after: Mask, book: LabelBook) -> tuple[Floats, Floats]:
-    """Targets and lengths after a warp: lengths change as their longest region did, then the rule applies."""
-    target, length_mm = example.target.copy(), example.length_mm.copy()
-    if not before.any():
-        return target, length_mm
-    old, new = longest_px(before, len(book.rules)), longest_px(after, len(book.rules))
-    for k, rule in enumerate(book.rules):
-        if old[k] == 0:
-            continue
-        left = new[k] / old[k]
-        length_mm[k] *= left
-        if np.isnan(length_mm[k]):  # no scale: a defect that mostly left the picture is gone
-            target[k] = target[k] if left > 0.25 else 0.0
-        elif example.target[k] in (0.0, 1.0):
-            target[k] = float(new[k] > 0 and rule.is_defect(float(length_mm[k])))
-    return target, length_mm
-
-
-def _relight(image: Image, rng: np.random.Generator) -> Image:
-    """Another exposure, a touch of colour, sensor noise. No blur: it would wipe hairline scratches out."""
-    gain = np.float32(rng.uniform(0.7, 1.4)) * rng.uniform(0.95, 1.05, 3).astype(np.float32)
-    lit = image * gain + np.float32(rng.uniform(-12, 12))
-    if rng.random() < 0.5:
-        lit += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0, 5))
-    return np.clip(lit, 0, 255).astype(np.uint8)
-
-
 def order(examples: Sequence[Example], rng: np.random.Generator) -> NDArray[np.int64]:
     """The places to visit in one epoch: as many defective as good, classes taking turns, nothing repeated too early."""
     hits = np.array([e.target > 0.5 for e in examples])
@@ -193,21 +115,34 @@ def _draw(places: NDArray[np.int64], count: int, rng: np.random.Generator) -> ND
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`image` (N, H, W, 3) uint8; `target` (N, C); `maps` and `weights` (N, C, H/s, W/s); weight 0: nobody said."""
+    """`image` (N, H, W, 3) uint8; `target` (N, C); `maps` and `weights` (N, C, H/s, W/s); weight 0: nobody said.
+
+    `boxed` (N, C): the map is filled boxes. `unplaced` (N, C): the class is in the picture, and nobody said where.
+    """
 
     image: Image
     target: Floats
     maps: Floats
     weights: Floats
+    boxed: Floats
+    unplaced: Floats
+
+    def __len__(self) -> int:
+        return len(self.image)
 
 
 def collate(examples: Sequence[Example], heat_stride: int) -> Batch:
     pairs = [_map_and_weight(e, heat_stride) for e in examples]
+    present = np.stack([e.target > 0 for e in examples])
+    masked = np.array([e.mask is not None for e in examples])[:, None]
+    boxed = np.array([e.boxes for e in examples])[:, None]
     return Batch(
         np.stack([e.image for e in examples]),
         np.stack([e.target for e in examples]),
         np.stack([m for m, _ in pairs]),
         np.stack([w for _, w in pairs]),
+        (present & boxed).astype(np.float32),
+        (present & ~masked).astype(np.float32),
     )
 
 
@@ -215,17 +150,27 @@ def _map_and_weight(example: Example, s: int) -> tuple[Floats, Floats]:
     """Per class 0/1 at the heat map's stride, on wherever a class touches the cell; and what each cell weighs.
 
     Weights are SegDecNet's: 1 outside, up to 1 + 3 in the middle of a defect, falling as (distance / largest)^2
-    towards its edge, where outlines are uncertain.
+    towards its edge, where outlines are uncertain. A class that is not in the picture is nowhere in it, mask or no
+    mask; one that is there with nobody saying where weighs nothing anywhere, and inside of a box nothing either.
     """
     h, w = example.image.shape[0] // s, example.image.shape[1] // s
     classes = len(example.target)
     maps, weights = np.zeros((classes, h, w), np.float32), np.ones((classes, h, w), np.float32)
     if example.mask is None:
-        return maps, np.zeros_like(weights)
+        weights[example.target > 0] = 0
+        return maps, weights
     cells = example.mask.reshape(h, s, w, s)
     for k in np.unique(example.mask[example.mask > 0]):
         on = (cells == k).any((1, 3)).astype(np.uint8)
-        inward = cv2.distanceTransform(on, cv2.DIST_L2, 3)
         maps[k - 1] = on
+        if example.boxes:
+            weights[k - 1] -= on
+            continue
+        inward = cv2.distanceTransform(on, cv2.DIST_L2, 3)
         weights[k - 1] += 3 * (inward / max(float(inward.max()), 1.0)) ** 2
     return maps, weights
+
+
+def can_be_windowed(examples: Sequence[Example]) -> bool:
+    """Whether every defective picture says where its defect is: without that, nobody knows if a window shows it."""
+    return all(e.mask is not None or not e.target.any() for e in examples)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,18 @@ import torch
 from torch import Tensor, nn
 
 from inspection.errors import ConfigError, DatasetError
+from training import backbones, loss, parallel
 from training import checkpoint as ckpt
-from training import loss
+from training.augment import Window
 from training.checkpoint import Ask, RunConfig
+from training.clips import ClipCourse, in_clips
+from training.course import Course, FrameCourse, Share
 from training.dataset.snapshot import Snapshot
-from training.examples import Batch, Example, Window, can_be_windowed, collate, input_spec, load, order, vary
-from training.network import HEAT_STRIDE, Network
+from training.environment import describe, packages
+from training.examples import Batch, input_spec, load
+from training.network import HEAT_STRIDE, SegmentAndDecide
+from training.parallel import Team
+from training.streaming import StreamNetwork
 
 CHECKPOINT_EVERY_S = 20.0
 DEFAULT_EPOCHS = 20
@@ -44,28 +49,35 @@ class Trainer:
     """A run in memory. `step` counts optimizer steps over all epochs."""
 
     config: RunConfig
-    network: Network
-    average: Network
+    network: SegmentAndDecide
+    average: SegmentAndDecide
     optimizer: torch.optim.AdamW
-    step: int
-    history: list[dict[str, float]]
-    running: dict[str, float]
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    running: dict[str, float] = field(default_factory=dict)
+    team: Team = field(default_factory=Team)
 
 
 def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: None) -> RunConfig:
-    """Train to the end, or go on with a run that was stopped. Returns the run's config; the rest is in `run`."""
+    """Train to the end, or go on with a run that was stopped. Returns the run's config; the rest is in `run`.
+
+    Under torchrun every process calls this: each does its share, and the first one writes the run.
+    """
     torch.set_num_threads(ask.threads)
-    torch.use_deterministic_algorithms(True)
-    trainer, examples = prepare(snapshot, run, ask)
-    steps_per_epoch = math.ceil(len(examples) / ask.batch)
+    # Two of the network's backward passes have no repeatable kernel on GPUs; there it warns instead of refusing.
+    torch.use_deterministic_algorithms(True, warn_only=ask.device == "cuda")
+    team = parallel.join()
+    if ask.batch % team.size:
+        raise ConfigError("--batch", f"{ask.batch} is no multiple of {team.size} processes", "choose one that is")
+    trainer, course = prepare(snapshot, run, ask, team)
+    steps_per_epoch = course.steps_per_epoch
     total = trainer.config.epochs * steps_per_epoch
-    whole_masks = can_be_windowed(examples)
     saved_at = time.monotonic()
     for epoch in range(trainer.step // steps_per_epoch, trainer.config.epochs):
         done = trainer.step - epoch * steps_per_epoch
-        window = window_of(trainer.config, epoch) if whole_masks else None
-        for batch in batches(examples, trainer.config, epoch, window, skip=done):
-            parts = train_step(trainer, batch, total)
+        window = window_of(trainer.config, epoch) if course.windowed else None
+        for share in course.batches(epoch, window, skip=done, team=team):
+            parts = train_step(trainer, share, total)
             trainer.step += 1
             for name, value in parts.items():
                 trainer.running[name] = trainer.running.get(name, 0.0) + value / steps_per_epoch
@@ -73,9 +85,11 @@ def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: Non
             if trainer.step % steps_per_epoch == 0:
                 trainer.history.append({"epoch": epoch + 1, "step": trainer.step, **trainer.running})
                 trainer.running = {}
-            if trainer.step % steps_per_epoch == 0 or time.monotonic() - saved_at > CHECKPOINT_EVERY_S:
+            due = trainer.step % steps_per_epoch == 0 or time.monotonic() - saved_at > CHECKPOINT_EVERY_S
+            if due and team.leads:
                 _save(run, trainer)
                 saved_at = time.monotonic()
+    team.wait()
     return trainer.config
 
 
@@ -90,33 +104,43 @@ def window_of(config: RunConfig, epoch: int) -> Window | None:
     return min(WINDOW[0], config.input.width_px), min(WINDOW[1], config.input.height_px)
 
 
-def batches(
-    examples: list[Example], config: RunConfig, epoch: int, window: Window | None, skip: int = 0
-) -> Iterator[Batch]:
-    """The epoch's batches from the `skip`-th on; the last may be smaller."""
-    seed, size, book = config.ask.seed, config.ask.batch, config.label_book
-    visits = order(examples, np.random.default_rng((seed, epoch)))
-    for start in range(skip * size, len(visits), size):
-        places = enumerate(visits[start : start + size], start)
-        varied = [vary(examples[k], np.random.default_rng((seed, epoch, place)), book, window) for place, k in places]
-        yield collate(varied, config.heat_stride)
-
-
-def train_step(trainer: Trainer, batch: Batch, total: int) -> dict[str, float]:
-    config = trainer.config
+def train_step(trainer: Trainer, share: Share, total: int) -> dict[str, float]:
+    config, network, device = trainer.config, trainer.network, trainer.config.ask.device
     for group in trainer.optimizer.param_groups:
         group["lr"] = config.ask.lr * one_cycle(trainer.step / total)
+    parallel.set_split(network, share.split)
+    with low_precision(device, config.bf16):
+        scores, maps = network(torch.from_numpy(share.batch.image).to(device))
+    known = tensors(share.batch, device)
+    if share.split:
+        scores, maps = parallel.gathered(scores, trainer.team), parallel.gathered(maps, trainer.team)
+        known = {name: parallel.gathered(value, trainer.team) for name, value in known.items()}
+    parts = losses(scores.float(), maps.float(), known)
     seg_share, dec_share = loss.shares(trainer.step / total)
-    with low_precision(config.bf16):
-        scores, maps = trainer.network(torch.from_numpy(batch.image))
-    seg = loss.segmentation(maps.float(), torch.from_numpy(batch.maps), torch.from_numpy(batch.weights))
-    dec = loss.decision(scores.float(), torch.from_numpy(batch.target))
     trainer.optimizer.zero_grad(set_to_none=True)
-    (seg_share * seg + dec_share * dec).backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(trainer.network.parameters(), 5.0)
+    (seg_share * parts["segmentation"] + dec_share * parts["decision"]).backward()  # type: ignore[no-untyped-call]
+    if share.split:
+        parallel.sum_gradients(network.parameters())
+    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     trainer.optimizer.step()
-    update_average(trainer.average, trainer.network, min(config.ema, (1 + trainer.step) / (10 + trainer.step)))
-    return {"segmentation": float(seg.detach()), "decision": float(dec.detach())}
+    update_average(trainer.average, network, min(config.ema, (1 + trainer.step) / (10 + trainer.step)))
+    return {name: float(value.detach()) for name, value in parts.items()}
+
+
+def tensors(batch: Batch, device: str) -> dict[str, Tensor]:
+    """What the labels say of a batch."""
+    said = {name: getattr(batch, name) for name in ("target", "maps", "weights", "boxed", "unplaced")}
+    return {name: torch.from_numpy(value).to(device) for name, value in said.items()}
+
+
+def losses(scores: Tensor, maps: Tensor, known: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Logits and labels -> what there is to make small. Outlines, boxes and picture labels each teach what they know."""
+    where = loss.segmentation(maps, known["maps"], known["weights"])
+    if known["unplaced"].any():
+        where = where + loss.presence(maps, known["target"], known["unplaced"])
+    if known["boxed"].any():
+        where = where + loss.boxes(maps, known["maps"], known["boxed"])
+    return {"segmentation": where, "decision": loss.decision(scores, known["target"])}
 
 
 def one_cycle(progress: float) -> float:
@@ -137,36 +161,48 @@ def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
             value.copy_(own[name])
 
 
-def low_precision(on: bool) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", torch.bfloat16, enabled=on)
+def low_precision(device: str, on: bool) -> AbstractContextManager[Any]:
+    return torch.autocast(device, torch.bfloat16, enabled=on)
 
 
 # ── starting and going on ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def prepare(snapshot: Snapshot, run: Path, ask: Ask) -> tuple[Trainer, list[Example]]:
-    """The run as it stands and its training examples, in memory (0.3 MB each at 320x256)."""
-    samples = snapshot.split("train")
-    if len(samples) < 2:
+def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -> tuple[Trainer, Course]:
+    """The run as it stands and what it is shown, in memory (0.3 MB a frame at 320x256)."""
+    team = team or Team()
+    if len(snapshot.split("train")) < 2:
         raise DatasetError(
-            snapshot.folder, f"has {len(samples)} training pictures", "import more, or lower --val, --test"
+            snapshot.folder,
+            f"has {len(snapshot.split('train'))} training pictures",
+            "import more, or lower --val, --test",
         )
-    if (run / ckpt.CHECKPOINT_FILE).exists():
-        config = ckpt.read_config(run)
+    resumes = (run / ckpt.CHECKPOINT_FILE).exists()
+    config = ckpt.read_config(run) if resumes else new_config(snapshot, ask)
+    if resumes:
         _check_same(run, config, ask, snapshot)
-    else:
-        config = new_config(snapshot, ask)
-    examples = [load(snapshot.folder, s, config.input, config.label_book) for s in samples]
-    trainer = new_trainer(config)
-    if (run / ckpt.CHECKPOINT_FILE).exists():
+    course = course_of(snapshot, config)
+    if resumes:
+        trainer = new_trainer(config, team)
         restore(trainer, ckpt.load(run))
-        return trainer, examples
-    if ask.epochs is None and ask.minutes is not None:
-        config = config.model_copy(update={"epochs": epochs_in(ask.minutes, config, examples)})
-        trainer = new_trainer(config)
-    run.mkdir(parents=True, exist_ok=True)
-    ckpt.write_config(run, config)
-    return trainer, examples
+        return trainer, course
+    if team.leads:
+        if ask.epochs is None and ask.minutes is not None:
+            config = config.model_copy(update={"epochs": epochs_in(ask.minutes, config, course)})
+        run.mkdir(parents=True, exist_ok=True)
+        ckpt.write_config(run, config)
+        (run / ckpt.PACKAGES_FILE).write_text(packages())
+    team.wait()
+    return new_trainer(ckpt.read_config(run), team), course
+
+
+def course_of(snapshot: Snapshot, config: RunConfig) -> Course:
+    def read(sample: Any) -> Any:
+        return load(snapshot.folder, sample, config.input, config.label_book)
+
+    if config.ask.frames > 1:
+        return ClipCourse(config, [[read(s) for s in clip] for clip in in_clips(snapshot, "train")])
+    return FrameCourse(config, [read(s) for s in snapshot.split("train")])
 
 
 def new_config(snapshot: Snapshot, ask: Ask) -> RunConfig:
@@ -182,11 +218,17 @@ def new_config(snapshot: Snapshot, ask: Ask) -> RunConfig:
         label_book=manifest.label_book,
         input=input_spec(snapshot, ask.width_px, ask.height_px),
         heat_stride=HEAT_STRIDE,
-        # Emulated bfloat16 is slower than float32; with the instructions a step takes half the time.
-        bf16=bool(torch.cpu.get_capabilities().get("avx512_bf16", False)),
+        bf16=has_bf16(ask.device),
         parent=parent_name(ask.init),
-        environment={"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()},
+        environment=describe(ask.device),
     )
+
+
+def has_bf16(device: str) -> bool:
+    """Emulated bfloat16 is slower than float32; with the instructions a step takes half the time."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def parent_name(init: str | None) -> str | None:
@@ -198,43 +240,55 @@ def parent_name(init: str | None) -> str | None:
     return parent_of(Path(init))
 
 
-def new_trainer(config: RunConfig) -> Trainer:
+def network_of(config: RunConfig, *, load: bool) -> SegmentAndDecide:
+    """The network a run asked for. `load` False leaves a backbone's file alone: a checkpoint brings the weights."""
+    ask = config.ask
+    if ask.frames == 1:
+        return backbones.build(ask.backbone, len(config.classes), ask.channels, load=load)
+    if ask.backbone.name != backbones.OWN:
+        raise ConfigError("--backbone", f"{ask.backbone.name} has no memory for clips", "leave out --backbone")
+    return StreamNetwork(len(config.classes), ask.channels, ask.frames)
+
+
+def new_trainer(config: RunConfig, team: Team | None = None) -> Trainer:
     torch.manual_seed(config.ask.seed)
-    network = Network(len(config.classes), config.ask.channels)
+    network = network_of(config, load=True)
     if config.ask.init:
         from training.warm_start import load_weights
 
         load_weights(network, Path(config.ask.init), config)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last).to(config.ask.device)  # type: ignore[call-overload]
     average = copy.deepcopy(network).requires_grad_(False)
+    if team and team.size > 1:
+        parallel.shared(network)
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.ask.lr)
-    return Trainer(config, network.train(), average, optimizer, 0, [], {})
+    return Trainer(config, network.train(), average, optimizer, team=team or Team())
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Matrices decay, biases and BatchNorm do not."""
-    some = list(network.parameters())
+    """Matrices decay, biases and BatchNorm do not; what is frozen is in neither."""
+    some = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in some if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0},
     ]
 
 
-def epochs_in(minutes: float, config: RunConfig, examples: list[Example]) -> int:
+def epochs_in(minutes: float, config: RunConfig, course: Course) -> int:
     """How many epochs fit into `minutes`, by timing steps of a throwaway copy. Fixed from then on."""
     trial = new_trainer(config)
-    windowed = WINDOWED if can_be_windowed(examples) else 0.0
-    per_step = (1 - windowed) * _seconds_per_step(trial, examples, None)
+    windowed = WINDOWED if course.windowed else 0.0
+    per_step = (1 - windowed) * _seconds_per_step(trial, course, None)
     if windowed:
-        per_step += windowed * _seconds_per_step(trial, examples, window_of(config, 0))
-    return max(1, int(minutes * 60 / (per_step * math.ceil(len(examples) / config.ask.batch))))
+        per_step += windowed * _seconds_per_step(trial, course, window_of(config, 0))
+    return max(1, int(minutes * 60 / (per_step * course.steps_per_epoch)))
 
 
-def _seconds_per_step(trial: Trainer, examples: list[Example], window: Window | None) -> float:
-    """Median of four steps, drawing the batch included; the first, which sets memory up, is not counted."""
+def _seconds_per_step(trial: Trainer, course: Course, window: Window | None) -> float:
+    """Median of up to four steps, drawing the batch included; the first, which sets memory up, is not counted."""
     took, start = [], time.monotonic()
-    for batch in islice(batches(examples * 5, trial.config, 0, window), 5):
-        train_step(trial, batch, total=100)
+    for share in islice(course.batches(0, window), 5):
+        train_step(trial, share, total=100)
         took.append(time.monotonic() - start)
         start = time.monotonic()
     return float(np.median(took[1:] or took))
@@ -272,7 +326,7 @@ def _check_same(run: Path, config: RunConfig, ask: Ask, snapshot: Snapshot) -> N
             )
 
 
-def trained(run: Path) -> tuple[RunConfig, Network]:
+def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:
     """The averaged network of a finished run, ready to judge. DatasetError when the run is not finished."""
     config, state = ckpt.read_config(run), ckpt.load(run)
     done = int(state["history"][-1]["epoch"]) if state["history"] else 0
@@ -280,13 +334,13 @@ def trained(run: Path) -> tuple[RunConfig, Network]:
         raise DatasetError(
             run, f"is at epoch {done} of {config.epochs}", "run the same `haltline train` again: it goes on"
         )
-    network = Network(len(config.classes), config.ask.channels)
+    network = network_of(config, load=False)
     network.load_state_dict(state["average"])
     return config, network.eval()
 
 
 @torch.no_grad()
-def predict(network: Network, images: list[np.ndarray], batch: int = 16) -> tuple[Tensor, Tensor]:
+def predict(network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16) -> tuple[Tensor, Tensor]:
     """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
     scores, maps = [], []
     for start in range(0, len(images), batch):

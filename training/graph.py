@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from inspection.bundle import InputSpec, OutputSpec
 from training.calibrate import Platt
-from training.network import Network
+from training.network import SegmentAndDecide
 from training.onnx_graph import checked, fold, strip
 
 Floats = NDArray[np.float32]
@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 class Graph(nn.Module):
     """What is exported. Heat is rounded to 256 levels, so that it costs the edge a quarter of the memory traffic."""
 
-    def __init__(self, network: Network, calibration: list[Platt]) -> None:
+    def __init__(self, network: SegmentAndDecide, calibration: list[Platt]) -> None:
         super().__init__()
         self.network = network.eval()
         self.register_buffer("scale", torch.tensor([p.scale for p in calibration]))

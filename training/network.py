@@ -10,11 +10,16 @@
 
 The design is SegDecNet's (Bozic, Tabernik, Skocaj 2021) at a twentieth of its cost. The decision reads the map, so
 that a scratch shorter than the label book's limit may glow on the map and still be no defect.
+
+One family: `SegmentAndDecide` is everything behind the encoder. `Network` has our own encoder; `training/backbones.py`
+puts anybody's in its place, `training/streaming.py` gives ours a memory of the frames before.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +28,25 @@ from torch.nn import functional as F
 HEAT_STRIDE = 2
 MEAN, STD = 110.0, 60.0
 """Grey level and its deviation on metal, roughly; any fixed pair would do, since the stem has a BatchNorm."""
+
+SizeClass = Literal["S", "M", "L"]
+
+
+class Size(NamedTuple):
+    """One size of the family: channels of the first layer, and the input it is meant for, px."""
+
+    channels: int
+    width_px: int
+    height_px: int
+    goal_ms: float
+
+
+SIZES: dict[SizeClass, Size] = {
+    "S": Size(16, 256, 256, 5.0),
+    "M": Size(16, 512, 512, 12.0),
+    "L": Size(24, 640, 640, 25.0),
+}
+"""`goal_ms`: one inference on two cores, int8 where the processor has VNNI. `python -m benchmarks.model_sizes`."""
 
 
 class Block(nn.Module):
@@ -50,22 +74,34 @@ def conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, act: bool = Tr
     return nn.Sequential(*layers, nn.ReLU()) if act else nn.Sequential(*layers)
 
 
-class Network(nn.Module):
-    """`classes` outputs, `width` channels in the stem. Input sides must be multiples of 16.
+class Stages(NamedTuple):
+    """What an encoder hands on, (N, C_k, H / k, W / k) each."""
+
+    s4: Tensor
+    s8: Tensor
+    s16: Tensor
+
+
+class SegmentAndDecide(nn.Module):
+    """The family: an encoder's `stages`, `width` channels times two in the FPN, `classes` outputs.
 
     `forward` takes (N, H, W, 3) uint8 BGR, as the camera gives it, and returns logits: scores (N, C) and
-    maps (N, C, H / 2, W / 2).
+    maps (N, C, H / 2, W / 2). Input sides must be multiples of 16.
     """
 
-    def __init__(self, classes: int, width: int = 16, prior: float = 0.01) -> None:
-        super().__init__()
-        w = width
-        self.stem = conv(3, w, stride=2)
-        self.stage4 = nn.Sequential(Block(w, 2 * w, 2), Block(2 * w, 2 * w))
-        self.stage8 = nn.Sequential(Block(2 * w, 3 * w, 2), Block(3 * w, 3 * w))
-        self.stage16 = nn.Sequential(Block(3 * w, 6 * w, 2), Block(6 * w, 6 * w))
-        self.side4, self.side8 = conv(2 * w, 2 * w, 1), conv(3 * w, 2 * w, 1)
-        self.side16 = conv(6 * w, 2 * w, 1)
+    @abstractmethod
+    def stages(self, x: Tensor) -> Stages:
+        """(N, 3, H, W), as `see` made it -> features at strides 4, 8 and 16."""
+
+    def see(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 BGR -> (N, 3, H, W) as the encoder wants it."""
+        x = (image.permute(0, 3, 1, 2).float() - MEAN) / STD
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def build_head(self, channels: tuple[int, int, int], classes: int, w: int, prior: float) -> None:
+        """`channels` of the encoder at strides 4, 8 and 16."""
+        c4, c8, c16 = channels
+        self.side4, self.side8, self.side16 = conv(c4, 2 * w, 1), conv(c8, 2 * w, 1), conv(c16, 2 * w, 1)
         self.smooth8, self.smooth4 = conv(2 * w, 2 * w), conv(2 * w, 2 * w)
         self.to_map = nn.Conv2d(2 * w, classes * 4, 1)
         # Initially every pixel is as likely a defect as defects are frequent: no first steps wasted on unlearning 0.5.
@@ -77,16 +113,17 @@ class Network(nn.Module):
         self.score = nn.Linear(8 * w + 2 * classes, classes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        x = (image.permute(0, 3, 1, 2).float() - MEAN) / STD
-        features, cells = self.encode(x.contiguous(memory_format=torch.channels_last))
+        return self.read(self.stages(self.see(image)))
+
+    def read(self, stages: Stages) -> tuple[Tensor, Tensor]:
+        """The encoder's features -> logits of scores and maps."""
+        features, cells = self.locate(stages)
         return self.judge(features, cells), F.pixel_shuffle(cells, HEAT_STRIDE)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def locate(self, stages: Stages) -> tuple[Tensor, Tensor]:
         """-> features (N, 2w, H/4, W/4) and map logits (N, 4C, H/4, W/4), four per cell."""
-        s4 = self.stage4(self.stem(x))
-        s8 = self.stage8(s4)
-        p8 = self.smooth8(self.side8(s8) + double(self.side16(self.stage16(s8))))
-        p4 = self.smooth4(self.side4(s4) + double(p8))
+        p8 = self.smooth8(self.side8(stages.s8) + double(self.side16(stages.s16)))
+        p4 = self.smooth4(self.side4(stages.s4) + double(p8))
         return p4, self.to_map(p4)
 
     def judge(self, features: Tensor, cells: Tensor) -> Tensor:
@@ -97,6 +134,24 @@ class Network(nn.Module):
         pooled = [deep.amax((2, 3)), deep.mean((2, 3)), per_class.amax((2, 3)), per_class.mean((2, 3))]
         out: Tensor = self.score(torch.cat(pooled, 1))
         return out
+
+
+class Network(SegmentAndDecide):
+    """Our own encoder, `width` channels in the stem: 0.5 M weights at 16."""
+
+    def __init__(self, classes: int, width: int = 16, prior: float = 0.01) -> None:
+        super().__init__()
+        w = width
+        self.stem = conv(3, w, stride=2)
+        self.stage4 = nn.Sequential(Block(w, 2 * w, 2), Block(2 * w, 2 * w))
+        self.stage8 = nn.Sequential(Block(2 * w, 3 * w, 2), Block(3 * w, 3 * w))
+        self.stage16 = nn.Sequential(Block(3 * w, 6 * w, 2), Block(6 * w, 6 * w))
+        self.build_head((2 * w, 3 * w, 6 * w), classes, w, prior)
+
+    def stages(self, x: Tensor) -> Stages:
+        s4 = self.stage4(self.stem(x))
+        s8 = self.stage8(s4)
+        return Stages(s4, s8, self.stage16(s8))
 
 
 def double(x: Tensor) -> Tensor:

@@ -15,10 +15,10 @@ from inspection.bundle import MANIFEST_FILE, MODEL_FILE, parse_manifest
 from inspection.errors import BundleError, DatasetError
 from training import checkpoint as ckpt
 from training.checkpoint import RunConfig
-from training.network import Network
+from training.network import SegmentAndDecide
 
 
-def load_weights(network: Network, source: Path, config: RunConfig) -> None:
+def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> None:
     """Fill `network` from `source`. DatasetError or BundleError when it is of another kind or other classes."""
     state, classes = _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
     if classes != config.classes:

@@ -12,8 +12,9 @@ from inspection.bundle import InputSpec
 from inspection.label_book import BOOKS
 from tests.training.pictures import SCRATCH, scratched
 from training import loss
+from training.augment import vary
 from training.dataset.snapshot import Snapshot
-from training.examples import Example, can_be_windowed, collate, input_spec, order, vary
+from training.examples import Example, can_be_windowed, collate, input_spec, order
 from training.network import HEAT_STRIDE, Network
 
 

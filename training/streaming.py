@@ -1,0 +1,71 @@
+"""A network that remembers: a quarter of some layers' channels are those of the frame before (temporal shift).
+
+After Lin, Gan, Han 2019 (TSM), causal: it costs no multiplication, so a single-frame network of the same width costs
+the same. What it remembers is explicit: one tensor per shifted block goes in and out with every frame, zero at the
+start. So frame 10,000 takes as long as frame 1, and whoever serves it decides when a part, or a gap, begins anew.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.network import Block, Network, Stages
+
+SHIFTED = 4  # one in so many channels comes from the frame before
+
+
+class ShiftedBlock(Block):
+    """A residual block whose convolutions see the frame before; the shortcut sees this frame only."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__(c_in, c_out, stride)
+        self.remembers = c_in // SHIFTED
+
+    def with_past(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """x (N, C, H, W), past (N, C / SHIFTED, H, W) -> what comes out, and the past of the next frame."""
+        now = x[:, : self.remembers]
+        mixed = torch.cat([past, x[:, self.remembers :]], 1)
+        return F.relu(self.two(self.one(mixed)) + self.shortcut(x)), now
+
+    def over(self, x: Tensor, frames: int) -> Tensor:
+        """x (clips x frames, C, H, W), the frames of a clip in order; each clip begins from nothing."""
+        now = x[:, : self.remembers].unflatten(0, (-1, frames))
+        past = torch.cat([torch.zeros_like(now[:, :1]), now[:, :-1]], 1).flatten(0, 1)
+        return self.with_past(x, past)[0]
+
+
+class StreamNetwork(Network):
+    """`Network` with four shifted blocks: what it says of a frame rests on that one and the four before.
+
+    `forward` takes whole clips, (clips x `frames`, H, W, 3); `step` takes one frame and the state.
+    """
+
+    def __init__(self, classes: int, width: int = 16, frames: int = 8, prior: float = 0.01) -> None:
+        super().__init__(classes, width, prior)
+        w = width
+        self.frames = frames
+        self.stage4 = nn.Sequential(Block(w, 2 * w, 2), ShiftedBlock(2 * w, 2 * w))
+        self.stage8 = nn.Sequential(Block(2 * w, 3 * w, 2), ShiftedBlock(3 * w, 3 * w))
+        self.stage16 = nn.Sequential(ShiftedBlock(3 * w, 6 * w, 2), ShiftedBlock(6 * w, 6 * w))
+
+    def stages(self, x: Tensor) -> Stages:
+        f = self.frames
+        s4 = self.stage4[1].over(self.stage4[0](self.stem(x)), f)
+        s8 = self.stage8[1].over(self.stage8[0](s4), f)
+        return Stages(s4, s8, self.stage16[1].over(self.stage16[0].over(s8, f), f))
+
+    def step(self, image: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """One frame (1, H, W, 3) -> logits of scores and maps, and the state of the next frame."""
+        s4, a = self.stage4[1].with_past(self.stage4[0](self.stem(self.see(image))), past[0])
+        s8, b = self.stage8[1].with_past(self.stage8[0](s4), past[1])
+        first, c = self.stage16[0].with_past(s8, past[2])
+        s16, d = self.stage16[1].with_past(first, past[3])
+        scores, maps = self.read(Stages(s4, s8, s16))
+        return scores, maps, (a, b, c, d)
+
+    def state_shapes(self, width_px: int, height_px: int) -> list[tuple[int, int, int, int]]:
+        """Of the state for an input of this size, (1, C, H, W) each."""
+        blocks = [(self.stage4[1], 4), (self.stage8[1], 8), (self.stage16[0], 8), (self.stage16[1], 16)]
+        return [(1, block.remembers, height_px // s, width_px // s) for block, s in blocks]
