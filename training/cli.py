@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from inspection.errors import ConfigError, InputError
-from training.dataset.commands import dataset, parse_size
+from inspection.errors import InputError
+from training.dataset.commands import dataset
 from training.dataset.snapshot import read_snapshot
+from training.progress import progress_bar
+from training.train_cli import train
 
 if TYPE_CHECKING:
-    from training.checkpoint import Ask
     from training.dataset.snapshot import Snapshot
     from training.evaluate import Figures
     from training.judging import JudgedPicture
@@ -30,81 +29,21 @@ def render(
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")],
     count: Annotated[int, typer.Option(min=1, help="How many frames. Half of them are without a defect.")] = 400,
     seed: Annotated[int, typer.Option(help="The same seed draws the same frames.")] = 0,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(min=8, help="Draw clips of so many frames of a moving weld instead, to train with --frames."),
+    ] = None,
 ) -> None:
     """Draw frames with known defects as a labelled folder, to train from before there is a camera."""
     from training.rendering import render_folder
 
     good = 0
-    with _progress() as progress:
-        bar = progress.add_task(f"drawing {task}", total=count)
-        for sample in render_folder(task, out, count, seed):
+    with progress_bar() as progress:
+        bar = progress.add_task(f"drawing {task}", total=count - count % (clip_frames or 1))
+        for sample in render_folder(task, out, count, seed, clip_frames):
             good += not sample.labels
             progress.advance(bar)
     Console().print(f"{count} frames in {out}: {good} good, {count - good} with a defect over its limit")
-
-
-def train(
-    snapshot: Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")],
-    out: Annotated[Path, typer.Option(help="The run's folder. If it holds a run that was stopped, that run goes on.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training pictures (default 20).")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="Instead of --epochs: as many as fit into this time on this machine.")
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            help="Start from a released bundle or an earlier run instead of from nothing: new frames are learnt fast."
-        ),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="The network's input in px, multiples of 16; default 320x256, or that of --init.")
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Top learning rate; default 0.002, with --init 0.0005.")] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
-    channels: Annotated[int, typer.Option(help="Channels of the first layer: more see more and cost more time.")] = 16,
-    seed: Annotated[int, typer.Option(help="Same seed, same pictures, same machine: the same model.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
-) -> None:
-    """Train a model on a snapshot. Stop it at any moment: the same command goes on where it was."""
-    data = read_snapshot(snapshot)
-    if epochs is not None and minutes is not None:
-        raise ConfigError("--epochs and --minutes", "were both given", "give one of them")
-    # Before torch is loaded: two threads that spin at every barrier crawl beside any other load on two cores, here
-    # measured at three times the time per step.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from training.checkpoint import Ask
-    from training.warm_start import input_size
-
-    width, height = parse_size(size, "--size") if size else input_size(init) if init else (320, 256)
-    if min(width, height) < 32 or width % 16 or height % 16:
-        raise ConfigError("--size", f"is {width}x{height}", "use multiples of 16, from 32 on")
-    ask = Ask(
-        epochs=epochs,
-        minutes=minutes,
-        seed=seed,
-        width_px=width,
-        height_px=height,
-        channels=channels,
-        batch=batch,
-        lr=lr or (5e-4 if init else 2e-3),
-        init=str(init) if init else None,
-        threads=threads,
-    )
-    _fit_with_bar(data, out, ask)
-
-
-def _fit_with_bar(data: Snapshot, out: Path, ask: Ask) -> None:
-    from training.fit import fit
-
-    with _progress() as progress:
-        bar = progress.add_task("loading", total=None)
-
-        def report(step: int, total: int, now: dict[str, float]) -> None:
-            words = f"epoch {now['epoch']:.0f}  where {now['segmentation']:.3f}  what {now['decision']:.3f}"
-            progress.update(bar, completed=step, total=total, description=words)
-
-        config = fit(data, out, ask, report)
-    Console().print(f"{config.epochs} epochs on {config.snapshot_id} in {out}; next: haltline export {out}")
 
 
 def evaluate(
@@ -223,12 +162,6 @@ def _read_key(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as e:
         raise InputError(path, f"cannot be read: {e.strerror}", "make one: openssl genpkey -algorithm ed25519") from e
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
 
 
 def _print_figures(f: Figures) -> None:

@@ -6,11 +6,9 @@ A sample whose source reads `clip:NAME@FPS#NUMBER` is frame NUMBER of that clip.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +20,7 @@ from inspection.samples import Sample
 from training.augment import Window, place, relabel
 from training.checkpoint import RunConfig
 from training.course import Course
+from training.dataset.clip_source import place_of
 from training.dataset.snapshot import Snapshot
 from training.examples import Example, can_be_windowed
 
@@ -30,25 +29,9 @@ LOST_FRAME = 0.2  # of the visits skip one frame, as a camera does
 JITTER = 0.5  # of a stretch: how much earlier or later it may begin
 
 
-class Place(NamedTuple):
-    clip: str
-    fps: float
-    number: int
-
-
-def place_of(sample: Sample) -> Place | None:
-    """Which clip and frame the sample is; None for a picture on its own."""
-    found = re.fullmatch(r"clip:(.+)@([0-9.]+)#([0-9]+)", sample.source)
-    return Place(found[1], float(found[2]), int(found[3])) if found else None
-
-
-def source_of(clip: str, fps: float, number: int) -> str:
-    return f"clip:{clip}@{fps:g}#{number:06d}"
-
-
 def in_clips(snapshot: Snapshot, split: str) -> list[list[Sample]]:
     """The split's frames clip by clip, in order, cut where more than MAX_GAP are missing. DatasetError without any."""
-    placed = [(where, s) for s in snapshot.split(split) if (where := place_of(s))]
+    placed = [(where, s) for s in snapshot.split(split) if (where := place_of(s.source))]
     if not placed:
         raise DatasetError(
             snapshot.folder,
@@ -84,9 +67,7 @@ class ClipCourse(Course):
             for start in range(0, len(clip) - self.frames + 1, self.frames)
         ]
         if not self.stretches:
-            raise DatasetError(
-                config.snapshot, f"holds no clip of {self.frames} frames or more", "give fewer --frames"
-            )
+            raise DatasetError(config.snapshot, f"holds no clip of {self.frames} frames or more", "give fewer --frames")
         super().__init__(config, len(self.stretches), max(1, config.ask.batch // self.frames))
         self.windowed = can_be_windowed([e for clip in clips for e in clip])
 
@@ -145,8 +126,8 @@ def _lit(image: np.ndarray, gain: float, rng: np.random.Generator, names: Sequen
 def _flip(example: Example, axes: Sequence[int]) -> Example:
     if not axes:
         return example
-    image = np.ascontiguousarray(np.flip(example.image, axes))
-    mask = None if example.mask is None else np.ascontiguousarray(np.flip(example.mask, axes))
+    image = np.ascontiguousarray(np.flip(example.image, tuple(axes)))
+    mask = None if example.mask is None else np.ascontiguousarray(np.flip(example.mask, tuple(axes)))
     return replace(example, image=image, mask=mask)
 
 

@@ -134,7 +134,7 @@ def tensors(batch: Batch, device: str) -> dict[str, Tensor]:
 
 
 def losses(scores: Tensor, maps: Tensor, known: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Logits and labels -> what there is to make small. Outlines, boxes and picture labels each teach what they know."""
+    """Logits and labels -> what is to become small. Outlines, boxes and picture labels teach what each knows."""
     where = loss.segmentation(maps, known["maps"], known["weights"])
     if known["unplaced"].any():
         where = where + loss.presence(maps, known["target"], known["unplaced"])
@@ -227,7 +227,7 @@ def new_config(snapshot: Snapshot, ask: Ask) -> RunConfig:
 def has_bf16(device: str) -> bool:
     """Emulated bfloat16 is slower than float32; with the instructions a step takes half the time."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 

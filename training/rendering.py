@@ -18,13 +18,16 @@ import cv2
 from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, LabelBook
 from inspection.render import TASKS, Rendered, rendered_samples
+from inspection.render.clip import FPS, clip_spec, render_clip
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, Annotation, LabelledHeader, Sample
+from training.dataset.clip_source import source_of
 
 
-def render_folder(task: str, out: Path, count: int, seed: int) -> Iterator[Sample]:
+def render_folder(task: str, out: Path, count: int, seed: int, clip_frames: int | None = None) -> Iterator[Sample]:
     """Write `count` frames to `out`, which must not exist, and yield each as it is done.
 
-    The folder appears under its name only when it is whole. Same task, count and seed: the same bytes.
+    With `clip_frames` they are clips of a moving weld, so many frames each, as many whole ones as `count` holds. The
+    folder appears under its name only when it is whole. Same task, count and seed: the same bytes.
     """
     if task not in TASKS:
         raise DatasetError("render", f"there is no task {task!r}", f"choose one of {', '.join(TASKS)}")
@@ -38,13 +41,28 @@ def render_folder(task: str, out: Path, count: int, seed: int) -> Iterator[Sampl
         header = LabelledHeader(task=task, classes=book.classes, label_book=book.id, made_by=f"rendered:seed={seed}")
         (partial / HEADER_FILE).write_text(header.model_dump_json(indent=2) + "\n")
         with (partial / SAMPLES_FILE).open("w") as lines:
-            for index, frame in enumerate(rendered_samples(task, count, seed)):
+            for index, (frame, clip) in enumerate(_drawn(task, count, seed, clip_frames)):
                 sample = _write(partial, index, frame, book)
+                if clip:
+                    sample = sample.model_copy(update={"source": clip})
                 lines.write(sample.model_dump_json() + "\n")
                 yield sample
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _drawn(task: str, count: int, seed: int, clip_frames: int | None) -> Iterator[tuple[Rendered, str | None]]:
+    """Frames, each with its place in a clip where there are clips."""
+    if clip_frames is None:
+        yield from ((frame, None) for frame in rendered_samples(task, count, seed))
+        return
+    if task != "weld" or count < clip_frames:
+        raise DatasetError("--clip-frames", f"{clip_frames} of {count} frames of {task}", "draw weld, one clip or more")
+    for k in range(count // clip_frames):
+        own_seed = seed * 100_000 + k
+        for number, frame in enumerate(render_clip(own_seed, clip_spec(seed, k, clip_frames))):
+            yield frame, source_of(f"rendered-{own_seed}", FPS, number)
 
 
 def _write(folder: Path, index: int, frame: Rendered, book: LabelBook) -> Sample:

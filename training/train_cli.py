@@ -1,0 +1,305 @@
+"""`haltline train`: a model from a snapshot, and the small studies that say which settings are worth having.
+
+`haltline train SNAPSHOT` is short for `haltline train model SNAPSHOT`. Importing this file loads no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from inspection.errors import ConfigError
+from training.dataset.commands import parse_size
+from training.dataset.snapshot import read_snapshot
+from training.progress import progress_bar
+
+if TYPE_CHECKING:
+    from training.backbones import Backbone
+    from training.checkpoint import Ask
+    from training.dataset.snapshot import Snapshot
+
+
+class DefaultsToModel(TyperGroup):
+    """What is no command's name is a snapshot: `haltline train SNAPSHOT` trains a model."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["model", *args]
+        return list(super().parse_args(ctx, args))
+
+
+train = typer.Typer(
+    cls=DefaultsToModel,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Train a model on a snapshot: `haltline train SNAPSHOT --out RUN`. The other commands are small studies.",
+)
+
+SnapshotFolder = Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")]
+Weights = Annotated[
+    str | None, typer.Option(help="The backbone's weights: a file with a state_dict, or hub to fetch timm's.")
+]
+
+
+class SizeName(StrEnum):
+    S = "S"
+    M = "M"
+    L = "L"
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class PixelRange(StrEnum):
+    IMAGENET = "imagenet"
+    SIGNED = "signed"
+
+
+PixelsOption = Annotated[
+    PixelRange,
+    typer.Option(help="What the weights were trained on: ImageNet's mean and deviation, or x / 127.5 - 1."),
+]
+
+
+@train.command("model")
+def model(
+    snapshot: SnapshotFolder,
+    out: Annotated[Path, typer.Option(help="The run's folder. If it holds a run that was stopped, that run goes on.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training pictures (default 20).")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Instead of --epochs: as many as fit into this time on this machine.")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from a released bundle or an earlier run instead of from nothing: new frames are learnt fast."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="The network's input in px, multiples of 16; default 320x256, or that of --init.")
+    ] = None,
+    size_class: Annotated[
+        SizeName | None,
+        typer.Option(help="S, M or L: width and input for 5, 12 or 25 ms on two cores (docs/training.md)."),
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Top learning rate; default 0.002, with --init 0.0005.")] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
+    channels: Annotated[
+        int | None, typer.Option(help="Channels of the first layer (16): more see more and cost more time.")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="The encoder: own, or a timm model's name (needs the backbones extra).")
+    ] = "own",
+    weights: Weights = None,
+    pixels: PixelsOption = PixelRange.IMAGENET,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Leave the backbone as it is, train what is behind.")
+    ] = False,
+    frames: Annotated[
+        int, typer.Option(min=1, max=64, help="Above 1: clips of so many frames, for a model that remembers.")
+    ] = 1,
+    without: Annotated[str, typer.Option(help="Variations to leave out, with commas, e.g. noise,warp.")] = "",
+    also: Annotated[str, typer.Option(help="Variations to add: flicker, spatter, synthetic.")] = "",
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures, same machine: the same model.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where torch has one.")] = Device.AUTO,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard (needs the tensorboard extra).")
+    ] = False,
+) -> None:
+    """Train a model on a snapshot. Stop it at any moment: the same command goes on where it was.
+
+    On several GPUs, or machines: torchrun --nproc-per-node N -m haltline train SNAPSHOT --out RUN.
+    """
+    data = read_snapshot(snapshot)
+    if epochs is not None and minutes is not None:
+        raise ConfigError("--epochs and --minutes", "were both given", "give one of them")
+    _one_thread_waits()
+    from training.backbones import Backbone
+    from training.checkpoint import Ask
+    from training.network import SIZES
+    from training.warm_start import input_size
+
+    if size_class and channels:
+        raise ConfigError("--size-class and --channels", "were both given", "a size has its own channels")
+    of_class = SIZES[size_class.value] if size_class else None
+    default = of_class[1:3] if of_class else input_size(init) if init else (320, 256)
+    width, height = parse_size(size, "--size") if size else default
+    if min(width, height) < 32 or width % 16 or height % 16:
+        raise ConfigError("--size", f"is {width}x{height}", "use multiples of 16, from 32 on")
+    ask = Ask(
+        epochs=epochs,
+        minutes=minutes,
+        seed=seed,
+        width_px=width,
+        height_px=height,
+        channels=of_class.channels if of_class else channels or 16,
+        batch=batch,
+        lr=lr or (5e-4 if init else 2e-3),
+        init=str(init) if init else None,
+        threads=threads,
+        backbone=Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=frozen),
+        augment=chosen_variations(without, also),
+        frames=frames,
+        device=_device(device),
+    )
+    _fit_with_bar(data, out, ask, tensorboard)
+
+
+def chosen_variations(without: str, also: str) -> tuple[str, ...]:
+    from training.augment import DEFAULT, NAMES
+
+    out, add = ({n for n in text.split(",") if n} for text in (without, also))
+    if strange := sorted((out | add) - set(NAMES)):
+        raise ConfigError("--without and --also", f"name {strange[0]!r}", f"choose from {', '.join(NAMES)}")
+    return tuple(n for n in NAMES if (n in DEFAULT or n in add) and n not in out)
+
+
+def _one_thread_waits() -> None:
+    """Before torch is loaded: two threads that spin at every barrier crawl beside any other load on two cores, here
+    measured at three times the time per step.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _device(asked: Device) -> Any:
+    import torch
+
+    there = torch.cuda.is_available()
+    if asked is Device.CUDA and not there:
+        raise ConfigError("--device", "is cuda, and torch finds no GPU", "use --device cpu, or install torch for CUDA")
+    if asked is Device.CPU or not there:
+        return "cpu"
+    if "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return "cuda"
+
+
+def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> None:
+    from training import parallel
+    from training.fit import fit
+
+    leads = parallel.join().leads
+    curves = _curves(out) if tensorboard and leads else None
+    try:
+        with progress_bar(shown=leads) as progress:
+            bar = progress.add_task("loading", total=None)
+
+            def report(step: int, total: int, now: dict[str, float]) -> None:
+                words = f"epoch {now['epoch']:.0f}  where {now['segmentation']:.3f}  what {now['decision']:.3f}"
+                progress.update(bar, completed=step, total=total, description=words)
+                if curves:
+                    for name, value in now.items():
+                        curves.add_scalar(name, value, step)
+
+            config = fit(data, out, ask, report)
+    finally:
+        if curves:
+            curves.close()
+        parallel.leave()
+    if leads:
+        Console().print(f"{config.epochs} epochs on {config.snapshot_id} in {out}; next: haltline export {out}")
+
+
+def _curves(run: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as e:
+        raise ConfigError("--tensorboard", f"needs {e.name}", "pip install 'haltline[tensorboard]'") from e
+    return SummaryWriter(run / "tensorboard")
+
+
+# ── small studies ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@train.command("compare-backbones")
+def compare_backbones(
+    snapshot: SnapshotFolder,
+    names: Annotated[
+        str, typer.Option("--backbones", help="Encoders with commas: own, own:24 for another width, timm names.")
+    ] = "own,own:24",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE or NAME=hub, once for each backbone that has weights.")
+    ] = None,
+    pixels: PixelsOption = PixelRange.IMAGENET,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Leave timm's weights as they are.")] = False,
+    minutes: Annotated[float, typer.Option(help="Training time of each.")] = 2.0,
+    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "320x256",
+    seed: Annotated[int, typer.Option(help="Same seed, same order of pictures.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Keep the runs and the table as JSON here.")] = None,
+) -> None:
+    """Train each encoder for the same time and say what it reaches on this task, on validation groups, and costs."""
+    data = read_snapshot(snapshot)
+    _one_thread_waits()
+    from training.backbones import Backbone
+    from training.studies import compare
+
+    files = dict(_named_weights(weights or []))
+    chosen: list[tuple[Backbone, int]] = []
+    for name in filter(None, names.split(",")):
+        bare, _, width = name.partition(":")
+        is_timm = bare != "own"
+        options = {"weights": files.pop(bare, None), "pixels": pixels.value, "frozen": frozen} if is_timm else {}
+        chosen.append((Backbone(name=bare, **options), int(width) if width.isdigit() else 16))
+    if files:
+        raise ConfigError("--weights", f"names {sorted(files)[0]}, which is not compared", "add it to --backbones")
+    width_px, height_px = parse_size(size, "--size")
+    rows = compare(data, chosen, (width_px, height_px), minutes, seed, threads, out, _tell)
+    table = Table("encoder", "weights M", "epochs", "image AP", "pixel AP", "recall at 1 %", "ms p50", "ms p99")
+    for r in rows:
+        table.add_row(
+            r.name, f"{r.weights / 1e6:.2f}", str(r.epochs), *(f"{v:.3f}" for v in (r.image_ap, r.pixel_ap, r.recall)),
+            f"{r.ms_p50:.1f}", f"{r.ms_p99:.1f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+@train.command()
+def ablate(
+    snapshot: SnapshotFolder,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of each run.")] = 8,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each setting; the spread is the yardstick.")] = 1,
+    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "160x128",
+    only: Annotated[str, typer.Option(help="Variations to try, with commas; default all.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Keep the runs and the table as JSON here.")] = None,
+) -> None:
+    """The recipe with one variation left out (or put in) at a time, judged on validation groups."""
+    data = read_snapshot(snapshot)
+    chosen_variations(only, "")  # refuses a strange name
+    _one_thread_waits()
+    from training.studies import ablation
+
+    names = tuple(n for n in only.split(",") if n)
+    rows = ablation(data, parse_size(size, "--size"), epochs, seeds, threads, names, out, _tell)
+    table = Table("recipe", "image AP", "change", "pixel AP", "change", "recall at 1 %")
+    for r in rows:
+        table.add_row(
+            r.name, f"{r.image_ap:.3f}", f"{r.image_ap - rows[0].image_ap:+.3f}", f"{r.pixel_ap:.3f}",
+            f"{r.pixel_ap - rows[0].pixel_ap:+.3f}", f"{r.recall:.3f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+def _named_weights(given: list[str]) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in given]
+    for name, equals, where in pairs:
+        if not (name and equals and where):
+            raise ConfigError("--weights", f"is {name!r}", "write NAME=FILE or NAME=hub")
+    return [(name, where) for name, _, where in pairs]
+
+
+def _tell(words: str) -> None:
+    """A study says what it is at, run by run, beside its table."""
+    Console(stderr=True).print(words)
