@@ -98,7 +98,9 @@ class NotForRole(Exception):
 
     def __init__(self, person: Person, roles: tuple[str, ...]) -> None:
         self.person = person
-        super().__init__(f"{person.name} is {person.role}: this is for {' and '.join(f'{r}s' for r in roles)}")
+        allowed = ", ".join(language.raw(r) for r in roles)
+        words = {"name": person.name, "role": language.raw(person.role), "roles": allowed}
+        super().__init__(language._("%(name)s is %(role)s: this is for the roles %(roles)s", **words))
 
 
 def needs(*roles: str) -> Callable[[Person], Person]:
@@ -118,7 +120,7 @@ Engineer = Annotated[Person, Depends(needs("engineer", "admin"))]
 async def not_for_role(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, NotForRole)
     if "text/html" in request.headers.get("accept", "") and not request.headers.get("hx-request"):
-        return page(request, "refused.html", 403, person=exc.person, why=str(exc), title="Refused")
+        return page(request, "refused.html", 403, person=exc.person, why=str(exc), title=language._("Refused"))
     return Response(f"{exc}\n", 403, media_type="text/plain")
 
 
@@ -129,7 +131,7 @@ async def name_needed(request: Request, _exc: Exception) -> Response:
         return Response(status_code=401, headers={"HX-Redirect": f"/who?next={quote(here)}"})
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse(f"/who?next={quote(request.url.path)}", status.HTTP_303_SEE_OTHER)
-    return Response("choose a name at /who first: what is done is recorded with who did it\n", 401)
+    return Response(language._("choose a name at /who first: what is done is recorded with who did it") + "\n", 401)
 
 
 async def no_such_halt(_request: Request, exc: Exception) -> Response:
@@ -146,7 +148,9 @@ def same_origin(request: Request) -> None:
         return
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, f"request from {origin} refused: open Haltline's own page and act there")
+        raise HTTPException(
+            403, language._("request from %(origin)s refused: open Haltline's own page and act there", origin=origin)
+        )
 
 
 def edge_token(request: Request, hub: HubDep) -> None:

@@ -14,6 +14,7 @@ from review.alarms import Cause, State, Verdict, why_not
 from review.broadcast import News
 from review.hub import Hub
 from review.ingest import change
+from review.language import _
 from review.live import PERMIT_STALE_MS
 from review.store import Halt, Record, Station
 
@@ -62,7 +63,9 @@ def ask_reset(hub: Hub, halt_id: int, who: str, now_ns: int) -> None:
         halt = _changing(session, halt_id, Cause.RESET_ASKED)
         now = hub.live.get(halt.station.key)
         if now is None or now.permit is None or now.permit_age_ms(now_ns) > PERMIT_STALE_MS:
-            raise NotNow("the edge is silent, so nobody would answer: see to the edge computer and its network first")
+            raise NotNow(
+                _("the edge is silent, so nobody would answer: see to the edge computer and its network first")
+            )
         request = Resume(
             halt=halt.halt, who=who, nonce=secrets.token_urlsafe(16), boot=now.permit.boot, seq=now.permit.seq
         )
@@ -72,7 +75,7 @@ def ask_reset(hub: Hub, halt_id: int, who: str, now_ns: int) -> None:
         with hub.store.writing() as session:
             change(session, load(session, halt_id), Cause.UNANSWERED, why="not sent: the hub has lost the broker")
         _tell(hub, halt)
-        raise NotNow("not sent: the hub has lost the broker. Reset at the machine's own panel or try again")
+        raise NotNow(_("not sent: the hub has lost the broker. Reset at the machine's own panel or try again"))
     _tell(hub, halt)
 
 
@@ -101,7 +104,7 @@ def _check_seen(session: Session, halt: Halt, saw: str) -> None:
     found = evidence(session, halt)
     pictures = [record.uid for record in (found.main, *found.others) if record is not None]
     if pictures and saw not in pictures:
-        raise NotNow("the picture has arrived: look at it first, then judge")
+        raise NotNow(_("the picture has arrived: look at it first, then judge"))
 
 
 def _distance(record: Record, halt: Halt) -> tuple[bool, bool, int]:
@@ -112,7 +115,7 @@ def _distance(record: Record, halt: Halt) -> tuple[bool, bool, int]:
 def load(session: Session, halt_id: int) -> Halt:
     halt = session.get(Halt, halt_id, options=[selectinload(Halt.events)])
     if halt is None:
-        raise NoSuchHalt(f"there is no halt {halt_id}")
+        raise NoSuchHalt(_("there is no halt %(n)s", n=halt_id))
     return halt
 
 

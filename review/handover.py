@@ -15,6 +15,7 @@ from review import audit, shelving
 from review.alarms import UNACKED, State
 from review.halt_view import STATE_WORDS, cause_words
 from review.halts import NotNow
+from review.language import N_, _, ngettext, raw
 from review.live import PERMIT_STALE_MS, Now
 from review.shelving import KIND_WORDS, Kind
 from review.store import AuditHead, Halt, Handover, Rollout, Shelf, ShiftNote, Station
@@ -53,11 +54,11 @@ def draft(session: Session, stations: list[Now], now_ns: int, now_ms: int) -> Dr
     since = session.scalar(select(func.max(Handover.to_ms))) or now_ms - SHIFT_MS
     shelves = list(shelving.current(session, now_ms).values())
     sections = (
-        ("Open halts", _open(session)),
-        ("Shelved", tuple(_shelf(s) for s in shelves if s.kind == Kind.SHELVED)),
-        ("Overrides", tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED) + _running_on(stations, now_ns)),
-        ("Model changes", _models(session, since)),
-        ("Notes", _notes(session, since)),
+        (N_("Open halts"), _open(session)),
+        (N_("Shelved"), tuple(_shelf(s) for s in shelves if s.kind == Kind.SHELVED)),
+        (N_("Overrides"), tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED) + _running_on(stations, now_ns)),
+        (N_("Model changes"), _models(session, since)),
+        (N_("Notes"), _notes(session, since)),
     )
     return Draft(since, now_ms, sections, _blocked(session))
 
@@ -85,12 +86,12 @@ def sign(session: Session, made: Draft, who: str) -> Handover:
 def take_over(session: Session, handover: Handover, who: str, seen: set[str], now_ms: int) -> None:
     """The one who comes has checked every item; NotNow otherwise."""
     if handover.in_by is not None:
-        raise NotNow(f"{handover.in_by} has taken over already")
+        raise NotNow(_("%(name)s has taken over already", name=handover.in_by))
     if who == handover.out_by:
-        raise NotNow(f"{who} signed it: somebody else must take over")
+        raise NotNow(_("%(name)s signed it: somebody else must take over", name=who))
     keys = {item["key"] for items in handover.draft.values() for item in items}
     if missing := len(keys - seen):
-        raise NotNow(f"{missing} of {len(keys)} not checked yet")
+        raise NotNow(_("%(n)s of %(all)s not checked yet", n=missing, all=len(keys)))
     handover.in_by, handover.in_ms = who, now_ms
     audit.note(session, who, "handover_taken", f"handover {handover.id}", out_by=handover.out_by)
 
@@ -103,20 +104,24 @@ def waiting(session: Session) -> Handover | None:
 
 def _blocked(session: Session) -> str:
     unseen = session.scalar(select(func.count()).select_from(Halt).where(Halt.state.in_([*UNACKED]))) or 0
-    return f"{unseen} halt{'s are' if unseen > 1 else ' is'} not acknowledged" if unseen else ""
+    if not unseen:
+        return ""
+    return ngettext("%(num)s halt is not acknowledged", "%(num)s halts are not acknowledged", unseen)
 
 
 def _open(session: Session) -> tuple[Item, ...]:
     rows = session.scalars(select(Halt).where(Halt.state != State.CLOSED).order_by(Halt.id).limit(MOST))
     return tuple(
-        Item(f"halt-{h.id}", f"{_at(h.station)}: {cause_words(h)}. {STATE_WORDS[State(h.state)]}", f"/halts/{h.id}")
+        Item(
+            f"halt-{h.id}", f"{_at(h.station)}: {cause_words(h)}. {raw(STATE_WORDS[State(h.state)])}", f"/halts/{h.id}"
+        )
         for h in rows
     )
 
 
 def _shelf(s: Shelf) -> Item:
-    text = f"{_at(s.station)}: {cause_words(s)} {KIND_WORDS[Kind(s.kind)]} by {s.by}: {s.why}"
-    return Item(f"shelf-{s.id}", text, "/alarms")
+    put = _("%(kind)s by %(who)s: %(why)s", kind=raw(KIND_WORDS[Kind(s.kind)]), who=s.by, why=s.why)
+    return Item(f"shelf-{s.id}", f"{_at(s.station)}: {cause_words(s)}, {put}", "/alarms")
 
 
 def _running_on(stations: list[Now], now_ns: int) -> tuple[Item, ...]:
@@ -124,10 +129,8 @@ def _running_on(stations: list[Now], now_ns: int) -> tuple[Item, ...]:
     on = [
         s for s in stations if s.permit and s.permit.run and s.permit.code and s.permit_age_ms(now_ns) < PERMIT_STALE_MS
     ]
-    return tuple(
-        Item(f"runs-{s.key}", f"{s.topics.line} · {s.topics.station}: not inspecting, the site lets the line run", "/")
-        for s in on
-    )
+    runs = _("not inspecting, the site lets the line run")
+    return tuple(Item(f"runs-{s.key}", f"{s.topics.line} · {s.topics.station}: {runs}", "/") for s in on)
 
 
 def _models(session: Session, since_ms: int) -> tuple[Item, ...]:
@@ -135,11 +138,18 @@ def _models(session: Session, since_ms: int) -> tuple[Item, ...]:
     return tuple(
         Item(
             f"model-{r.id}",
-            f"{_at(r.station)}: {'back to' if r.rollback else 'to'} {r.bundle.bundle} by {r.wanted_by}: {r.state}",
+            f"{_at(r.station)}: {_model_words(r)}",
             "/models",
         )
         for r in rows
     )
+
+
+def _model_words(r: Rollout) -> str:
+    facts = {"bundle": r.bundle.bundle, "name": r.wanted_by, "state": raw(r.state)}
+    if r.rollback:
+        return _("back to %(bundle)s by %(name)s: %(state)s", **facts)
+    return _("to %(bundle)s by %(name)s: %(state)s", **facts)
 
 
 def _notes(session: Session, since_ms: int) -> tuple[Item, ...]:

@@ -73,6 +73,8 @@ GRADES = (
     N_("undefined"),
 )
 """Of an attribute study, from the language's own modules, which speak English only."""
+ROLE_WORDS = (N_("operator"), N_("inspector"), N_("engineer"), N_("admin"), N_("password"))
+ROLLOUT_STATES = (N_("wanted"), N_("fetching"), N_("serving"), N_("refused"), N_("asked"))
 CLASSES = (N_("porosity"), N_("undercut"), N_("burn through"), N_("spatter"), N_("crack"), N_("scratch"))
 """Classes of the shipped models; those of a plant's own models are shown as they are named."""
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from review import audit
 from review.alarms import UNACKED
+from review.language import N_, _
 from review.store import Halt, Shelf
 
 MINUTES = (15, 60, 240, 480)
@@ -31,7 +32,7 @@ class Kind(StrEnum):
     OUT_OF_SERVICE = "out_of_service"
 
 
-KIND_WORDS = {Kind.SHELVED: "shelved", Kind.OUT_OF_SERVICE: "out of service"}
+KIND_WORDS = {Kind.SHELVED: N_("shelved"), Kind.OUT_OF_SERVICE: N_("out of service")}
 
 
 def cause_of(row: Halt | Shelf) -> CauseKey:
@@ -40,7 +41,8 @@ def cause_of(row: Halt | Shelf) -> CauseKey:
 
 def shelve(session: Session, halt: Halt, who: str, why: str, minutes: int, now_ms: int) -> Shelf:
     if minutes not in MINUTES:
-        raise InputError("minutes", f"{minutes} is no choice", f"one of {', '.join(map(str, MINUTES))}")
+        choices = ", ".join(map(str, MINUTES))
+        raise InputError(_("minutes"), _("%(n)s is no choice", n=minutes), _("one of %(choices)s", choices=choices))
     return _put(session, halt, Kind.SHELVED, who, why, now_ms, now_ms + minutes * 60_000)
 
 
@@ -92,7 +94,8 @@ def _put(session: Session, halt: Halt, kind: Kind, who: str, why: str, now_ms: i
     """A new shelf ends the one before: a cause lies on one at most."""
     why = " ".join(why.split())
     if not 3 <= len(why) <= MAX_WHY:
-        raise InputError("reason", "is missing" if not why else f"has {len(why)} letters", f"3 to {MAX_WHY} letters")
+        what = _("has %(n)s letters", n=len(why)) if why else _("is missing")
+        raise InputError(_("reason"), what, _("3 to %(n)s letters", n=MAX_WHY))
     if before := current(session, now_ms).get(cause_of(halt)):
         give_back(session, before, who, now_ms)
     shelf = Shelf(

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from inspection.errors import HaltlineError
 from review import audit, secret_hash
+from review.language import _, raw
 from review.store import Lockout, Person, SignIn, Store
 
 FREE_TRIES = 3
@@ -33,7 +34,7 @@ class LockedOut(HaltlineError):
 
     def __init__(self, wait_s: int) -> None:
         self.wait_s = wait_s
-        super().__init__(f"too many wrong tries: wait {wait_s} s")
+        super().__init__(_("too many wrong tries: wait %(s)s s", s=wait_s))
 
 
 class NoSecretYet(HaltlineError):
@@ -50,14 +51,18 @@ def enter(store: Store, person: Person, secret: str, now_ms: int, *, names_suffi
     """The token for the cookie. `names_suffice`: in a demonstration a person without a secret needs none."""
     if person.secret_hash is None:
         if not names_suffice:
-            raise NoSecretYet(f"{person.name} has no {secret_hash.kind_for(person.role)} yet")
+            raise NoSecretYet(
+                _("%(name)s has no %(kind)s yet", name=person.name, kind=raw(secret_hash.kind_for(person.role)))
+            )
         return _begin(store, person, now_ms)
     _count_try(store, person, now_ms)
     if secret_hash.matches(secret, person.secret_hash):
         return _begin(store, person, now_ms)
     with store.writing() as session:
         audit.note(session, person.name, "login_refused", f"user {person.name}")
-    raise WrongSecret(f"that is not the {secret_hash.kind_for(person.role)} of {person.name}")
+    raise WrongSecret(
+        _("that is not the %(kind)s of %(name)s", kind=raw(secret_hash.kind_for(person.role)), name=person.name)
+    )
 
 
 def who_is(store: Store, token: str, now_ms: int, idle_ms: int) -> tuple[Person, SignIn] | None:

@@ -15,6 +15,7 @@ from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, page
 from review.hub import Hub
 from review.label_queue import SETTLES
+from review.language import _
 from review.store import Person
 
 router = APIRouter()
@@ -27,7 +28,7 @@ def show_list(request: Request, hub: HubDep, person: ActingPerson) -> Response:
     with hub.store.reading() as session:
         found = adjudication.disputes(session)
     return page(
-        request, "adjudicate_list.html", title="Adjudicate", nav="consistency", person=person,
+        request, "adjudicate_list.html", title=_("Adjudicate"), nav="consistency", person=person,
         disputes=found[:LISTED], total=len(found),
     )  # fmt: skip
 
@@ -118,7 +119,7 @@ def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputEr
         for label in dispute.labels
     }
     return page(
-        request, "adjudicate.html", 422 if refused else 200, title="Adjudicate", nav="consistency", person=person,
+        request, "adjudicate.html", 422 if refused else 200, title=_("Adjudicate"), nav="consistency", person=person,
         d=dispute, book=book, sizes=sizes, earlier=earlier, left=left, refused=refused, letters="ABCDFGHI",
         drafted=f"{draft.name}@{draft.version}" if draft else "",
     )  # fmt: skip

@@ -20,6 +20,7 @@ from review.deps import ActingPerson, HubDep, NotForRole, RowId, page
 from review.halt_view import CODE_WORDS, ICONS, STATE_WORDS, VERDICT_WORDS
 from review.halts import NoSuchHalt, NotNow, acknowledge, load
 from review.hub import Hub
+from review.language import _
 from review.shelving import Kind
 from review.store import Halt, Person, Shelf, Station
 
@@ -64,7 +65,7 @@ def alarms(
         request,
         "alarms_list.html" if request.headers.get("hx-request") else "alarms.html",
         nav="alarms",
-        title="Alarms",
+        title=_("Alarms"),
         open=sorted(bursts(still_open), key=lambda b: _urgency(b, shelves)),
         closed=bursts(closed[:PAGE])[::-1],
         more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
@@ -156,7 +157,7 @@ def _form(request: Request, hub: Hub, person: Person, halt_id: int, problem: str
         "shelve.html",
         422 if problem else 200,
         nav="alarms",
-        title="Shelve",
+        title=_("Shelve"),
         person=person,
         halt=halt,
         problem=problem,

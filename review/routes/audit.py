@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from review import audit
 from review.deps import Engineer, HubDep, RowId, page
+from review.language import _
 from review.store import AuditRow
 
 router = APIRouter()
@@ -35,7 +36,7 @@ def show(
     return page(
         request,
         "audit.html",
-        title="Audit log",
+        title=_("Audit log"),
         nav="audit",
         person=person,
         rows=rows[:PAGE],

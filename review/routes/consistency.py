@@ -20,8 +20,8 @@ from review import consistency, label_books
 from review.clock import wall_ms
 from review.consistency_plot import band_svg
 from review.deps import ActingPerson, HubDep, page, templates
-from review.language import _, number
 from review.label_queue import SETTLES
+from review.language import _, number
 from review.store import Label, Person
 
 router = APIRouter()
@@ -76,7 +76,7 @@ def show(
     band = view.band if isinstance(view.band, SizeBand) else None
     plot = band_svg(band, consistency.calls(view.frames), choice.book.rule(choice.cls).limit_mm) if band else ""
     return page(
-        request, "consistency.html", title="Consistency", nav="consistency", person=person, choice=choice, view=view,
+        request, "consistency.html", title=_("Consistency"), nav="consistency", person=person, choice=choice, view=view,
         band=band, refused=view.band if isinstance(view.band, NotEnough) else None, plot=plot,
         rule=choice.book.rule(choice.cls), by_version=by_version, min_units=MIN_UNITS,
         most=consistency.MOST,
@@ -125,7 +125,7 @@ def show_frames(
         if asked.wants(frame, said):
             shown.append((frame, said))
     return page(
-        request, "consistency_frames.html", title="Frames", nav="consistency", person=person, choice=choice,
+        request, "consistency_frames.html", title=_("Frames"), nav="consistency", person=person, choice=choice,
         shown=shown[:LISTED], total=len(shown), who=" and ".join(asked.names), only=asked.only,
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def report(
         choice = _choose(session, book, version, cls)
         frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     return page(
-        request, "consistency_report.html", title="Attribute agreement", nav="consistency", person=person,
+        request, "consistency_report.html", title=_("Attribute agreement"), nav="consistency", person=person,
         choice=choice, study=consistency.attribute_study(frames), rule=choice.book.rule(choice.cls),
         without=sum(not f.reference for f in frames), made_ms=wall_ms(),
     )  # fmt: skip

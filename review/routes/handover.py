@@ -15,6 +15,7 @@ from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, MaybePerson, RowId, page
 from review.halts import NoSuchHalt, NotNow
 from review.hub import Hub
+from review.language import _
 from review.store import Handover, Person, ShiftNote
 
 router = APIRouter()
@@ -83,7 +84,7 @@ def _page(
         "handover.html",
         409 if problem else 200,
         nav="handover",
-        title="Handover",
+        title=_("Handover"),
         person=person,
         draft=draft,
         waits=waits,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,13 @@ from pydantic import ValidationError
 from inspection.errors import InputError, StorageError
 from inspection.label_book import LabelBook
 from review import label_queue as queue
+from review import mirror
 from review.deps import ActingPerson, HubDep, page
 from review.export import export_zip
 from review.hub import Hub, wall_ms
 from review.labelling import MAX_MASK_BYTES, LabelIn, check
-from review.store import Label, Person, Record
+from review.language import _
+from review.store import Label, Person
 
 router = APIRouter()
 
@@ -33,12 +36,12 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-T
 @router.get("/label")
 def show_queue(request: Request, hub: HubDep, person: ActingPerson) -> Response:
     with hub.store.reading() as session:
-        waiting = queue.waiting_for(session, person, LISTED)
+        waiting = queue.waiting_for(session, person, LISTED, hub.settings.labels_per_frame)
         today, orphans = queue.done_by(session, person.name, wall_ms() - DAY_MS), queue.without_book(session)
     return page(
         request,
         "label_queue.html",
-        title="Label",
+        title=_("Label"),
         nav="label",
         person=person,
         waiting=waiting,
@@ -52,58 +55,60 @@ def show_queue(request: Request, hub: HubDep, person: ActingPerson) -> Response:
 def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectResponse:
     """To the frame that waits longest; `after` skips one without labelling it."""
     with hub.store.reading() as session:
-        skipped = queue.find(session, after) if after else None
-        record = queue.next_for(session, person, skipped)
-    return RedirectResponse(f"/label/{record.uid}" if record else "/label", 303)
+        skipped = queue.task(session, after, person.name) if after else None
+        following = queue.next_for(session, person, skipped, hub.settings.labels_per_frame)
+    return RedirectResponse(f"/label/{following.uid}" if following else "/label", 303)
 
 
 @router.get("/label/{uid}")
 def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -> Response:
-    record, book = _labelable(hub, uid)
+    task, book = _labelable(hub, uid, person)
+    need = hub.settings.labels_per_frame
     with hub.store.reading() as session:
-        mine = queue.current(session, record, person.name)
-        following = queue.next_for(session, person, record)
-        total = queue.waiting_for(session, person, 0).total
+        mine = queue.current(session, task, person.name)
+        following = queue.next_for(session, person, task, need)
+        total = queue.waiting_for(session, person, 0, need).total
     return page(
         request,
         "label.html",
-        title="Label",
+        title=_("Label"),
         nav="label",
         person=person,
-        record=record,
+        task=task,
+        record=task.record,
         book=book,
         total=total,
         following=following,
         mine_under=mine.label_book if mine and mine.label_book != book.id else None,
-        data=_page_data(record, book, mine, person),
+        data=_page_data(hub, task, book, mine, person),
     )
 
 
 @router.get("/label/{uid}/frame")
 def show_frame(hub: HubDep, person: ActingPerson, uid: str) -> Response:
-    record, _ = _labelable(hub, uid)
-    assert record.image is not None
-    return _stored_png(hub, record.image)
+    task, _ = _labelable(hub, uid, person)
+    assert task.record.image is not None
+    return _stored_png(hub, task.record.image, task.flip)
 
 
 @router.get("/label/{uid}/heat")
 def show_heat(hub: HubDep, person: ActingPerson, uid: str) -> Response:
     """The model's suggestion; a request of its own, so that a page never carries it unasked."""
-    record, _ = _labelable(hub, uid)
-    if record.heat is None:
+    task, _ = _labelable(hub, uid, person)
+    if task.record.heat is None:
         raise HTTPException(404, f"record {uid} came without a heat map")
-    return _stored_png(hub, record.heat)
+    return _stored_png(hub, task.record.heat, task.flip)
 
 
 @router.get("/label/{uid}/mine")
 def show_mine(hub: HubDep, person: ActingPerson, uid: str) -> Response:
     """The mask this person painted."""
-    record, _ = _labelable(hub, uid)
+    task, _ = _labelable(hub, uid, person)
     with hub.store.reading() as session:
-        mine = queue.current(session, record, person.name)
+        mine = queue.current(session, task, person.name)
     if mine is None or mine.mask is None:
         raise HTTPException(404, f"you have painted nothing on record {uid}")
-    data = hub.frames.read(mine.mask)
+    data = mirror.picture(hub.frames.read(mine.mask), task.flip)
     return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
 
 
@@ -126,19 +131,21 @@ async def read_label(request: Request) -> LabelIn | InputError:
 def save_label(
     hub: HubDep, person: ActingPerson, uid: str, label: Annotated[LabelIn | InputError, Depends(read_label)]
 ) -> Response:
-    record, book = _labelable(hub, uid)
+    task, book = _labelable(hub, uid, person)
+    width_px, height_px = task.record.width_px, task.record.height_px
     try:
         if isinstance(label, InputError):
             raise label
-        checked = check(label, book, record.width_px, record.height_px)
+        checked = mirror.label(check(label, book, width_px, height_px), task.flip, width_px, height_px)
     except InputError as e:
         return JSONResponse({"where": e.where, "what": e.what, "fix": e.fix}, 422)
     # The mask is on disk before the row that names it is.
     mask_sha = hub.frames.put(checked.mask_png) if checked.mask_png is not None else None
+    need = hub.settings.labels_per_frame
     with hub.store.writing() as session:
-        queue.save(session, uid, person.name, checked, mask_sha, wall_ms())
+        queue.save(session, uid, person.name, checked, mask_sha, wall_ms(), need)
     with hub.store.reading() as session:
-        following = queue.next_for(session, person, record)
+        following = queue.next_for(session, person, task, need)
     return JSONResponse({"saved": uid, "next": f"/label/{following.uid}" if following else "/label"})
 
 
@@ -176,53 +183,71 @@ def _sees_all(person: Person) -> bool:
     return person.role in queue.SETTLES
 
 
-def _labelable(hub: Hub, uid: str) -> tuple[Record, LabelBook]:
+def _labelable(hub: Hub, uid: str, person: Person) -> tuple[queue.Task, LabelBook]:
     with hub.store.reading() as session:
-        record = queue.find(session, uid)
-        book = queue.book_of(session, record) if record else None
-    if record is None or record.image is None:
+        task = queue.task(session, uid, person.name)
+        book = queue.book_of(session, task.record) if task else None
+    if task is None or task.record.image is None:
         raise HTTPException(404, f"no record {uid} with a picture is here")
     if book is None:
-        raise HTTPException(404, f"record {uid} names the label book {record.label_book!r}, which the hub lacks")
-    return record, book
+        raise HTTPException(404, f"record {uid} names the label book {task.record.label_book!r}, which the hub lacks")
+    return task, book
 
 
-def _stored_png(hub: Hub, sha: str) -> Response:
+def _stored_png(hub: Hub, sha: str, flip: str) -> Response:
     try:
-        data = hub.frames.read(sha)
-    except StorageError as e:
+        data = mirror.picture(hub.frames.read(sha), flip)
+    except (StorageError, InputError) as e:
         raise HTTPException(404, str(e)) from e
     return Response(data, media_type="image/png", headers=FOREVER)
 
 
-def _page_data(record: Record, book: LabelBook, mine: Label | None, person: Person) -> dict[str, Any]:
-    """What the canvas needs. Nothing of what the model or another person said: both would lead the eye."""
-    base = f"/label/{record.uid}"
+def _page_data(hub: Hub, task: queue.Task, book: LabelBook, mine: Label | None, person: Person) -> dict[str, Any]:
+    """What the canvas needs. Nothing of what the model or another person said: both would lead the eye. And nothing
+    that tells an ordinary frame from a check."""
+    base, record = f"/label/{task.uid}", task.record
     return {
-        "uid": record.uid,
+        "uid": task.uid,
         "person": person.name,
         "width": record.width_px,
         "height": record.height_px,
         "pxPerMm": record.px_per_mm,
         "frame": f"{base}/frame",
         "save": base,
-        "skip": f"/label/next?after={record.uid}",
-        "heat": {"url": f"{base}/heat", "affine": record.heat_to_frame} if record.heat else None,
+        "skip": f"/label/next?after={task.uid}",
+        "heat": _heat(hub, task, base),
         "book": json.loads(book.model_dump_json(include={"rules"})) | {"id": book.id},
-        "mine": _mine(mine, book, base),
+        "mine": _mine(mine, book, task, base),
     }
 
 
-def _mine(label: Label | None, book: LabelBook, base: str) -> dict[str, Any] | None:
+def _heat(hub: Hub, task: queue.Task, base: str) -> dict[str, Any] | None:
+    record = task.record
+    if record.heat is None:
+        return None
+    to_frame: Sequence[float] = record.heat_to_frame
+    if task.flip:
+        try:
+            header = hub.frames.read(record.heat)[:24]
+        except StorageError:
+            return None
+        size = struct.unpack(">II", header[16:24])
+        to_frame = mirror.affine(to_frame, task.flip, (record.width_px, record.height_px), size)
+    return {"url": f"{base}/heat", "affine": list(to_frame)}
+
+
+def _mine(label: Label | None, book: LabelBook, task: queue.Task, base: str) -> dict[str, Any] | None:
     """My earlier label, where the rules it was made under still hold; else the page starts empty and says so."""
     if label is None or label.label_book != book.id:
         return None
     value = {cls: k for k, cls in enumerate(book.classes, start=1)}
-    lines = [{"value": value[a["cls"]], "points": a["points_px"]} for a in label.annotations if a.get("points_px")]
+    size = task.record.width_px, task.record.height_px
+    drawn = [(a["cls"], a["points_px"]) for a in label.annotations if a.get("points_px")]
+    lines = [{"value": value[cls], "points": mirror.points(points, task.flip, *size)} for cls, points in drawn]
     return {
         "present": [value[cls] for cls in label.classes],
         "good": not label.classes and not label.unsure,
         "unsure": label.unsure,
         "lines": lines,
-        "mask": f"{base}/mine?v={label.id}" if label.mask else None,
+        "mask": f"{base}/mine?v={label.created_ms}" if label.mask else None,
     }

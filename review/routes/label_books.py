@@ -17,6 +17,7 @@ from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, page
 from review.hub import Hub
 from review.label_queue import SETTLES
+from review.language import _
 from review.store import BookRow, Person
 
 router = APIRouter()
@@ -129,7 +130,7 @@ def _page(
             raise HTTPException(404, f"{name} has no version {version}")
         row = books.draft_of(session, name) if version is None else None
         return page(
-            request, "label_book.html", 422 if refused else 200, title="Label book", nav="label_book", person=person,
+            request, "label_book.html", 422 if refused else 200, title=_("Label book"), nav="label_book", person=person,
             names=[b.name for b in BOOKS.values()], book=book, versions=known, frames=books.frames_of(session, book),
             draft=books.as_book(row) if row else None,
             draft_frames=books.frames_of(session, books.as_book(row)) if row else {},

@@ -14,6 +14,7 @@ from review import rollout
 from review.clock import wall_ms
 from review.deps import ActingPerson, Engineer, HubDep, page
 from review.hub import Hub
+from review.language import _
 from review.registry import MAX_ZIP_BYTES, Bundle, Registry
 from review.store import Person
 
@@ -100,7 +101,7 @@ def _page(request: Request, hub: Hub, person: Person, refused: InputError | None
         request,
         "models.html",
         422 if refused else 200,
-        title="Models",
+        title=_("Models"),
         nav="models",
         person=person,
         bundles=bundles,

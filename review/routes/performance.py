@@ -12,6 +12,7 @@ from review import performance
 from review.clock import wall_ms
 from review.deps import HubDep, page
 from review.halt_view import CODE_WORDS
+from review.language import _
 from review.performance import CauseCount, Report
 
 router = APIRouter()
@@ -30,7 +31,7 @@ def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)]
         request,
         "performance.html",
         nav="performance",
-        title="Alarm performance",
+        title=_("Alarm performance"),
         r=report,
         days=days,
         choices=performance.DAYS,

@@ -12,7 +12,7 @@ from review import people, sign_in
 from review.clock import wall_ms
 from review.deps import HubDep, MaybePerson, page
 from review.hub import Hub
-from review.language import script_words
+from review.language import _, script_words
 from review.people import everybody
 from review.secret_hash import kind_for
 from review.store import Person
@@ -29,7 +29,7 @@ def who(request: Request, hub: HubDep, next: str = "/", name: str = "") -> Respo
         "who.html",
         people=everybody(hub.store),
         next=_own_path(next),
-        title="Who are you?",
+        title=_("Who are you?"),
     )
 
 
@@ -47,7 +47,8 @@ def choose(
     try:
         token = sign_in.enter(hub.store, person, secret, wall_ms(), names_suffice=hub.settings.demo_people)
     except sign_in.NoSecretYet as e:
-        told = f'{e}: an admin sets one with haltline review user pin "{person.name}"'
+        command = f'haltline review user pin "{person.name}"'
+        told = _("%(problem)s: an admin sets one with %(command)s", problem=e, command=command)
         return _ask_secret(request, person, onward, told, 403)
     except sign_in.WrongSecret as e:
         return _ask_secret(request, person, onward, str(e), 401)
@@ -103,7 +104,7 @@ def _ask_secret(request: Request, person: Person, onward: str, problem: str = ""
         kind=kind_for(person.role),
         next=onward,
         problem=problem,
-        title="Who are you?",
+        title=_("Who are you?"),
     )
 
 

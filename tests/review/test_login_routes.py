@@ -169,4 +169,4 @@ def test_no_odd_input_is_an_error_of_the_hub(still: World) -> None:
 def test_a_refusal_says_who_may(still: World) -> None:
     answer = still.client("Ian").post("/models/rollout")
     assert answer.status_code == 403
-    assert "Ian is inspector: this is for engineers and admins" in answer.text
+    assert "Ian is inspector: this is for the roles engineer, admin" in answer.text
