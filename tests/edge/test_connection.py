@@ -1,0 +1,97 @@
+"""What leaves a connection: at once, whole, and in order, whoever publishes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+
+from benchmarks.station import wait_for
+from edge.config import MqttConfig
+from edge.line.connection import Connection, Received
+
+TOPIC = "haltline/v1/test/line1/st1/state/permit"
+
+
+class Listener:
+    """Another client: every payload and when it came."""
+
+    def __init__(self, port: int, topic: str) -> None:
+        self.heard: list[tuple[bytes, float]] = []
+        self._up = threading.Event()
+        self.client = Client(CallbackAPIVersion.VERSION2)
+        self.client.on_connect = lambda *_: self.client.subscribe(topic, 1)
+        self.client.on_subscribe = lambda *_: self._up.set()
+        self.client.on_message = self._message
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert self._up.wait(5)
+
+    def _message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self.heard.append((bytes(message.payload), time.monotonic()))
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def test_a_permit_leaves_though_the_network_thread_is_busy(mosquitto: int) -> None:
+    busy, free = threading.Event(), threading.Event()
+
+    def hang(_received: Received) -> None:
+        busy.set()
+        free.wait(5)
+
+    connection, listener = Connection(MqttConfig(port=mosquitto), "edge"), Listener(mosquitto, TOPIC)
+    connection.on("haltline/v1/test/line1/st1/plc/hb", 1, hang)
+    connection.start()
+    try:
+        wait_for(lambda: connection.connected)
+        listener.client.publish("haltline/v1/test/line1/st1/plc/hb", b"1", qos=1)
+        assert busy.wait(5), "the handler was not called"
+        sent_s = time.monotonic()
+        assert connection.publish(TOPIC, b"halt")
+        payload, at_s = wait_for(lambda: listener.heard and listener.heard[-1], 3)
+        assert payload == b"halt"
+        assert at_s - sent_s < 0.5
+    finally:
+        free.set()
+        connection.stop()
+        listener.close()
+
+
+def test_packets_of_many_threads_are_neither_torn_nor_reordered(mosquitto: int) -> None:
+    """A small socket buffer makes writes partial, which is when two writers could mix."""
+    threads, each = 4, 25
+    connection, listener = Connection(MqttConfig(port=mosquitto), "edge"), Listener(mosquitto, TOPIC)
+    connection.start()
+    try:
+        wait_for(lambda: connection.connected)
+        sock = connection._client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+        def publish(thread: int) -> None:
+            for number in range(each):
+                body = bytes([thread]) * 100_000
+                assert connection.publish(TOPIC, f"{thread}:{number}:".encode() + body)
+
+        workers = [threading.Thread(target=publish, args=(k,)) for k in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        wait_for(lambda: len(listener.heard) >= threads * each, 20)
+        order: dict[int, list[int]] = {k: [] for k in range(threads)}
+        for payload, _ in listener.heard:
+            thread, number, body = payload.split(b":", 2)
+            assert body == bytes([int(thread)]) * 100_000
+            order[int(thread)].append(int(number))
+        assert all(numbers == list(range(each)) for numbers in order.values())
+        assert connection.connected
+    finally:
+        connection.stop()
+        listener.close()
