@@ -177,8 +177,8 @@ def _full_disk(folder: Path, state: Path, times: int) -> list[Figure]:
             fills = [_fill_once(station) for _ in range(times)]
             alive = station.edge.poll() is None
             kept = station.uids()
-            hub.start()
             try:
+                hub.start()
                 wait_for(lambda: kept <= hub.stored().keys(), 120, "all that was kept, in the hub")
                 wait_for(lambda: station.spool()["pending"] < 60, 60, "the acknowledgements")
             finally:

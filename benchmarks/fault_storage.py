@@ -133,8 +133,8 @@ def fault_17(messages: int = 3600) -> list[Figure]:
             hub.kill()
             with Sender(folder / "spool", broker.port, hub.url, again_s=2.0) as sender:
                 sender.offer(*(halt(n) if n % 4 == 0 else record(n) for n in range(messages)))
-                hub.start()
                 try:
+                    hub.start()
                     took_s = sender.drain(60 + messages / 20)
                     stored = len(sender.durable & hub.stored().keys())
                 finally:

@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from benchmarks.tiny_bundle import picture, write_bundle
+from deploy.broker import die_with_parent
 from edge.config import MqttConfig
 from edge.line.connection import Received
 from edge.line.plc_sim import PlcSim
@@ -79,7 +81,7 @@ def start_edge(config: Path, env: Mapping[str, str] = os.environ) -> subprocess.
     args = [sys.executable, "-m", "haltline", "edge", "run", str(config)]
     log = (config.parent / "edge.log").open("ab")
     env = {**env, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-    return subprocess.Popen(args, stderr=log, stdout=log, env=env)
+    return subprocess.Popen(args, stderr=log, stdout=log, env=env, preexec_fn=partial(die_with_parent, signal.SIGKILL))
 
 
 def end(child: subprocess.Popen[bytes], timeout_s: float = 8) -> int:

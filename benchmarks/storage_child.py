@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from benchmarks.storage_rig import Sender, flagged
+from deploy.broker import die_with_parent
 from edge.spool import Item
 
 
@@ -35,4 +37,5 @@ def _say(uid: str) -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent(signal.SIGKILL)
     main(*sys.argv[1:6])

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from deploy.broker import die_with_parent
 from inspection.messages import AckEvent, Message, Topics
 from review.cli import app
 from review.mqtt_in import MqttIn
@@ -34,5 +35,6 @@ def _die(dies_at: Path, moment: str) -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent(signal.SIGKILL)
     arm(Path(sys.argv.pop(1)))
     app()

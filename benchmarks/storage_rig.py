@@ -32,6 +32,7 @@ from inspection.bundle import sha256
 from inspection.messages import HaltEvent, Permit, RecordEvent
 
 ROOT = Path(__file__).resolve().parents[1]
+START_S = 30.0
 
 
 class Broker:
@@ -71,7 +72,11 @@ class Hub:
         args += ["--port", str(self.port), "--mqtt-port", str(self._mqtt_port)]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(args, cwd=ROOT, stdout=log, stderr=log)
-        wait_for(self._answers, 30, f"the hub; see {self._log}")
+        try:
+            wait_for(self._answers, START_S, f"the hub; see {self._log}")
+        except BaseException:
+            self.kill()  # nobody else would: `with` does not end what did not begin
+            raise
         return self
 
     def _answers(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from inspection.errors import ConfigError, LineError
 
+PR_SET_PDEATHSIG = 1
 CONF = Path(__file__).parent / "mosquitto" / "haltline.conf"
 
 
@@ -39,9 +42,14 @@ def start_mosquitto(port: int, folder: Path) -> subprocess.Popen[bytes]:
         raise LineError("mosquitto is not installed\n  fix: apt-get install mosquitto")
     conf = folder / f"mosquitto-{port}.conf"
     conf.write_text(mosquitto_conf(port), encoding="utf-8")
-    child = subprocess.Popen([path, "-c", str(conf)], start_new_session=True)
+    child = subprocess.Popen([path, "-c", str(conf)], start_new_session=True, preexec_fn=die_with_parent)
     wait_for_port(port, child)
     return child
+
+
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """To be called in a child: it gets this signal when its parent ends, also when that is killed (Linux)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def wait_for_port(port: int, child: subprocess.Popen[bytes] | None = None, timeout_s: float = 10) -> None:
