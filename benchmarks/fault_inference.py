@@ -22,8 +22,8 @@ from inspection.types import Image
 
 WATCHDOG_MS = 5000
 GOAL_S = 0.5
-"""From the moment the hang begins. The frame that hangs is taken at most 33 ms later, and its deadline is later still,
-so this is the strictest reading of "within 500 ms of the frame's deadline"."""
+"""From the moment the runtime is handed the frame on which it hangs. That frame's deadline is later, so this is the
+strictest reading of "within 500 ms of the frame's deadline"."""
 
 
 def fault_3(times: int) -> list[Figure]:
@@ -35,11 +35,12 @@ def fault_3(times: int) -> list[Figure]:
             injected = time.monotonic_ns()
             flag.touch()
             trip_s, why = trip_after(plc, injected)
-            trips.append(trip_s)
+            trips.append(trip_s - (int(_began(flag).read_text()) - injected) / 1e9)
             lapsed += "code 6" in why
             time.sleep(max(0.0, 1.5 - trip_s))
             connected = plc.connection.connected and plc.newest is not None
             flag.unlink()
+            _began(flag).unlink()
             wait_for(lambda: plc.view()["state"] == "READY", what="the permit after the hang")
             time.sleep(0.3)
             resumed += plc.view()["state"] == "RUNNING" or not connected
@@ -49,6 +50,11 @@ def fault_3(times: int) -> list[Figure]:
         Figure("inference stuck: tripped by the edge's own word", lapsed, "", f">= {times}"),
         Figure("inference stuck: line ran on by itself after it", resumed, "", "<= 0"),
     ]
+
+
+def _began(flag: Path) -> Path:
+    """Where the edge writes when its model began to hang, on the machine's monotonic clock."""
+    return flag.with_name("hang-began")
 
 
 def _spread(trips: list[float]) -> str:
@@ -82,6 +88,8 @@ def hang_while(flag: Path) -> None:
     run = BundleModel.run
 
     def hanging(self: BundleModel, image: Image) -> Outputs:
+        if flag.exists():
+            _began(flag).write_text(str(time.monotonic_ns()))
         while flag.exists():
             time.sleep(0.01)
         return run(self, image)
