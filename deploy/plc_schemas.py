@@ -41,7 +41,9 @@ def schema(message: type[Message]) -> dict[str, Any]:
 
 def files() -> dict[str, str]:
     """File name -> what it must hold."""
-    return {file_name(m): json.dumps(schema(m), indent=1, ensure_ascii=False) + "\n" for m in (*MESSAGES, *STATION_MESSAGES)}
+    return {
+        file_name(m): json.dumps(schema(m), indent=1, ensure_ascii=False) + "\n" for m in (*MESSAGES, *STATION_MESSAGES)
+    }
 
 
 def main() -> None:

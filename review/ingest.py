@@ -19,14 +19,15 @@ from inspection.messages import (
     Tally,
     Topics,
 )
+from inspection.station_messages import FilmEvent
 from review import rollout
 from review.alarms import Cause, State, step
 from review.broadcast import News
 from review.clock import wall_ms
 from review.frames import FrameStore
-from review.store import Halt, HaltEventRow, Record, Station, TallyRow
+from review.store import FilmRow, Halt, HaltEventRow, Record, Station, TallyRow
 
-Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent | Tally
+Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent | Tally | FilmEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ def store(session: Session, frames: FrameStore, topics: Topics, message: Message
             return _record(session, frames, station, message)
         case Tally():
             return _tally(session, station, message)
+        case FilmEvent():
+            return _film(session, frames, station, message)
         case _:
             assert_never(message)
 
@@ -144,3 +147,17 @@ def _tally(session: Session, station: Station, m: Tally) -> Outcome:
     session.add(TallyRow(**fields, station_id=station.id, received_ms=wall_ms()))
     session.flush()
     return Outcome(ack=m.uid)
+
+
+def _film(session: Session, frames: FrameStore, station: Station, m: FilmEvent) -> Outcome:
+    same = (FilmRow.station_id == station.id, FilmRow.halt == m.halt)
+    if session.scalar(select(FilmRow.id).where(*same)) is not None:
+        return Outcome("duplicates", ack=m.uid)
+    if not frames.exists(m.image):
+        return Outcome("frames_missing")
+    fields = m.model_dump(mode="json", exclude={"v", "rule"})
+    rule = m.rule.model_dump() if m.rule else {}
+    session.add(FilmRow(**fields, rule=rule, station_id=station.id, received_ms=wall_ms()))
+    session.flush()
+    halt_id = session.scalar(select(Halt.id).where(Halt.station_id == station.id, Halt.halt == m.halt))
+    return Outcome(ack=m.uid, news=(News("halt", str(halt_id)),) if halt_id else ())

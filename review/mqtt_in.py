@@ -38,6 +38,7 @@ from inspection.messages import (
     Topics,
     VerdictEvent,
 )
+from inspection.station_messages import FilmEvent
 from review.broadcast import News
 from review.clock import wall_ms
 from review.live import Live
@@ -55,7 +56,7 @@ IN_FLIGHT = 100
 KEEPALIVE_S = 5
 
 _STATES = (Permit, Conn, Heartbeat, PlcState, ModelReported)
-_EVENTS = (HaltEvent, ResumeAnswer, VerdictEvent, RecordEvent, Tally)
+_EVENTS = (HaltEvent, ResumeAnswer, VerdictEvent, RecordEvent, Tally, FilmEvent)
 KINDS: dict[str, type[Message]] = {kind.TOPIC: kind for kind in (*_STATES, *_EVENTS)}
 NOT_FOR_US = {PERMIT_SHORT_TOPIC, "evt/ack"}
 

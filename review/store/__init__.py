@@ -1,9 +1,10 @@
 """The hub's records, alarms, labels, people and bundles: SQLAlchemy models, Alembic migrations, one `Store`."""
 
+from review.store.blind import GoldChoice, Showing, Suspect
 from review.store.books import Adjudication, BookFrame, BookRow
 from review.store.db import Store
 from review.store.escapes import TallyRow
-from review.store.floor import AuditHead, AuditRow, Handover, Lockout, Shelf, ShiftNote, SignIn
+from review.store.floor import AuditHead, AuditRow, FilmRow, Handover, Lockout, Shelf, ShiftNote, SignIn
 from review.store.models import (
     ROLES,
     Base,
@@ -27,6 +28,8 @@ __all__ = [
     "BookFrame",
     "BookRow",
     "Bundle",
+    "FilmRow",
+    "GoldChoice",
     "Halt",
     "HaltEventRow",
     "Handover",
@@ -38,8 +41,10 @@ __all__ = [
     "Rollout",
     "Shelf",
     "ShiftNote",
+    "Showing",
     "SignIn",
     "Station",
     "Store",
+    "Suspect",
     "TallyRow",
 ]
