@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
+from review.blind_plan import Planner
 from review.deps import STATIC, NameNeeded, NotForRole, edge_token, name_needed, no_such_halt, not_for_role, same_origin
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
@@ -54,11 +55,14 @@ def create_app(settings: Settings) -> FastAPI:
         hub.start()
         upkeep = Upkeep(hub)
         upkeep.start()
+        planner = Planner(hub.store, settings)
+        planner.start()
         try:
             yield
         finally:
             hub.news.close()
             upkeep.stop()
+            planner.stop()
             hub.stop()
 
     # No /docs: its Swagger files come from a CDN, and a factory has no internet.

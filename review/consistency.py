@@ -2,13 +2,13 @@
 
 A frame is answered per class: a defect when the label names the class, good when it does not, nothing when the person
 was unsure. Labels are compared under one version of the label book only. A label replaced soon after is a correction;
-one made again much later is a second blind trial of the same person.
+one made again much later, or of a hidden repeat, is a second blind trial of the same person.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -20,7 +20,7 @@ from inspection.label_book import LabelBook
 from inspection.size_band import Call, NotEnough, SizeBand, size_band
 from review import label_books as books
 from review.export import groups_of, moments
-from review.store import Adjudication, BookFrame, BookRow, Label, Record
+from review.store import Adjudication, BookFrame, BookRow, Label, Record, Showing
 
 DEFECT, GOOD = "defect", "good"
 MODEL = "model"
@@ -38,13 +38,12 @@ class FrameLabels:
     record: Record
     part: str
     trials: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
+    """Everybody's last word on the frame itself; what somebody said when tested only where they said nothing else."""
     sizes_mm: dict[str, float] = field(default_factory=dict)
     reference: str = ""
-
-    @property
-    def answers(self) -> dict[str, str]:
-        """Everybody's last word."""
-        return {person: said[-1] for person, said in self.trials.items()}
+    gold: dict[str, list[str]] = field(default_factory=dict)
+    """What people said when the frame tested them."""
 
     @property
     def differs(self) -> bool:
@@ -58,7 +57,8 @@ class FrameLabels:
 
 @dataclass(frozen=True, slots=True)
 class PersonLine:
-    """One person: frames shared with others, how often alone against all others, agreement, agreement with oneself."""
+    """One person: frames shared with others, how often alone against all others, agreement, agreement with oneself,
+    and hidden tests (`gold`) with how many were answered as decided."""
 
     person: str
     shared: int
@@ -66,6 +66,8 @@ class PersonLine:
     agreement: Agreement
     repeats: int
     repeats_alike: int
+    gold: int
+    gold_right: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,9 @@ def frames(session: Session, book_id: str, cls: str, parts: Mapping[str, str]) -
             record.id, FrameLabels(record, parts.get(record.uid, record.uid), reference=truth.get(record.id, ""))
         )
         made[record.id, label.person].append(label)
+    tests = set(session.scalars(select(Showing.id).where(Showing.kind == "gold")))
     for (record_id, person), labels in made.items():
-        _add(found[record_id], person, labels, cls)
+        _add(found[record_id], person, labels, cls, tests)
     return list(found.values())[-MOST:]
 
 
@@ -181,14 +184,26 @@ def propose(session: Session, book: LabelBook, cls: str, band: SizeBand, person:
     return row
 
 
-def _add(frame: FrameLabels, person: str, labels: Sequence[Label], cls: str) -> None:
-    """One person's labels of the frame under this version, oldest first."""
-    if size := books.longest_mm(labels[-1], cls):
+def _add(frame: FrameLabels, person: str, labels: Sequence[Label], cls: str, tests: Container[int]) -> None:
+    """One person's labels of the frame under this version, oldest first; `tests` are the showings of gold frames."""
+    own = [label for label in labels if label.showing_id is None]
+    following = [*own[1:], None]
+    kept = [a for a, b in zip(own, following, strict=False) if b is None or b.created_ms - a.created_ms >= REPEAT_MS]
+    # Of each check the last label: the ones before it are corrections.
+    kept += {label.showing_id: label for label in labels if label.showing_id is not None}.values()
+    if size := books.longest_mm((own or labels)[-1], cls):
         frame.sizes_mm[person] = size
-    following = [*labels[1:], None]
-    kept = [a for a, b in zip(labels, following, strict=True) if b is None or b.created_ms - a.created_ms >= REPEAT_MS]
-    if said := [DEFECT if cls in label.classes else GOOD for label in kept if not label.unsure]:
-        frame.trials[person] = said
+    said = [(label, _answer(label, cls)) for label in sorted(kept, key=lambda k: k.created_ms) if not label.unsure]
+    if said:
+        frame.trials[person] = [answer for _, answer in said]
+        of_frame = [answer for label, answer in said if label.showing_id is None]
+        frame.answers[person] = (of_frame or frame.trials[person])[-1]
+    if tested := [answer for label, answer in said if label.showing_id in tests]:
+        frame.gold[person] = tested
+
+
+def _answer(label: Label, cls: str) -> str:
+    return DEFECT if cls in label.classes else GOOD
 
 
 def _unit(frame: FrameLabels) -> Unit:
@@ -206,6 +221,8 @@ def _person(person: str, of_class: Sequence[FrameLabels]) -> PersonLine:
         agreement([u for f in shared for u in _against_each(f, person)], DRAWS),
         len(again),
         sum(len(set(said)) == 1 for said in again),
+        sum(len(f.gold.get(person, ())) for f in of_class if f.reference),
+        sum(f.gold.get(person, []).count(f.reference) for f in of_class if f.reference),
     )
 
 

@@ -1,6 +1,7 @@
 """Which frames wait for whose label, and how a label is kept. Times are Unix ms; sessions come from the store.
 
-Blindness is held here: no query gives a person anybody else's classes, marks or mask.
+Blindness is held here: no query gives a person anybody else's classes, marks or mask, and a frame that is shown as a
+check (`store.blind.Showing`) comes as a `Task` like any other.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, 
 from sqlalchemy.orm import Session
 
 from inspection.label_book import BOOKS, LabelBook
+from review.clock import wall_ms
 from review.label_books import newest
 from review.labelling import CheckedLabel
-from review.store import Adjudication, Label, LabelAssignment, Person, Record
+from review.store import Adjudication, Label, LabelAssignment, Person, Record, Showing
 
 NEED = 2
-"""How many people label a frame. Two is what agreement can be measured from."""
+"""How many people label a frame unless the hub was told otherwise. Two is what agreement can be measured from."""
+
+BLIND = "blind"
+"""`LabelAssignment.why` of the people a frame was dealt out to."""
+RESERVED_MS = 8 * 3600 * 1000
+"""A frame that was dealt out waits a shift for its people, then it is anybody's."""
 
 SETTLES = ("engineer", "admin")
 """Who is asked, blind like everybody, for the third label where two people differ; the majority decides."""
@@ -25,12 +32,32 @@ SETTLES = ("engineer", "admin")
 WORTH_A_LABEL = ("uncertain", "defect", "unstable", "disagreement", "audit", "halt")
 """Reasons a record was kept for that ask for labels; `context` frames are there to be looked at."""
 
+ASIDE = ("repeat", "gold")
+"""Kinds of showing whose label is no label of the frame: it measures the person and is kept beside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A frame as one person is asked to label it; `uid` is all they are told of which frame it is."""
+
+    uid: str
+    record: Record
+    showing: Showing | None = None
+
+    @property
+    def flip(self) -> str:
+        return self.showing.flip if self.showing else ""
+
+    @property
+    def aside(self) -> bool:
+        return self.showing is not None and self.showing.kind in ASIDE
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """`records`: the first few that wait for this person, oldest first; `total`: how many do."""
+    """`tasks`: the first few that wait for this person, oldest first; `total`: how many do."""
 
-    records: Sequence[Record]
+    tasks: Sequence[Task]
     total: int
 
 
@@ -43,33 +70,54 @@ def find(session: Session, uid: str) -> Record | None:
     return session.scalar(select(Record).where(Record.uid == uid))
 
 
+def task(session: Session, uid: str, person: str) -> Task | None:
+    """What the person is shown under this id; None also for what is somebody else's to see."""
+    showing = session.scalar(select(Showing).where(Showing.uid == uid, Showing.person == person))
+    if showing is not None:
+        return Task(uid, showing.record, showing)
+    record = find(session, uid)
+    return Task(uid, record) if record else None
+
+
 def waiting_for(session: Session, person: Person, limit: int, need: int = NEED) -> Queue:
-    wanted = _wanted(person, need)
+    wanted, mine = _wanted(person, need), _shown_to(person)
     total = session.scalar(select(func.count()).select_from(Record).where(wanted)) or 0
-    return Queue(session.scalars(_oldest_first(wanted).limit(limit)).all(), total)
+    total += session.scalar(select(func.count()).select_from(Showing).where(mine)) or 0
+    found = [Task(record.uid, record) for record in session.scalars(_oldest_first(wanted).limit(limit))]
+    found += [Task(s.uid, s.record, s) for s in session.scalars(_by_place(mine).limit(limit))]
+    return Queue(sorted(found, key=_place)[:limit], total)
 
 
-def next_for(session: Session, person: Person, after: Record | None = None, need: int = NEED) -> Record | None:
+def next_for(session: Session, person: Person, after: Task | None = None, need: int = NEED) -> Task | None:
     """The oldest that waits for this person; with `after`, the oldest behind that one, then from the start again."""
-    wanted = _wanted(person, need)
+    wanted, mine = _wanted(person, need), _shown_to(person)
     if after is not None:
-        later = or_(Record.ts_ms > after.ts_ms, and_(Record.ts_ms == after.ts_ms, Record.id > after.id))
-        if found := session.scalar(_oldest_first(and_(wanted, later)).limit(1)):
+        behind_records, behind_showings = _behind(after)
+        if found := _first(session, and_(wanted, behind_records), and_(mine, behind_showings)):
             return found
-        wanted = and_(wanted, Record.id != after.id)
-    return session.scalar(_oldest_first(wanted).limit(1))
+        if after.showing is None:
+            wanted = and_(wanted, Record.id != after.record.id)
+        else:
+            mine = and_(mine, Showing.id != after.showing.id)
+    return _first(session, wanted, mine)
 
 
-def current(session: Session, record: Record, person: str) -> Label | None:
-    """This person's own label of the record."""
-    mine = select(Label).where(Label.record_id == record.id, Label.person == person, Label.superseded_ms.is_(None))
+def current(session: Session, shown: Task, person: str) -> Label | None:
+    """What this person said of the frame in this showing; on the frame as it was taken, not mirrored."""
+    mine = select(Label).where(Label.record_id == shown.record.id, Label.person == person)
+    if shown.aside and shown.showing:
+        mine = mine.where(Label.showing_id == shown.showing.id)
+    else:
+        mine = mine.where(Label.superseded_ms.is_(None))
     return session.scalar(mine.order_by(Label.id.desc()).limit(1))
 
 
 def done_by(session: Session, person: str, since_ms: int) -> int:
-    """How many frames this person labelled since then."""
-    mine = (Label.person == person, Label.superseded_ms.is_(None), Label.created_ms >= since_ms)
-    return session.scalar(select(func.count()).select_from(Label).where(*mine)) or 0
+    """How many frames this person labelled since then, checks among them."""
+    mine = (Label.person == person, Label.created_ms >= since_ms)
+    ordinary = select(func.count()).select_from(Label).where(*mine, Label.superseded_ms.is_(None))
+    checks = select(func.count(func.distinct(Label.showing_id))).where(*mine)
+    return (session.scalar(ordinary) or 0) + (session.scalar(checks) or 0)
 
 
 def without_book(session: Session) -> int:
@@ -78,12 +126,18 @@ def without_book(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(Record).where(unknown)) or 0
 
 
-def save(session: Session, uid: str, person: str, label: CheckedLabel, mask_sha: str | None, now_ms: int) -> Record:
-    """Keep the label as this person's current one; an earlier one of theirs is superseded and stays as history."""
+def save(
+    session: Session, uid: str, person: str, label: CheckedLabel, mask_sha: str | None, now_ms: int, need: int = NEED
+) -> Record:
+    """Keep the label, made on the frame as it was taken, as this person's current one; an earlier one of theirs is
+    superseded and stays as history. A label of a check is never current: it says something of the person only."""
+    shown = task(session, uid, person)
+    assert shown is not None
     # The lock makes two saves of one person on one frame follow each other on databases with several writers.
-    record = session.scalars(select(Record).where(Record.uid == uid).with_for_update(of=Record)).one()
-    mine = (Label.record_id == record.id, Label.person == person, Label.superseded_ms.is_(None))
-    session.execute(update(Label).where(*mine).values(superseded_ms=now_ms))
+    record = session.scalars(select(Record).where(Record.id == shown.record.id).with_for_update(of=Record)).one()
+    if not shown.aside:
+        mine = (Label.record_id == record.id, Label.person == person, Label.superseded_ms.is_(None))
+        session.execute(update(Label).where(*mine).values(superseded_ms=now_ms))
     session.add(
         Label(
             record_id=record.id,
@@ -94,25 +148,75 @@ def save(session: Session, uid: str, person: str, label: CheckedLabel, mask_sha:
             annotations=[m.model_dump(mode="json") for m in label.marks],
             unsure=label.unsure,
             created_ms=now_ms,
+            superseded_ms=now_ms if shown.aside else None,
+            showing_id=shown.showing.id if shown.aside and shown.showing else None,
         )
     )
-    asked = (LabelAssignment.record_id == record.id, LabelAssignment.person == person)
-    session.execute(update(LabelAssignment).where(*asked, LabelAssignment.done_ms.is_(None)).values(done_ms=now_ms))
+    session.flush()
+    if shown.showing is not None:
+        session.execute(update(Showing).where(Showing.id == shown.showing.id).values(done_ms=now_ms))
+    if not shown.aside:
+        _close_assignments(session, record, person, now_ms, need)
     return record
+
+
+def _close_assignments(session: Session, record: Record, person: str, now_ms: int, need: int) -> None:
+    """This person's are done. Once the frame has its labels, whoever else it was dealt out to need not look."""
+    still = (LabelAssignment.record_id == record.id, LabelAssignment.done_ms.is_(None))
+    session.execute(update(LabelAssignment).where(*still, LabelAssignment.person == person).values(done_ms=now_ms))
+    people = select(func.count(func.distinct(Label.person))).where(
+        Label.record_id == record.id, Label.superseded_ms.is_(None)
+    )
+    if (session.scalar(people) or 0) >= need:
+        session.execute(update(LabelAssignment).where(*still, LabelAssignment.why == BLIND).values(done_ms=now_ms))
+        mirrored = (Showing.record_id == record.id, Showing.kind == "mirror", Showing.done_ms.is_(None))
+        session.execute(update(Showing).where(*mirrored).values(done_ms=now_ms))
+
+
+def _first(session: Session, records: ColumnElement[bool], showings: ColumnElement[bool]) -> Task | None:
+    record = session.scalar(_oldest_first(records).limit(1))
+    showing = session.scalar(_by_place(showings).limit(1))
+    found = [Task(record.uid, record)] if record else []
+    found += [Task(showing.uid, showing.record, showing)] if showing else []
+    return min(found, key=_place, default=None)
+
+
+def _place(shown: Task) -> tuple[int, int, int]:
+    """Where it stands in the queue: frames by the time they were taken, showings behind the frame they were put at."""
+    if shown.showing is not None:
+        return shown.showing.place_ms, 1, shown.showing.id
+    return shown.record.ts_ms, 0, shown.record.id
+
+
+def _behind(after: Task) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    at_ms, is_showing, row = _place(after)
+    if is_showing:
+        same = and_(Showing.place_ms == at_ms, Showing.id > row)
+        return Record.ts_ms > at_ms, or_(Showing.place_ms > at_ms, same)
+    return or_(Record.ts_ms > at_ms, and_(Record.ts_ms == at_ms, Record.id > row)), Showing.place_ms >= at_ms
 
 
 def _oldest_first(wanted: ColumnElement[bool]) -> Select[Record]:
     return select(Record).where(wanted).order_by(Record.ts_ms, Record.id)
 
 
+def _by_place(wanted: ColumnElement[bool]) -> Select[Showing]:
+    return select(Showing).where(wanted).order_by(Showing.place_ms, Showing.id)
+
+
+def _shown_to(person: Person) -> ColumnElement[bool]:
+    return and_(Showing.person == person.name, Showing.done_ms.is_(None))
+
+
 def _wanted(person: Person, need: int) -> ColumnElement[bool]:
-    """Not labelled by this person, and one of: short of labels, in dispute and theirs to settle, assigned to them."""
+    """Not labelled by this person, and one of: short of labels that nobody was asked for, in dispute and theirs to
+    settle, assigned to them. What waits for them as a showing does not wait twice."""
     of_record = (Label.record_id == Record.id, Label.superseded_ms.is_(None))
     labels = select(func.count(func.distinct(Label.person))).where(*of_record).correlate(Record).scalar_subquery()
     # Classes are stored in the label book's order, so equal answers are equal text.
     answer = cast(Label.classes, String) + cast(Label.unsure, String)
     answers = select(func.count(func.distinct(answer))).where(*of_record).correlate(Record).scalar_subquery()
-    open_to_me = labels < need
+    open_to_me = labels + _reserved(person) < need
     if person.role in SETTLES:
         decided = exists().where(Adjudication.record_id == Record.id, Adjudication.superseded_ms.is_(None))
         open_to_me = or_(open_to_me, and_(labels == need, answers > 1, ~decided))
@@ -120,8 +224,33 @@ def _wanted(person: Person, need: int) -> ColumnElement[bool]:
     asked = exists().where(
         LabelAssignment.record_id == Record.id, LabelAssignment.person == person.name, LabelAssignment.done_ms.is_(None)
     )
+    shown = exists().where(Showing.record_id == Record.id, _shown_to(person))
     wanted = or_(and_(_worth_a_label(), open_to_me, ~mine), asked)
-    return and_(Record.image.is_not(None), _has_book(), wanted)
+    return and_(Record.image.is_not(None), _has_book(), wanted, ~shown)
+
+
+def _reserved(person: Person) -> ColumnElement[int]:
+    """How many labels of the frame others were asked for lately and have not given."""
+    of_others = (
+        LabelAssignment.record_id == Record.id,
+        LabelAssignment.why == BLIND,
+        LabelAssignment.person != person.name,
+        LabelAssignment.done_ms.is_(None),
+        LabelAssignment.created_ms > wall_ms() - RESERVED_MS,
+    )
+    return select(func.count()).select_from(LabelAssignment).where(*of_others).correlate(Record).scalar_subquery()
+
+
+def short_of_labels(need: int) -> ColumnElement[bool]:
+    """Frames worth a label that fewer than `need` people have labelled and that were dealt out to nobody."""
+    labels = (
+        select(func.count(func.distinct(Label.person)))
+        .where(Label.record_id == Record.id, Label.superseded_ms.is_(None))
+        .correlate(Record)
+        .scalar_subquery()
+    )
+    dealt = exists().where(LabelAssignment.record_id == Record.id, LabelAssignment.why == BLIND)
+    return and_(_worth_a_label(), _has_book(), labels < need, ~dealt)
 
 
 def _worth_a_label() -> ColumnElement[bool]:

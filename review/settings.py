@@ -42,6 +42,8 @@ class Settings(BaseModel):
     `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm. `demo_people`: whoever
     has no secret signs in by name alone. `idle_min`: minutes without an act after which a sign-in ends.
     `book_frames`: examples, counterexamples and borderline cases that each class of a label book must show.
+    `labels_per_frame` people label each frame, blind. Of a person's labels, `repeat_share` are asked for once more
+    after `washout_days`, mirrored, and `gold_share` are frames whose answer is known.
     `realarm_min`: an alarm that nobody acknowledges calls louder after that many minutes, and after as many again.
     """
 
@@ -61,6 +63,10 @@ class Settings(BaseModel):
     realarm_min: int = Field(default=5, ge=1, le=720)
     idle_min: int = Field(default=60, ge=1, le=720)
     book_frames: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (4, 3, 3)
+    labels_per_frame: int = Field(default=2, ge=1, le=9)
+    repeat_share: float = Field(default=0.10, ge=0, le=0.5)
+    gold_share: float = Field(default=0.05, ge=0, le=0.5)
+    washout_days: float = Field(default=7, ge=0, le=365)
 
     @property
     def database(self) -> str:

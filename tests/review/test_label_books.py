@@ -182,7 +182,7 @@ def test_publishing_asks_again_for_what_it_touches_and_for_half_pairs(world: Wor
     with world.store.reading() as session:
         ann = session.scalars(select(Person).where(Person.name == "Ann")).one()
         waiting = label_queue.waiting_for(session, ann, 10)
-        assert {r.uid for r in waiting.records} == {touched, half}
+        assert {t.uid for t in waiting.tasks} == {touched, half}
 
 
 def test_new_words_alone_touch_no_label(world: World) -> None:
