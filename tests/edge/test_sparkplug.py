@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def test_births_come_first_complete_and_in_order(plant: Plant) -> None:
     sequence_is_whole(plant.host.heard)
 
 
-def test_every_message_is_qos_0_unretained_and_timed_in_utc(plant: Plant) -> None:
+def test_every_message_is_qos_0_unretained_and_timed_in_utc(plant: Plant, own_mosquitto: int) -> None:
     plant.see()
     plant.host.wait("DBIRTH")
     plant.permit(True)
@@ -154,7 +155,16 @@ def test_every_message_is_qos_0_unretained_and_timed_in_utc(plant: Plant) -> Non
             assert m.name
             assert abs(m.timestamp - now_ms) < 20_000
             assert m.HasField(VALUE_OF[m.datatype])
+    nothing_is_retained(plant, own_mosquitto)
     sequence_is_whole(plant.host.heard)
+
+
+def nothing_is_retained(plant: Plant, port: int) -> None:
+    """Only who comes late can tell: to a subscriber that is there, the broker hands on every message as a live one."""
+    late = Host(port, plant.host.group)
+    time.sleep(0.3)
+    late.close()
+    assert late.heard == []
 
 
 def test_changes_of_the_line_are_told_at_once_and_a_cameras_once_a_second(plant: Plant) -> None:
@@ -197,7 +207,9 @@ def test_a_rebirth_repeats_the_births_with_the_same_bdseq(plant: Plant) -> None:
     sequence_is_whole(plant.host.heard)
 
 
-def test_a_broken_link_is_a_death_with_the_births_bdseq_and_the_next_birth_has_the_next(plant: Plant) -> None:
+def test_a_broken_link_is_a_death_with_the_births_bdseq_and_the_next_birth_has_the_next(
+    plant: Plant, own_mosquitto: int
+) -> None:
     plant.cut()
     death = plant.host.wait("NDEATH")
     assert death.topic == f"spBv1.0/{plant.host.group}/NDEATH/line1-st1"
@@ -206,6 +218,7 @@ def test_a_broken_link_is_a_death_with_the_births_bdseq_and_the_next_birth_has_t
     first, second = plant.host.heard[0], plant.host.wait("NBIRTH", 2)
     assert values(death.payload)["bdSeq"] == values(first.payload)["bdSeq"] == 0
     assert values(second.payload)["bdSeq"] == 1
+    nothing_is_retained(plant, own_mosquitto)
     sequence_is_whole(plant.host.heard)
 
 
@@ -257,6 +270,45 @@ def test_seq_and_bdseq_go_round_at_255(plant: Plant) -> None:
     plant.node._bd_seq = 255
     plant.cut()
     assert values(plant.host.wait("NBIRTH", 2).payload)["bdSeq"] == 0
+
+
+def packet(sock: socket.socket) -> tuple[int, bytes]:
+    """One MQTT packet: its first byte and what follows the remaining length."""
+    first, length, shift = sock.recv(1)[0], 0, 0
+    while True:
+        byte = sock.recv(1)[0]
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return first, sock.recv(length, socket.MSG_WAITALL)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_each_connect_asks_for_a_clean_session_with_an_unretained_will_and_ncmd_at_qos_1(protocol: str) -> None:
+    """Read off the wire, the first time and after a broken link (MQTT 3.1.1, 3.1.2.3; MQTT 5, 3.1.2.3 and 3.1.2.11)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        config = MqttConfig.model_validate({"port": server.getsockname()[1], "protocol": protocol})
+        node = SparkplugNode(SparkplugConfig(), config, Topics("east", "line1", "st1"), [])
+        node.start()
+        try:
+            for _ in range(2):
+                sock, _ = server.accept()
+                with sock:
+                    sock.settimeout(10)
+                    kind, connect = packet(sock)
+                    assert kind == 0x10
+                    assert connect[:7] == b"\x00\x04MQTT" + (b"\x05" if protocol == "5" else b"\x04")
+                    will_qos_1, will, clean = 0x08, 0x04, 0x02
+                    assert connect[7] == will_qos_1 | will | clean, "no retain (0x20), no user"
+                    if protocol == "5":  # properties: nothing but a session expiry (17) of 0 s
+                        assert connect[10:16] in (b"\x05\x11\x00\x00\x00\x00", b"\x00" + connect[11:16])
+                    sock.sendall(b"\x20\x03\x00\x00\x00" if protocol == "5" else b"\x20\x02\x00\x00")
+                    kind, subscribe = packet(sock)
+                    assert kind == 0x82
+                    assert subscribe.endswith(b"spBv1.0/east/NCMD/line1-st1\x01")
+        finally:
+            node.close()
 
 
 @pytest.mark.parametrize(
