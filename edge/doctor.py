@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import socket
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import onnxruntime as ort
-
 from edge.cameras.framing import Framing
 from edge.cameras.views import view_id
 from edge.config import EdgeConfig
+from edge.machine import int8_pays, machine
 from edge.model_base import BundleModel
 from edge.site_policy import policy_for
 from edge.wiring import load_model, open_camera
 from inspection.errors import HaltlineError
 from inspection.fitness import Fitness
 from inspection.types import Frame
+
+__all__ = ["examine", "int8_pays", "machine", "report"]
 
 INFERENCES = 30
 
@@ -52,19 +49,6 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
     facts["broker"] = _reach("broker", config.mqtt.host, config.mqtt.port, problems)
     facts["ok"] = not problems
     return facts
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "cpu": _cpu_line("model name") or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "int8": int8_pays(_cpu_line("flags")),
-        "python": platform.python_version(),
-        "onnxruntime": ort.__version__,
-        "opencv": cv2.__version__,
-        "numpy": np.__version__,
-        "providers": ort.get_available_providers(),
-    }
 
 
 def _camera(config: Any, state_dir: Path, model: BundleModel | None, problems: list[str]) -> dict[str, Any]:
@@ -111,22 +95,6 @@ def _reach(what: str, host: str, port: int, problems: list[str]) -> str:
     except OSError as e:
         problems.append(f"{what} {host}:{port}: {e.strerror or e}")
         return f"{host}:{port} does not answer"
-
-
-def int8_pays(flags: str) -> str:
-    """What the processor's flags promise a quantized bundle (docs/inference.md)."""
-    vnni = sorted({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags.split()))
-    if vnni:
-        return f"pays ({', '.join(vnni)})"
-    return "no VNNI: an int8 bundle may be no faster here, and needs `haltline quantize --reduce-range` to be right"
-
-
-def _cpu_line(key: str) -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as f:  # noqa: PTH123 - a kernel file, not a path of ours
-            return next((line.split(":", 1)[1].strip() for line in f if line.startswith(key)), "")
-    except OSError:
-        return ""
 
 
 def report(facts: dict[str, Any]) -> str:

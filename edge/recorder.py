@@ -233,6 +233,8 @@ class Numbers:
         self.permit: SetPermit | None = None
         self.inference_ms = 0.0
         self.last: Moment | None = None
+        self.last_of: dict[str, Moment] = {}
+        """The newest moment of each eye."""
 
     def offer(self, moment: Moment, actions: list[Action]) -> None:
         for action in actions:
@@ -254,7 +256,7 @@ class Numbers:
                 case _:
                     pass
         if moment.frame:
-            self.last = moment
+            self.last = self.last_of[moment.frame.camera] = moment
             self.calls["judged" if moment.prediction else "fault"] += 1
             self.inference_ms = moment.stages.ms().get("inference", 0.0)
 

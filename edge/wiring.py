@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from edge.cameras.simulated import SimulatedCamera
 from edge.cameras.video import VideoCamera
 from edge.cameras.views import fitness_of
 from edge.config import CameraConfig, EdgeConfig
+from edge.desk import StationDesk
 from edge.film import Film
 from edge.inbox import Inbox
 from edge.line.connection import Received
@@ -32,7 +33,8 @@ from edge.live import LiveView
 from edge.maintenance import MaintenanceWatch
 from edge.model_base import BundleModel
 from edge.models import open_model
-from edge.ports import Camera
+from edge.ports import Camera, Ready
+from edge.preparation import Preparation
 from edge.recorder import Evidence, HaltMemory, Numbers
 from edge.rollout import Rollout
 from edge.selection import Shadow
@@ -43,6 +45,7 @@ from edge.status import StatusServer
 from edge.systemd import Supervisor
 from edge.tally import Tallies
 from edge.tape import Tape, TapeConfig
+from edge.tuning import tune
 from edge.uploader import Uploader
 from inspection.bundle import Manifest
 from inspection.decision import LineGuard
@@ -52,6 +55,7 @@ from inspection.messages import PlcState
 from inspection.policy import judge
 from inspection.recording import Head
 from inspection.selection import Budget
+from inspection.types import Frame
 
 log = structlog.get_logger()
 
@@ -122,6 +126,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
 
     One long list on purpose: what an edge consists of stands here and nowhere else.
     """
+    tune()
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest, config.cameras)
     framings = [Framing(camera) for camera in config.cameras]
@@ -164,11 +169,14 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         config.bundle.store or config.state_dir / "bundles",
         config.bundle.trusted_keys,
     )
+    prepare = Preparation(fitness, lambda: rollout.serving)
     pumps = tuple(
-        CameraPump(c.name, _opener(c), inbox, framing.frames)
+        CameraPump(c.name, _opener(c), inbox, _viewer(framing, prepare))
         for c, framing in zip(config.cameras, framings, strict=True)
     )
-    live = LiveView(config.live, numbers, outbox, lambda: guard.policy)
+    views = tuple(zip(config.cameras, framings, strict=True))
+    live = LiveView(config.live, numbers, outbox, lambda: guard.policy, views)
+    desk = StationDesk(config, state.boot, outbox, numbers, spool, lambda: rollout.serving, views)
     status = StatusServer(
         config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line) | _looks(numbers, budget, shadow)
     )
@@ -176,7 +184,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     tallies = Tallies(spool.offer, topics, state.boot, lambda: guard.passed) if uploader else None
     more = (tallies, sparkplug, tape, shadow)
     recorders = (HaltMemory(state), numbers, evidence, film, *(each for each in more if each))
-    frame_path = (inbox, model, guard, line, recorders, fitness)
+    frame_path = (inbox, model, guard, line, recorders)
     path = threading.Thread(target=runner.run, args=frame_path, name="frames", daemon=True)
 
     outbox.start()
@@ -184,7 +192,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     path.start()
     ticker = _Ticker(inbox)
     maintenance = MaintenanceWatch(config.state_dir, inbox.put)
-    for starts in (ticker, maintenance, uploader, rollout, live, status, sparkplug, tape, shadow):
+    for starts in (ticker, maintenance, uploader, rollout, live, desk, status, sparkplug, tape, shadow):
         if starts:
             starts.start()
     for pump, camera in zip(pumps, cameras, strict=True):
@@ -197,6 +205,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         rollout.close,
         *((sparkplug.close,) if sparkplug else ()),
         live.close,
+        desk.close,
         status.close,
         ticker.close,
         maintenance.close,
@@ -231,6 +240,10 @@ class _Ticker:
 
 def _opener(config: CameraConfig) -> Callable[[], Camera]:
     return lambda: open_camera(config)
+
+
+def _viewer(framing: Framing, prepare: Preparation) -> Callable[[Frame], Iterator[Ready]]:
+    return lambda frame: map(prepare.ready, framing.frames(frame))
 
 
 def _let_simulated_seams_stop(line: MqttLine, cameras: list[Camera]) -> None:

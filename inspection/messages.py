@@ -355,6 +355,19 @@ class ModelReported(Message):
 LIVE_TOPIC = "live/picture"
 
 
+class LiveRegion(BaseModel):
+    """An inspected part of a camera's picture: its place as shares (0 to 1) of width and height, and its call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Text
+    x: float
+    y: float
+    w: float
+    h: float
+    call: Text
+
+
 class _LiveHead(BaseModel):
     """The line of JSON before the JPEG."""
 
@@ -365,13 +378,16 @@ class _LiveHead(BaseModel):
     frame_id: int
     ts_ms: int
     call: Text
+    regions: tuple[LiveRegion, ...] = Field(default=(), max_length=8)
+    heat_bytes: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
 class LivePicture:
     """A small JPEG for people, a few times a second, QoS 0, on the evidence connection.
 
-    On the wire: one line of JSON, a newline, the JPEG's bytes.
+    `regions`: what of it is inspected. `heat`: the heat map over the whole picture as a grey PNG, empty while all of it
+    is cold. On the wire: one line of JSON, a newline, the JPEG's bytes, the PNG's.
     """
 
     camera: str
@@ -379,10 +395,15 @@ class LivePicture:
     ts_ms: int
     call: str
     jpeg: bytes
+    regions: tuple[LiveRegion, ...] = ()
+    heat: bytes = b""
 
     def encode(self) -> bytes:
-        head = _LiveHead(camera=self.camera, frame_id=self.frame_id, ts_ms=self.ts_ms, call=self.call)
-        return head.model_dump_json().encode() + b"\n" + self.jpeg
+        head = _LiveHead(
+            camera=self.camera, frame_id=self.frame_id, ts_ms=self.ts_ms, call=self.call, regions=self.regions,
+            heat_bytes=len(self.heat),
+        )  # fmt: skip
+        return head.model_dump_json().encode() + b"\n" + self.jpeg + self.heat
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
@@ -394,7 +415,13 @@ class LivePicture:
         except ValidationError as e:
             what = e.errors()[0]["msg"]
             raise MessageError(LIVE_TOPIC, f"header does not read: {what}", "JSON line, newline, JPEG") from e
-        return cls(head.camera, head.frame_id, head.ts_ms, head.call, jpeg)
+        end = len(jpeg) - head.heat_bytes
+        heat = jpeg[end:]
+        if end < 2 or not (not heat or heat.startswith(b"\x89PNG")):
+            raise MessageError(
+                LIVE_TOPIC, f"{head.heat_bytes} bytes of heat map are no PNG", "JSON line, newline, JPEG, PNG"
+            )
+        return cls(head.camera, head.frame_id, head.ts_ms, head.call, jpeg[:end], head.regions, heat)
 
 
 MESSAGES: tuple[type[Message], ...] = (

@@ -6,11 +6,14 @@ A station counts as inspecting only while fresh permits arrive *here*. A retaine
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from inspection.messages import Conn, LivePicture, ModelReported, Permit, PlcState, Topics
+from inspection.station_messages import About, CameraAnswer
 from inspection.types import Code
+from review.clock import wall_ms
 from review.language import N_, _, number, raw
 
 PERMIT_STALE_MS = 1500
@@ -38,6 +41,14 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A camera's picture and when it came, by this machine's monotonic clock."""
+
+    picture: LivePicture
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Now:
     """One station's newest facts. `*_ns` are this machine's monotonic clock, 0 = never."""
 
@@ -49,7 +60,16 @@ class Now:
     plc_ns: int = 0
     model: ModelReported | None = None
     picture: LivePicture | None = None
+    """The newest of the first camera by name: what stands for the station."""
     picture_ns: int = 0
+    pictures: Mapping[str, Seen] = field(default_factory=dict)
+    """The newest of each camera."""
+    about: About | None = None
+    about_ns: int = 0
+    answers: Mapping[str, CameraAnswer] = field(default_factory=dict)
+    """Each camera's last test."""
+    skew_ms: int | None = None
+    """How far the edge's clock is ahead of the hub's; what a message was under way (ms) makes it look late."""
 
     @property
     def key(self) -> str:
@@ -143,7 +163,7 @@ class Live:
             self._stations.setdefault(now.key, now)
 
     def permit(self, topics: Topics, permit: Permit, now_ns: int) -> None:
-        self._update(topics, permit=permit, permit_ns=now_ns)
+        self._update(topics, permit=permit, permit_ns=now_ns, skew_ms=permit.ts_ms - wall_ms())
 
     def conn(self, topics: Topics, conn: Conn) -> None:
         self._update(topics, conn=conn)
@@ -158,7 +178,20 @@ class Live:
         self._update(topics, model=model)
 
     def picture(self, topics: Topics, picture: LivePicture, now_ns: int) -> None:
-        self._update(topics, picture=picture, picture_ns=now_ns)
+        with self._lock:
+            before = self._stations.get(Now(topics).key) or Now(topics)
+            pictures = {**before.pictures, picture.camera: Seen(picture, now_ns)}
+            first = pictures[min(pictures)]
+            after = replace(before, pictures=pictures, picture=first.picture, picture_ns=first.at_ns)
+            self._stations[after.key] = after
+
+    def about(self, topics: Topics, about: About, now_ns: int) -> None:
+        self._update(topics, about=about, about_ns=now_ns)
+
+    def answer(self, topics: Topics, answer: CameraAnswer) -> None:
+        with self._lock:
+            before = self._stations.get(Now(topics).key) or Now(topics)
+            self._stations[before.key] = replace(before, answers={**before.answers, answer.camera: answer})
 
     def _update(self, topics: Topics, **facts: object) -> None:
         with self._lock:

@@ -24,9 +24,11 @@ class Framing:
         self._config = config
         self.calibration = _calibration(config)
         self._maps = straightener(self.calibration) if self.calibration else None
+        self.latest: Frame | None = None
+        """The whole picture that was cut last, straightened: for people who look at the camera."""
 
     def frames(self, frame: Frame) -> Iterator[Frame]:
-        frame = self._straight(frame)
+        self.latest = frame = self._straight(frame)
         if not self._config.regions:
             yield frame
         for region in self._config.regions:
