@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import cv2
@@ -17,10 +18,12 @@ from inspection.samples import Sample, Split
 from inspection.types import Image
 from training.dataset import rule
 from training.dataset.item import Item, Mask, Target, check_mask, decode
+from training.dataset.leaks import Leaks, look
 from training.dataset.snapshot import (
     BOXES_SUFFIX,
     SAMPLES,
     SNAPSHOT_FILE,
+    LeakNote,
     SnapshotManifest,
     check_groups,
     count,
@@ -48,8 +51,22 @@ class Shares:
         return "test" if place < self.test else "val" if place < self.test + self.val else "train"
 
 
+class Looking(Enum):
+    """What is done about pictures of one scene in several groups: their groups become one (a split that came with the
+    pictures and crosses them is refused); all stays as it is and the snapshot says so; nobody looks."""
+
+    JOIN = "join"
+    FORCE = "force"
+    SKIP = "skip"
+
+
 def build(
-    items: Iterable[Item], out: Path, target: Target, shares: Shares, sources: tuple[str, ...]
+    items: Iterable[Item],
+    out: Path,
+    target: Target,
+    shares: Shares,
+    sources: tuple[str, ...],
+    looking: Looking = Looking.JOIN,
 ) -> SnapshotManifest:
     """Write a snapshot of `items` to `out`, which must not exist. Raises DatasetError and leaves nothing behind."""
     if out.exists():
@@ -61,10 +78,15 @@ def build(
         entries = _Entries(partial, target)
         for item in items:
             entries.add(item)
-        samples = _with_splits(entries.samples, entries.where, shares)
-        if not samples:
+        if not entries.samples:
             raise DatasetError(", ".join(sources), "holds no picture", "check the path and --format")
-        manifest = _write_manifest(partial, samples, target, shares.seed, sources, entries.duplicates)
+        found = None if looking is Looking.SKIP else look(partial, entries.samples, within_groups=False)
+        samples = entries.samples
+        if found and looking is Looking.JOIN:
+            samples = _with_groups(found, entries.where)
+        samples = _with_splits(samples, entries.where, shares)
+        note = _note(found, samples, forced=looking is Looking.FORCE) if found else None
+        manifest = _write_manifest(partial, samples, target, shares.seed, sources, entries.duplicates, note)
         read_snapshot(partial)
         partial.rename(out)
     finally:
@@ -159,6 +181,32 @@ class _Entries:
         return name, digest
 
 
+def _with_groups(found: Leaks, where: dict[str, str]) -> list[Sample]:
+    """Every sample in its proposed group. DatasetError where the splits they came with lie across one."""
+    came_with: dict[str, Sample] = {}
+    for s, group in zip(found.samples, found.proposed, strict=True):
+        first = came_with.setdefault(group, s) if s.split else None
+        if first is not None and first.split != s.split and first.group != s.group:
+            raise DatasetError(
+                where[s.image],
+                f"is for {s.split} and shows the same scene as {where[first.image]}, which is for {first.split}",
+                "deal the groups out anew with --resplit, or keep this with --force-split: the snapshot will say so",
+            )
+    pairs = zip(found.samples, found.proposed, strict=True)
+    return [s.model_copy(update={"group": group}) for s, group in pairs]
+
+
+def _note(found: Leaks, samples: list[Sample], *, forced: bool) -> LeakNote:
+    split = {s.image: s.split for s in samples}
+    of = [split[s.image] for s in found.samples]
+    return LeakNote(
+        pairs=len(found.across),
+        joined=len({s.group for s in found.samples}) - len(set(found.proposed)),
+        crossing=sum(of[p.a] != of[p.b] for p in found.across),
+        forced=forced,
+    )
+
+
 def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -> list[Sample]:
     """Every sample with its split: the one it came with, else its group's, else dealt out by the group's hash."""
     given: dict[str, Sample] = {}
@@ -177,7 +225,13 @@ def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -
 
 
 def _write_manifest(
-    folder: Path, samples: list[Sample], target: Target, seed: int, sources: tuple[str, ...], duplicates: int
+    folder: Path,
+    samples: list[Sample],
+    target: Target,
+    seed: int,
+    sources: tuple[str, ...],
+    duplicates: int,
+    leaks: LeakNote | None,
 ) -> SnapshotManifest:
     data = "".join(s.model_dump_json() + "\n" for s in samples).encode()
     (folder / SAMPLES).write_bytes(data)
@@ -192,6 +246,7 @@ def _write_manifest(
         sources=sources,
         made_by=tuple(sorted({_kind(s.source) for s in samples})),
         duplicates_dropped=duplicates,
+        leaks=leaks,
         seed=seed,
         samples_sha256=digest,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from inspection.errors import DatasetError
-from training.dataset.build import Shares, build
+from training.dataset.build import Looking, Shares, build
 from training.dataset.crops import Cut, crop_items
 from training.dataset.item import Item
+from training.dataset.leaks import Claim, Leaks
 from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
 from training.dataset.sources import Format, make_target, open_source
@@ -62,6 +63,13 @@ def import_(
         bool, typer.Option(help="Deal the groups out anew, whatever split the sources suggest.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Another seed deals the groups out differently.")] = 0,
+    force_split: Annotated[
+        bool,
+        typer.Option("--force-split", help="Keep groups and splits as they come, whatever shows one scene twice."),
+    ] = False,
+    look: Annotated[
+        bool, typer.Option(help="Look for pictures of one scene in several groups (1,000 pictures: half a minute).")
+    ] = True,
 ) -> None:
     """Import labelled pictures into a snapshot: checked, without duplicates, split so that no part is on both sides."""
     opened = [open_source(path, format, only) for path in sources]
@@ -71,10 +79,12 @@ def import_(
         items = (replace(item, split=None) for item in items)
     if crop:
         items = crop_items(items, _cut(crop, stride))
-    manifest = build(items, out, target, Shares(val, test, seed), tuple(str(s) for s in sources))
+    looking = Looking.FORCE if force_split else Looking.JOIN if look else Looking.SKIP
+    manifest = build(items, out, target, Shares(val, test, seed), tuple(str(s) for s in sources), looking)
     console = Console()
     console.print(f"[bold]{manifest.id}[/bold] in {out}")
     _print_counts(console, manifest)
+    _print_note(console, manifest)
     for split, counts in manifest.counts.items():
         if not counts["samples"]:
             console.print(f"[yellow]no picture is for {split}[/yellow]: see --val, --test and --resplit")
@@ -88,6 +98,7 @@ def show(snapshot: SnapshotFolder) -> None:
     console.print(f"[bold]{manifest.id}[/bold]  task {manifest.task}, made {manifest.created_utc}")
     console.print(f"from {', '.join(manifest.sources)}; {manifest.duplicates_dropped} duplicates left out")
     _print_counts(console, manifest)
+    _print_note(console, manifest)
     for rule in manifest.label_book.rules:
         console.print(f"{manifest.label_book.id} {rule.cls}: {rule.rule} (limit {rule.limit_mm:g} mm)")
 
@@ -99,6 +110,19 @@ def verify(snapshot: SnapshotFolder) -> None:
     Console().print(f"{found.manifest.id}: {len(found.samples)} pictures, all as they were")
 
 
+def _print_note(console: Console, manifest: SnapshotManifest) -> None:
+    note = manifest.leaks
+    if note is None:
+        console.print("[yellow]nobody looked for pictures of one scene in several groups[/yellow]: haltline dataset leaks")
+    elif note.forced and note.crossing:
+        console.print(
+            f"[yellow]{note.crossing} pairs of pictures show one scene on both sides of the split[/yellow], which was "
+            "forced: figures from this snapshot claim too much; haltline dataset leaks says how much"
+        )
+    elif note.pairs:
+        console.print(f"{note.pairs} pairs show one scene in several groups; {note.joined} groups were joined to others")
+
+
 def _print_counts(console: Console, manifest: SnapshotManifest) -> None:
     table = Table()
     columns = ("samples", "groups", "good", *manifest.classes)
@@ -107,6 +131,67 @@ def _print_counts(console: Console, manifest: SnapshotManifest) -> None:
     for split, counts in manifest.counts.items():
         table.add_row(split, *(str(counts[c]) for c in columns))
     console.print(table)
+
+
+@dataset.command()
+def leaks(
+    snapshot: SnapshotFolder,
+    out: Annotated[Path | None, typer.Option(help="Write the proposed groups here: image, given, proposed (CSV).")] = None,
+    show: Annotated[int, typer.Option(min=0, help="How many pairs that cross the split to name.")] = 5,
+    fail: Annotated[bool, typer.Option("--fail", help="Exit code 1 when a scene is on both sides of the split.")] = False,
+) -> None:
+    """Find pictures of one scene by their pixels alone, propose groups, and say what a leaky split would have claimed."""
+    from training.dataset import leaks as of
+
+    data = read_snapshot(snapshot)
+    console = Console()
+    with console.status("comparing pictures"):
+        found = of.look(data.folder, data.samples)
+        claimed = of.claims(data, found)
+    for line in leak_lines(found, claimed, show):
+        console.print(line)
+    if out:
+        _write_groups(out, found)
+        console.print(f"proposed groups in {out}")
+    if fail and found.crossing:
+        raise typer.Exit(1)
+
+
+def leak_lines(found: Leaks, claimed: Sequence[Claim], show: int) -> Iterator[str | Table]:
+    """What was found, for people."""
+    from training.dataset.leaks import agreement
+
+    with_given = agreement(found.proposed, [s.group for s in found.samples])
+    same_file = sum(p.same_file for p in found.pairs)
+    yield (
+        f"{len(found.pairs)} pairs of {len(found.samples)} pictures show one scene, {same_file} of them as good as the "
+        f"same file: {found.bursts} bursts, {len(set(found.proposed))} groups proposed"
+    )
+    yield (
+        f"against the {with_given.given} groups given: {with_given.exact} found exactly; pairs found that are given "
+        f"{with_given.precision:.1%}, pairs given that are found {with_given.recall:.1%}; {len(found.across)} pairs lie "
+        "across the given groups"
+    )
+    spoilt, test = found.spoilt()
+    if test:
+        yield f"{spoilt} of {test} test pictures ({spoilt / test:.1%}) have a sibling in training"
+    worst = sorted(found.crossing, key=lambda p: -p.likeness)[:show]
+    for p in worst:
+        a, b = found.samples[p.a], found.samples[p.b]
+        yield f"  {p.likeness:.2f} {p.mirror} {a.split} {a.image} ({a.group})  {b.split} {b.image} ({b.group})"
+    if claimed:
+        table = Table("class", "defective", "split by picture", "by given group", "by proposed group")
+        for c in claimed:
+            ap = (c.by_picture, c.by_given_group, c.by_proposed_group)
+            table.add_row(c.cls, str(c.defective), *(f"{v:.3f}" for v in ap))
+        yield "image AP of a nearest-neighbour proxy (no model: each picture is called what its most alike one is):"
+        yield table
+
+
+def _write_groups(path: Path, found: Leaks) -> None:
+    rows = zip(found.samples, found.proposed, strict=True)
+    lines = ["image,given,proposed", *(f'{s.image},"{s.group}","{group}"' for s, group in rows)]
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _cut(crop: str, stride: int | None) -> Cut:

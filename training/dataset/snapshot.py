@@ -29,10 +29,25 @@ BOXES_SUFFIX = ".boxes.png"
 SPLITS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
+class LeakNote(BaseModel):
+    """What the import found when it looked for pictures of one scene in several groups.
+
+    `pairs` of such pictures; `joined`: given groups that became part of another; `crossing`: pairs on both sides of the
+    split, 0 unless `forced`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pairs: int
+    joined: int
+    crossing: int
+    forced: bool
+
+
 class SnapshotManifest(BaseModel):
     """`snapshot.json`. `counts` is split -> {samples, groups, good, and one entry per class}.
 
-    `made_by` are the kinds of source its pictures came from, e.g. `rendered:` or `coco`.
+    `made_by` are the kinds of source its pictures came from, e.g. `rendered:` or `coco`. `leaks` None: nobody looked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +62,7 @@ class SnapshotManifest(BaseModel):
     sources: tuple[str, ...]
     made_by: tuple[str, ...] = ()
     duplicates_dropped: int = 0
+    leaks: LeakNote | None = None
     seed: int
     samples_sha256: Sha256
 
