@@ -57,13 +57,17 @@ def disputes(session: Session, name: str | None = None) -> list[Dispute]:
 
 
 def of_record(session: Session, uid: str) -> Dispute | None:
-    """The frame with its labels, whether they differ or not; None when there is no such frame or nobody labelled it."""
+    """The frame with its labels, whether they differ or not; without any, under the rules in force. None where there is
+    no such frame, or no rules for it."""
     record = session.scalar(select(Record).where(Record.uid == uid, Record.image.is_not(None)))
     if record is None:
         return None
     current = select(Label).where(Label.record_id == record.id, Label.superseded_ms.is_(None)).order_by(Label.person)
     labels = session.scalars(current).all()
-    return compare(record, labels) if labels else None
+    if labels:
+        return compare(record, labels)
+    book = newest(session, record.label_book.partition("@")[0])
+    return Dispute(record, (), book.id, 1.0, None) if book else None
 
 
 def compare(record: Record, labels: Sequence[Label]) -> Dispute:

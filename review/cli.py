@@ -50,6 +50,16 @@ def serve(
     book_frames: Annotated[
         tuple[int, int, int], typer.Option(help="Examples, counterexamples, borderline cases a label book needs.")
     ] = (4, 3, 3),
+    labels_per_frame: Annotated[int, typer.Option(min=1, max=9, help="How many people label each frame, blind.")] = 2,
+    repeat_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of a person's labels asked for once more, unseen.")
+    ] = 0.10,
+    gold_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of a person's frames whose answer is known, unseen.")
+    ] = 0.05,
+    washout_days: Annotated[
+        float, typer.Option(min=0, max=365, help="Days until a frame may be asked for again: nobody remembers it then.")
+    ] = 7.0,
 ) -> None:
     """Serve the pages until Ctrl+C."""
     from pydantic import ValidationError
@@ -79,6 +89,10 @@ def serve(
                 "realarm_min": realarm_min,
                 "idle_min": idle_min,
                 "book_frames": book_frames,
+                "labels_per_frame": labels_per_frame,
+                "repeat_share": repeat_share,
+                "gold_share": gold_share,
+                "washout_days": washout_days,
             }
         )
         run(settings)

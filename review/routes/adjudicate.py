@@ -10,7 +10,8 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from inspection.errors import InputError, StorageError
-from review import adjudication, label_books
+from inspection.label_book import LabelBook
+from review import adjudication, decided, label_books
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, page
 from review.hub import Hub
@@ -20,6 +21,7 @@ from review.store import Person
 
 router = APIRouter()
 LISTED = 100
+DECIDED = 30
 
 
 @router.get("/adjudicate")
@@ -27,9 +29,10 @@ def show_list(request: Request, hub: HubDep, person: ActingPerson) -> Response:
     _check(person)
     with hub.store.reading() as session:
         found = adjudication.disputes(session)
+        recent = decided.decided(session, DECIDED)
     return page(
         request, "adjudicate_list.html", title=_("Adjudicate"), nav="consistency", person=person,
-        disputes=found[:LISTED], total=len(found),
+        disputes=found[:LISTED], total=len(found), recent=recent, books=_books(hub, recent),
     )  # fmt: skip
 
 
@@ -75,8 +78,10 @@ def decide(
     request: Request, hub: HubDep, person: ActingPerson, uid: str, reason: Annotated[str, Form()] = "",
     took: Annotated[str, Form()] = "", cls: Annotated[list[str] | None, Form()] = None,
     length_cls: Annotated[list[str] | None, Form()] = None, length_mm: Annotated[list[str] | None, Form()] = None,
+    borderline: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
-    """`took` is a label's id, or "own" with the classes ticked and the lengths given."""
+    """`took` is a label's id, or "own" with the classes ticked and the lengths given; `borderline`: the class whose
+    rule the frame then shows, as a borderline case, in the label book's draft."""
     _check(person)
     try:
         lengths = dict(zip(length_cls or [], length_mm or [], strict=False))
@@ -84,9 +89,43 @@ def decide(
         label_id = None if took == "own" else _label_id(took)
         with hub.store.writing() as session:
             adjudication.decide(session, uid, person.name, reason, wall_ms(), label_id, own)
+            if borderline:
+                decided.offer(session, uid, borderline, person.name, wall_ms())
     except InputError as e:
         return _page(request, hub, person, uid, e)
     return RedirectResponse(f"/adjudicate/next?after={uid}", 303)
+
+
+@router.post("/adjudicate/{uid}/borderline")
+def offer(request: Request, hub: HubDep, person: ActingPerson, uid: str, cls: Annotated[str, Form()] = "") -> Response:
+    """Show a decided frame in the label book's draft, as a borderline case of the class."""
+    _check(person)
+    try:
+        with hub.store.writing() as session:
+            decided.offer(session, uid, cls, person.name, wall_ms())
+    except InputError as e:
+        return _page(request, hub, person, uid, e)
+    return RedirectResponse("/adjudicate#decided", 303)
+
+
+@router.post("/adjudicate/{uid}/gold")
+def choose_gold(
+    request: Request, hub: HubDep, person: ActingPerson, uid: str, use: Annotated[bool, Form()] = True,
+    reason: Annotated[str, Form()] = "",
+) -> Response:  # fmt: skip
+    """Whether a decided frame may be shown to people as a hidden test."""
+    _check(person)
+    try:
+        with hub.store.writing() as session:
+            decided.choose_gold(session, uid, use, person.name, reason, wall_ms())
+    except InputError as e:
+        return _page(request, hub, person, uid, e)
+    return RedirectResponse("/adjudicate#decided", 303)
+
+
+def _books(hub: Hub, recent: list[decided.Decided]) -> dict[str, LabelBook | None]:
+    with hub.store.reading() as session:
+        return {b: label_books.by_id(session, b) for b in {d.decision.label_book for d in recent}}
 
 
 def _label_id(took: str) -> int:

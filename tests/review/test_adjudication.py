@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inspection.errors import InputError
-from review import adjudication, label_books, label_queue
+from review import adjudication, blind_plan, label_books, label_queue
 from review.export import export_folder
 from review.labelling import encode_mask
 from review.store import Person
@@ -187,3 +187,56 @@ def test_a_painted_mask_is_shown_bright(world: World) -> None:
     assert shown is not None
     assert np.array_equal(shown.max(axis=2) > 100, mask > 0)
     assert cy.get(f"/adjudicate/{uid}/mask/2").status_code == 404
+
+
+def test_an_engineer_may_answer_a_frame_nobody_labelled(world: World) -> None:
+    uid = world.frame()
+    cy = world.browser("Cy")
+    assert cy.get(f"/adjudicate/{uid}").status_code == 200
+    own = {
+        "took": "own",
+        "reason": "2.1 mm by the gauge",
+        "cls": "scratch",
+        "length_cls": "scratch",
+        "length_mm": "2.1",
+    }
+    assert cy.post(f"/adjudicate/{uid}", data=own, follow_redirects=False).status_code == 303
+    with world.hub.store.reading() as session:
+        assert [g.classes for g in blind_plan.gold(session)] == [["scratch"]]
+
+
+def test_a_decided_disagreement_becomes_a_borderline_case_with_its_reason(world: World) -> None:
+    first, second = pair(world, True, False, 1.7, 1.4), pair(world, True, False)
+    cy = world.browser("Cy")
+    decision = {"took": "1", "reason": "1.6 mm under the microscope", "borderline": "scratch"}
+    cy.post(f"/adjudicate/{first}", data=decision)
+    cy.post(f"/adjudicate/{second}", data={"took": "4", "reason": "a shadow"})
+    page = cy.get("/adjudicate").text
+    assert f'action="/adjudicate/{second}/borderline"' in page
+    assert f'action="/adjudicate/{first}/borderline"' not in page
+    assert cy.post(f"/adjudicate/{second}/borderline", data={"cls": "rust"}).status_code == 422
+    cy.post(f"/adjudicate/{second}/borderline", data={"cls": "scratch"})
+    with world.hub.store.reading() as session:
+        row = label_books.draft_of(session, "scratch")
+        assert row is not None
+        shown = label_books.frames_of(session, label_books.as_book(row))["scratch"]["borderline"]
+    assert [(f.record.uid, f.note, f.added_by) for f in shown] == [
+        (first, "1.6 mm under the microscope", "Cy"), (second, "a shadow", "Cy"),
+    ]  # fmt: skip
+    undecided = pair(world, True, False)
+    assert cy.post(f"/adjudicate/{undecided}/borderline", data={"cls": "scratch"}).status_code == 422
+
+
+def test_keeping_a_frame_from_testing_needs_a_reason(world: World) -> None:
+    uid = pair(world, True, False)
+    cy = world.browser("Cy")
+    cy.post(f"/adjudicate/{uid}", data={"took": "1", "reason": "gauge"})
+    assert cy.post(f"/adjudicate/{uid}/gold", data={"use": "false"}).status_code == 422
+    with world.hub.store.reading() as session:
+        assert len(blind_plan.gold(session)) == 1
+    cy.post(f"/adjudicate/{uid}/gold", data={"use": "false", "reason": "blurred"})
+    with world.hub.store.reading() as session:
+        assert blind_plan.gold(session) == []
+    assert "Let it test" in cy.get("/adjudicate").text
+    ann = world.browser("Ann")
+    assert ann.post(f"/adjudicate/{uid}/gold", data={"use": "true", "reason": "x"}).status_code == 403
