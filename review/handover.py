@@ -121,7 +121,7 @@ def _open(session: Session) -> tuple[Item, ...]:
 
 def _shelf(s: Shelf) -> Item:
     put = _("%(kind)s by %(who)s: %(why)s", kind=raw(KIND_WORDS[Kind(s.kind)]), who=s.by, why=s.why)
-    return Item(f"shelf-{s.id}", f"{_at(s.station)}: {cause_words(s)}, {put}", "/alarms")
+    return Item(f"shelf-{s.id}", f"{_at(s.station)}: {cause_words(s)} {put}", "/alarms")
 
 
 def _running_on(stations: list[Now], now_ns: int) -> tuple[Item, ...]:

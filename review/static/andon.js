@@ -6,10 +6,10 @@
   document.addEventListener("haltline:tick", (e) => {
     lastTick = performance.now();
     document.getElementById("beat").classList.toggle("on");
-    document.getElementById("clock").textContent = new Date(e.detail.now_ms).toLocaleTimeString([], { hour12: false });
+    document.getElementById("clock").textContent = new Date(e.detail.now_ms).toLocaleTimeString(document.documentElement.lang, { hour12: false });
   });
   setInterval(() => {
     const s = Math.round((performance.now() - lastTick) / 1000);
-    document.getElementById("heard").textContent = lastTick ? `hub heard ${s} s ago` : "waiting for the hub";
+    document.getElementById("heard").textContent = lastTick ? t("hub heard {s} s ago", { s }) : t("waiting for the hub");
   }, 1000);
 })();

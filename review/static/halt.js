@@ -84,7 +84,7 @@
 
   function sayWaiting() {
     if (waiting().some((w) => w.url.startsWith(`${location.pathname}/`))) {
-      say("NOT YET SENT: the hub did not answer. It is kept here and sent when the hub is back.");
+      say(t("NOT YET SENT: the hub did not answer. It is kept here and sent when the hub is back."));
     }
   }
 
@@ -92,7 +92,7 @@
     if (ctx?.request?.method?.toUpperCase() !== "POST") return;
     const url = new URL(ctx.request.action, location.href).pathname;
     if (url.endsWith("/reset")) {
-      say("NOT SENT: the hub did not answer. Nothing was reset; press again when the page is live.");
+      say(t("NOT SENT: the hub did not answer. Nothing was reset; press again when the page is live."));
       return;
     }
     keep([...waiting().filter((w) => w.url !== url), { url, body: new URLSearchParams(ctx.request.body).toString() }]);

@@ -9,7 +9,7 @@ const data = JSON.parse(document.getElementById("label-data").textContent);
 const $ = (id) => document.getElementById(id);
 const canvas = $("stage");
 const state = new LabelState({ width: data.width, height: data.height, pxPerMm: data.pxPerMm, rules: data.book.rules, bookId: data.book.id });
-const draft = new Draft(data, () => state.toDraft(), () => say("This browser keeps no draft (storage full or blocked): save before you leave.", true));
+const draft = new Draft(data, () => state.toDraft(), () => say(t("This browser keeps no draft (storage full or blocked): save before you leave."), true));
 const ui = { tool: "line", brushPx: Math.max(3, Math.round(0.25 * data.pxPerMm)), saving: false, panning: false };
 const pointers = new Map();
 const ALL = [0, 0, data.width, data.height];
@@ -29,16 +29,16 @@ async function start() {
   try {
     frame = await loadImage(data.frame);
   } catch {
-    return say("The picture does not load: the hub may be away, or the frame is broken. Reload, or skip it with S.", true);
+    return say(t("The picture does not load: the hub may be away, or the frame is broken. Reload, or skip it with S."), true);
   }
   if (frame.naturalWidth !== data.width || frame.naturalHeight !== data.height) {
-    return say(`The picture is ${frame.naturalWidth} × ${frame.naturalHeight} px, its record says ${data.width} × ${data.height}. A mask would not fit it: skip it with S.`, true);
+    return say(t("The picture is {is} px, its record says {said}. A mask would not fit it: skip it with S.", { is: [frame.naturalWidth, frame.naturalHeight].join(" × "), said: [data.width, data.height].join(" × ") }), true);
   }
   if (data.mine) state.restore(data.mine, data.mine.mask ? fromImage(await loadImage(data.mine.mask), data.width, data.height) : null);
   const kept = draft.read();
   view = new View(canvas, frame, state);
   if (kept && state.fromDraft(kept)) {
-    say(`Your draft of ${new Date(kept.at).toLocaleTimeString([], { timeStyle: "short" })} is back.`);
+    say(t("Your draft of {time} is back.", { time: new Date(kept.at).toLocaleTimeString(document.documentElement.lang, { timeStyle: "short" }) }));
     $("start-over").hidden = false;
   }
   view.refresh(ALL);
@@ -77,7 +77,7 @@ function showState() {
   $("decision").classList.toggle("open", !state.decided);
   $("save").disabled = ui.saving;
   $("undo").disabled = !state.past.length;
-  $("brush-size").textContent = `${(ui.brushPx / data.pxPerMm).toFixed(2)} mm`;
+  $("brush-size").textContent = `${num(ui.brushPx / data.pxPerMm, 2)} mm`;
   $("finish").hidden = !(view?.drawing?.tapped);
 }
 
@@ -105,12 +105,12 @@ function toggleShow(what) {
 }
 
 async function toggleHeat() {
-  if (!data.heat) return say("This frame came without a model suggestion.");
+  if (!data.heat) return say(t("This frame came without a model suggestion."));
   if (!view.heat) {
     try {
       view.heat = { image: tinted(await loadImage(data.heat.url)), affine: data.heat.affine };
     } catch {
-      return say("The model's suggestion does not load.", true);
+      return say(t("The model's suggestion does not load."), true);
     }
   }
   return toggleShow("heat");
@@ -136,10 +136,10 @@ function brush(step) {
 }
 
 function pressClass(k) {
-  if (k < 1 || k > state.rules.length) return say(`The label book has ${state.rules.length} ${state.rules.length === 1 ? "class" : "classes"}.`);
+  if (k < 1 || k > state.rules.length) return say(t("Classes in the label book: {n}.", { n: state.rules.length }));
   const had = state.has(k), title = state.rule(k).title;
   state.toggle(k);
-  say(had && !state.has(k) ? `${title} dropped, with its marks. Z brings it back.` : "");
+  say(had && !state.has(k) ? t("{what} dropped, with its marks. Z brings it back.", { what: title }) : "");
   return changed(ALL);
 }
 
@@ -157,14 +157,15 @@ function undo() {
     return view.request();
   }
   if (drawing) return cancelDrawing();
-  say(state.undo() ? "" : "Nothing to undo.");
+  say(state.undo() ? "" : t("Nothing to undo."));
   return changed(ALL);
 }
 
 async function save() {
   if (ui.saving || !view) return;
   finishDrawing();
-  if (!state.decided) return say(`Decide first: ${state.rules.length > 1 ? `1–${state.rules.length}` : "1"} for a defect, G for good, U for unsure.`, true);
+  const keys = state.rules.length > 1 ? ["1", state.rules.length].join("–") : "1";
+  if (!state.decided) return say(t("Decide first: {keys} for a defect, G for good, U for unsure.", { keys }), true);
   ui.saving = true;
   showState();
   draft.write();
@@ -181,7 +182,7 @@ async function save() {
   } catch (e) {
     ui.saving = false;
     showState();
-    say(`Not saved: ${e.message}. Your work is kept in this browser; press Ctrl+Enter to try again.`, true);
+    say(t("Not saved: {why}. Your work is kept in this browser; press Ctrl+Enter to try again.", { why: e.message }), true);
   }
 }
 
@@ -191,7 +192,7 @@ async function reason(answer) {
     const told = JSON.parse(text);
     return told.what ? `${told.where} ${told.what} (${told.fix})` : String(told.detail);
   } catch {
-    return text.trim() || `the hub answered ${answer.status}`;
+    return text.trim() || t("the hub answered {status}", { status: answer.status });
   }
 }
 
@@ -242,7 +243,7 @@ function endDrawing(at) {
     // A tap, not a drag: corners follow one by one, the last point hangs on the pointer.
     drawing.tapped = true;
     drawing.points = [drawing.points[0], at];
-    say("Tap each corner; Enter, Finish or a double tap ends it, Esc drops it.");
+    say(t("Tap each corner; Enter, Finish or a double tap ends it, Esc drops it."));
   }
   return showState();
 }

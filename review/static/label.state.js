@@ -48,7 +48,7 @@ export class LabelState {
       mark.painted = mm >= rule.limit_mm;
       if (!mark.painted && this.has(shape.value) && !this.painted(shape.value)) {
         next.present = next.present.filter((k) => k !== shape.value);
-        note += ` Press ${shape.value} to call it a defect all the same.`;
+        note += ` ${t("Press {key} to call it a defect all the same.", { key: shape.value })}`;
       }
     }
     if (mark.painted && mark.value && !next.present.includes(mark.value)) next.present = [...next.present, mark.value];
@@ -127,12 +127,12 @@ export class LabelState {
   }
 
   summary() {
-    if (this.now.good) return "Good: no defect";
-    if (this.now.unsure) return "Unsure";
-    if (!this.now.present.length) return "Not decided yet";
+    if (this.now.good) return t("Good: no defect");
+    if (this.now.unsure) return t("Unsure");
+    if (!this.now.present.length) return t("Not decided yet");
     return [...this.now.present].sort().map((k) => {
       const mm = this.longestMm(k);
-      return this.rule(k).title + (mm ? ` ${mm.toFixed(1)} mm` : "");
+      return this.rule(k).title + (mm ? ` ${num(mm, 1)} mm` : "");
     }).join(" + ");
   }
 
@@ -153,9 +153,9 @@ export class LabelState {
 
 /** "2.1 mm, from 1.5 mm on: defect" */
 export function verdictText(rule, mm) {
-  const size = `${mm.toFixed(1)} mm`;
-  const says = mm >= rule.limit_mm ? `${size}, from ${rule.limit_mm} mm on: defect.` : `${size}, under ${rule.limit_mm} mm: no defect.`;
+  const sizes = { size: num(mm, 1), limit: rule.limit_mm.toLocaleString(document.documentElement.lang) };
+  const says = mm >= rule.limit_mm ? t("{size} mm, from {limit} mm on: defect.", sizes) : t("{size} mm, under {limit} mm: no defect.", sizes);
   const band = rule.ambiguous_mm;
   const near = band && mm >= band[0] && mm <= band[1];
-  return near ? `${says} People differ at this size: measure twice.` : says;
+  return near ? `${says} ${t("People differ at this size: measure twice.")}` : says;
 }

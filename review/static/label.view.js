@@ -166,7 +166,7 @@ export class View {
     this.path(points);
     this.stroke(thin ? "#fff" : color, 1.5, thin ? [4, 4] : []);
     const [x, y] = points[points.length - 1];
-    this.text(`${this.state.mm(points).toFixed(1)} mm`, this.x + x * this.scale + 10, this.y + y * this.scale - 10);
+    this.text(`${num(this.state.mm(points), 1)} mm`, this.x + x * this.scale + 10, this.y + y * this.scale - 10);
   }
 
   drawInProgress() {
@@ -215,6 +215,6 @@ export class View {
     c.moveTo(12, y);
     c.lineTo(12 + mm * perMm, y);
     this.stroke("#fff", 3);
-    this.text(`${mm} mm`, 12, y - 12);
+    this.text(`${mm.toLocaleString(document.documentElement.lang)} mm`, 12, y - 12);
   }
 }

@@ -4,7 +4,7 @@
 
 (() => {
   const STALE_AFTER_MS = 6000;
-  const CALLS = ["pass", "uncertain", "defect", "fault"];
+  const CALLS = { pass: () => t("PASS"), uncertain: () => t("UNCERTAIN"), defect: () => t("DEFECT"), fault: () => t("FAULT") };
   const GATHER_MS = 120; // a burst of news is one refetch
   const $ = (id) => document.getElementById(id);
 
@@ -46,7 +46,7 @@
     stream?.close();
     stream = new EventSource("/events");
     stream.addEventListener("tick", (e) => tick(JSON.parse(e.data)));
-    for (const kind of ["line", "halt", "model", "record"]) {
+    for (const kind of ["line", "halt", "model", "record", "system"]) {
       stream.addEventListener(kind, (e) => changed(kind, JSON.parse(e.data).key));
     }
     stream.addEventListener("picture", (e) => picture(JSON.parse(e.data)));
@@ -77,9 +77,9 @@
     const stale = silent > STALE_AFTER_MS;
     const banner = $("stale");
     let why = "";
-    if (stale) why = `This page has not heard from the hub for ${Math.round(silent / 1000)} s. What it shows is old.`;
-    else if (brokerAway) why = "The hub has lost the message broker: nothing arrives from any station.";
-    else if (notStoring) why = "The hub cannot store records: its disk or database fails. Edges keep theirs meanwhile.";
+    if (stale) why = t("This page has not heard from the hub for {s} s. What it shows is old.", { s: Math.round(silent / 1000) });
+    else if (brokerAway) why = t("The hub has lost the message broker: nothing arrives from any station.");
+    else if (notStoring) why = t("The hub cannot store records: its disk or database fails. Edges keep theirs meanwhile.");
     banner.hidden = !why;
     banner.classList.toggle("only-storage", !stale && !brokerAway && notStoring);
     $("stale-why").textContent = why;
@@ -106,7 +106,7 @@
 
   function words(ms) {
     const s = Math.max(0, ms) / 1000;
-    if (s < 10) return `${s.toFixed(1)} s`;
+    if (s < 10) return `${num(s, 1)} s`;
     if (s < 120) return `${Math.round(s)} s`;
     return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
   }
@@ -115,7 +115,7 @@
     const now = Date.now() + clockOffset;
     for (const el of document.querySelectorAll("[data-age-from]")) {
       const ms = now - Number(el.dataset.ageFrom);
-      el.textContent = `${words(ms)} ago`;
+      el.textContent = t("{time} ago", { time: words(ms) });
       if (el.dataset.oldAfter) el.classList.toggle("old", stale || ms > Number(el.dataset.oldAfter));
     }
   }
@@ -136,11 +136,15 @@
     next.src = `/live/${key}.jpg?${version}`;
   }
 
-  function picture({ key, frame, call, at_ms }) {
-    if (!$(`live-${key}`)) { changed("line", key); return; }
+  function picture({ key, frame, call, at_ms, camera }) {
+    document.dispatchEvent(new CustomEvent("haltline:picture", { detail: { key, frame, call, at_ms, camera } }));
+    if ($("cameras")) return; // that page shows every camera by itself
+    const shown = $(`live-${key}`);
+    if (!shown) { changed("line", key); return; }
+    if (shown.dataset.camera !== camera) return; // another camera of the station
     show(key, frame);
     const said = $(`call-${key}`);
-    said.textContent = CALLS.includes(call) ? call.toUpperCase() : "";
+    said.textContent = CALLS[call]?.() || "";
     said.className = `call call-${call}`;
     $(`age-${key}`).dataset.ageFrom = at_ms;
   }
@@ -177,7 +181,7 @@
     audio ||= new AudioContext();
     audio.resume();
     sessionStorage.setItem("sound", "1");
-    $("sound").textContent = "Test sound";
+    $("sound").textContent = t("Test sound");
     $("sound").setAttribute("aria-pressed", "true");
   }
 
