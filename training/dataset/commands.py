@@ -113,14 +113,18 @@ def verify(snapshot: SnapshotFolder) -> None:
 def _print_note(console: Console, manifest: SnapshotManifest) -> None:
     note = manifest.leaks
     if note is None:
-        console.print("[yellow]nobody looked for pictures of one scene in several groups[/yellow]: haltline dataset leaks")
+        console.print(
+            "[yellow]nobody looked for pictures of one scene in several groups[/yellow]: haltline dataset leaks"
+        )
     elif note.forced and note.crossing:
         console.print(
             f"[yellow]{note.crossing} pairs of pictures show one scene on both sides of the split[/yellow], which was "
             "forced: figures from this snapshot claim too much; haltline dataset leaks says how much"
         )
     elif note.pairs:
-        console.print(f"{note.pairs} pairs show one scene in several groups; {note.joined} groups were joined to others")
+        console.print(
+            f"{note.pairs} pairs show one scene in several groups; {note.joined} groups were joined to others"
+        )
 
 
 def _print_counts(console: Console, manifest: SnapshotManifest) -> None:
@@ -136,9 +140,13 @@ def _print_counts(console: Console, manifest: SnapshotManifest) -> None:
 @dataset.command()
 def leaks(
     snapshot: SnapshotFolder,
-    out: Annotated[Path | None, typer.Option(help="Write the proposed groups here: image, given, proposed (CSV).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the proposed groups here: image, given, proposed (CSV).")
+    ] = None,
     show: Annotated[int, typer.Option(min=0, help="How many pairs that cross the split to name.")] = 5,
-    fail: Annotated[bool, typer.Option("--fail", help="Exit code 1 when a scene is on both sides of the split.")] = False,
+    fail: Annotated[
+        bool, typer.Option("--fail", help="Exit code 1 when a scene is on both sides of the split.")
+    ] = False,
 ) -> None:
     """Find pictures of one scene by their pixels alone, propose groups, and say what a leaky split would have claimed."""
     from training.dataset import leaks as of
