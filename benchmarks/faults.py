@@ -118,8 +118,8 @@ FAULTS = (
     Fault(
         22,
         "hostile bundles: signature, expiry, rollback, `../`, links, custom op, pickle, truncated, bomb",
-        ("x61", partial(fault_suite.fault_22, full=True)),
-        ("x61", partial(fault_suite.fault_22, full=False)),
+        ("each of them", partial(fault_suite.fault_22, full=True)),
+        ("each of them", partial(fault_suite.fault_22, full=False)),
     ),
     Fault(
         23,

@@ -18,7 +18,7 @@ Misses stay in.
 
 `make faults` runs every row at the numbers of this table, which takes hours, and `make test` a few of each. One row
 again, merged into this page: `python -m benchmarks.faults --only 4`. The command exits with 1 when a row misses its
-goal.
+goal. `--quick` takes minutes, and never replaces a row of full numbers.
 """
 FIGURES = """\
 ## What was measured
@@ -52,10 +52,12 @@ class Ran:
         return "--quick" in self.options
 
     def figure_rows(self) -> list[str]:
+        """One a figure; what was injected and how often stands in the first only."""
+        what = [f"{self.injected} | {self.times}"] + [" | "] * (len(self.figures) - 1)
         return [
-            f"| {self.number} | {self.injected} | {self.times} | {f.figure}{_note(f)} | {f.value:g} {f.unit} |"
+            f"| {self.number} | {first} | {_cell(f)} | {f'{f.value:g} {f.unit}'.strip()} |"
             f" {f.goal or ''} | {'' if f.goal is None else 'ok' if f.ok else '**miss**'} |"
-            for f in self.figures
+            for first, f in zip(what, self.figures, strict=True)
         ]
 
     def run_row(self) -> str:
@@ -65,7 +67,7 @@ class Ran:
 def merge(doc: Path, ran: Ran) -> bool:
     """Put this run's rows into `doc`. False when they were left out: a quick run never replaces a full one.
 
-    Two runs may end at the same time: the file is locked meanwhile.
+    Two runs may end at the same time: the file is locked meanwhile. What people wrote under `## Notes` stays.
     """
     doc.touch()
     with doc.open("r+", encoding="utf-8") as f:
@@ -77,12 +79,13 @@ def merge(doc: Path, ran: Ran) -> bool:
         figures[ran.number], runs[ran.number] = ran.figure_rows(), [ran.run_row()]
         f.seek(0)
         f.truncate()
-        f.write(f"{HEAD}{_tail(text)}\n{FIGURES}{_table(figures)}\n{RUNS}{_table(runs)}")
+        f.write(f"{HEAD}\n{FIGURES}{_table(figures)}\n{RUNS}{_table(runs)}{_notes(text)}")
     return True
 
 
-def _note(figure: Figure) -> str:
-    return f" ({figure.note.replace('|', '/')})" if figure.note else ""
+def _cell(figure: Figure) -> str:
+    text = f"{figure.figure} ({figure.note})" if figure.note else figure.figure
+    return text.replace("|", "/").replace("\n", " ")
 
 
 def _rows(text: str, section: str) -> dict[int, list[str]]:
@@ -100,7 +103,6 @@ def _table(rows: dict[int, list[str]]) -> str:
     return "".join(f"{row}\n" for number in sorted(rows) for row in rows[number])
 
 
-def _tail(text: str) -> str:
-    """What people wrote between the introduction and the tables: it stays."""
-    written = text.partition("\n## What was measured")[0]
-    return written.removeprefix(HEAD) if written.startswith(HEAD) else ""
+def _notes(text: str) -> str:
+    _, title, notes = text.partition("\n## Notes\n")
+    return title + notes
