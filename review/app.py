@@ -34,12 +34,13 @@ from review.routes import (
     models,
     performance,
     session,
+    system,
 )
 from review.settings import Settings
 from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-FLOOR = (line, halts, alarms, andon, handover, performance)
+FLOOR = (line, halts, alarms, andon, handover, performance, system)
 PAGES = (*FLOOR, label, label_books, consistency, escapes, adjudicate, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)

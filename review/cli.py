@@ -10,6 +10,7 @@ import typer
 
 from inspection.errors import HaltlineError
 from review.cli_audit import app as audit
+from review.cli_backup import backup, restore
 from review.cli_user import app as user
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ app.add_typer(user, name="user")
 models = typer.Typer(no_args_is_help=True, add_completion=False, help="Model bundles the hub can roll out.")
 app.add_typer(models, name="models")
 app.add_typer(audit, name="audit")
+app.command()(backup)
+app.command()(restore)
 
 BAD_INPUT = 2
 STREAMS_END_S = 3
@@ -45,6 +48,9 @@ def serve(
     edge_token: Annotated[str | None, typer.Option(envvar="HALTLINE_EDGE_TOKEN")] = None,
     plc_panel_url: Annotated[str | None, typer.Option(help="Demo: the simulated line controller's panel.")] = None,
     demo_people: Annotated[bool, typer.Option(help="Add three people who need no secret, to try the pages.")] = False,
+    backup_dir: Annotated[
+        Path | None, typer.Option(help="Where the System page puts backups; best another disk.")
+    ] = None,
     realarm_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes until an alarm calls again, louder.")] = 5,
     idle_min: Annotated[int, typer.Option(min=1, max=720, help="Minutes without an act until a sign-in ends.")] = 60,
     book_frames: Annotated[
@@ -86,6 +92,7 @@ def serve(
                 "edge_token": edge_token,
                 "plc_panel_url": plc_panel_url,
                 "demo_people": demo_people,
+                "backup_dir": backup_dir,
                 "realarm_min": realarm_min,
                 "idle_min": idle_min,
                 "book_frames": book_frames,

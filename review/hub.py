@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from inspection.messages import Conn, Message, PlcState, Topics
 from review import audit
+from review.backup import Backups
 from review.broadcast import Broadcaster
 from review.clock import wall_ms
 from review.frame_cache import FrameCache
@@ -34,6 +35,7 @@ class Hub:
     news: Broadcaster
     writer: Writer
     mqtt: MqttIn
+    backups: Backups
 
     @staticmethod
     def build(settings: Settings) -> Hub:
@@ -46,7 +48,7 @@ class Hub:
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
-        return Hub(settings, store, frames, FrameCache(frames), live, news, writer, mqtt)
+        return Hub(settings, store, frames, FrameCache(frames), live, news, writer, mqtt, Backups(settings, store))
 
     def start(self) -> None:
         self._remember_stations()

@@ -38,10 +38,10 @@ from inspection.messages import (
     Topics,
     VerdictEvent,
 )
-from inspection.station_messages import FilmEvent
+from inspection.station_messages import About, CameraAnswer, FilmEvent
 from review.broadcast import News
 from review.clock import wall_ms
-from review.live import Live
+from review.live import Live, Now
 from review.settings import MqttSettings
 from review.writer import Arrival
 
@@ -55,7 +55,7 @@ IN_FLIGHT = 100
 """Unacknowledged messages the broker may have on the way to us: the writer's queue can never hold more."""
 KEEPALIVE_S = 5
 
-_STATES = (Permit, Conn, Heartbeat, PlcState, ModelReported)
+_STATES = (Permit, Conn, Heartbeat, PlcState, ModelReported, About, CameraAnswer)
 _EVENTS = (HaltEvent, ResumeAnswer, VerdictEvent, RecordEvent, Tally, FilmEvent)
 KINDS: dict[str, type[Message]] = {kind.TOPIC: kind for kind in (*_STATES, *_EVENTS)}
 NOT_FOR_US = {PERMIT_SHORT_TOPIC, "evt/ack"}
@@ -203,7 +203,9 @@ class MqttIn:
     def _on_picture(self, topics: Topics, picture: LivePicture, now_ns: int) -> None:
         self._live.picture(topics, picture, now_ns)
         key = f"{topics.site}~{topics.line}~{topics.station}"
-        self._tell(News("picture", key, {"frame": picture.frame_id, "call": picture.call, "at_ms": wall_ms()}))
+        told = {"frame": picture.frame_id, "call": picture.call, "at_ms": wall_ms(), "camera": picture.camera}
+        # News of one kind and key replace each other, and those of two cameras must not; pages know them by station.
+        self._tell(News("picture", f"{key}/{picture.camera}", {"key": key, **told}))
 
     def _show(self, topics: Topics, message: Message, now_ns: int, *, retained: bool) -> bool:
         """Update what pages see now; True when the message must also be stored."""
@@ -223,6 +225,14 @@ class MqttIn:
                 self._live.plc(topics, message)
             case ModelReported():
                 self._live.model(topics, message)
+            case About():
+                self._live.about(topics, message, now_ns)
+                self._tell(News("system", Now(topics).key))
+                return False
+            case CameraAnswer():
+                self._live.answer(topics, message)
+                self._tell(News("system", Now(topics).key))
+                return False
             case VerdictEvent():
                 return False
         return True

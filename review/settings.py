@@ -44,6 +44,7 @@ class Settings(BaseModel):
     `book_frames`: examples, counterexamples and borderline cases that each class of a label book must show.
     `labels_per_frame` people label each frame, blind. Of a person's labels, `repeat_share` are asked for once more
     after `washout_days`, mirrored, and `gold_share` are frames whose answer is known.
+    `backup_dir`: where the System page puts backups, best on another disk; without one, `data_dir/backups`.
     `realarm_min`: an alarm that nobody acknowledges calls louder after that many minutes, and after as many again.
     """
 
@@ -60,6 +61,7 @@ class Settings(BaseModel):
     plc_panel_url: str | None = Field(default=None, pattern=r"^https?://")
     panel_px_per_mm: float = Field(default=3.78, gt=1, lt=40)
     demo_people: bool = False
+    backup_dir: Path | None = None
     realarm_min: int = Field(default=5, ge=1, le=720)
     idle_min: int = Field(default=60, ge=1, le=720)
     book_frames: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (4, 3, 3)
@@ -79,6 +81,10 @@ class Settings(BaseModel):
     @property
     def bundles_dir(self) -> Path:
         return self.data_dir / "bundles"
+
+    @property
+    def backups_dir(self) -> Path:
+        return self.backup_dir or self.data_dir / "backups"
 
     def session_secret(self) -> str:
         """The cookie's key; kept, so that a restart of the hub signs nobody out."""

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sqlalchemy import func, select
 
-from inspection.errors import StorageError
 from review.alarms import State
 from review.deps import HubDep, RowId
 from review.store import Halt, Record
+from review.system import failing
 
 router = APIRouter()
 
@@ -19,15 +19,7 @@ router = APIRouter()
 @router.get("/healthz")
 def healthz(hub: HubDep) -> Response:
     """200 while database, storage and broker work; 503 and which one does not."""
-    wrong: dict[str, str] = {}
-    try:
-        hub.store.check()
-    except StorageError as e:
-        wrong["database"] = str(e)
-    if why := hub.failing():
-        wrong["storage"] = why
-    if not hub.connected():
-        wrong["broker"] = f"not connected to {hub.settings.mqtt.host}:{hub.settings.mqtt.port}"
+    wrong = failing(hub)
     return JSONResponse({"ok": not wrong, **wrong}, 503 if wrong else 200)
 
 

@@ -6,12 +6,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from review import shelving
+from inspection.errors import StorageError
+from inspection.messages import LivePicture
+from review import pictures, shelving
 from review.alarms import State
 from review.clock import wall_ms
 from review.deps import HubDep, page
@@ -52,12 +54,57 @@ def stations(request: Request, hub: HubDep) -> Response:
     return page(request, "line_stations.html", cards=cards(hub))
 
 
+Key = Annotated[str, Path(max_length=100)]
+Camera = Annotated[str, Query(max_length=400)]
+NOW_ONLY = {"Cache-Control": "no-store"}
+
+
+@router.get("/stations/{key}")
+def station(request: Request, hub: HubDep, key: Key) -> Response:
+    return _cameras(request, hub, key, "line_station.html")
+
+
+@router.get("/stations/{key}/cameras")
+def cameras(request: Request, hub: HubDep, key: Key) -> Response:
+    return _cameras(request, hub, key, "line_cameras.html")
+
+
 @router.get("/live/{key}.jpg")
-def picture(hub: HubDep, key: Annotated[str, Path(max_length=100)]) -> Response:
+def picture(hub: HubDep, key: Key, camera: Camera = "") -> Response:
+    return Response(_live_picture(hub, key, camera).jpeg, media_type="image/jpeg", headers=NOW_ONLY)
+
+
+@router.get("/live/{key}/heat.png")
+def live_heat(hub: HubDep, key: Key, camera: Camera = "") -> Response:
+    """The newest picture's heat map, to be laid over it; 204 while all of it is cold."""
+    heat = _live_picture(hub, key, camera).heat
+    if not heat:
+        return Response(status_code=204, headers=NOW_ONLY)
+    try:
+        size = pictures.png_size(heat) or (0, 0)
+        layer = pictures.heat_layer(heat, (1, 0, 0, 0, 1, 0), pictures.Rect(0, 0, *size))
+    except StorageError as e:
+        raise HTTPException(404, f"the edge's heat map does not read: {e}") from e
+    return Response(layer, media_type="image/png", headers=NOW_ONLY)
+
+
+def _live_picture(hub: Hub, key: str, camera: str) -> LivePicture:
+    """`camera` empty: the station's first."""
     now = hub.live.get(key)
-    if now is None or now.picture is None:
-        raise HTTPException(404, _("no picture has arrived from this station since the hub started"))
-    return Response(now.picture.jpeg, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+    seen = now.pictures.get(camera) if now and camera else None
+    found = seen.picture if seen else now.picture if now and not camera else None
+    if found is None:
+        raise HTTPException(404, "no picture has arrived from this camera since the hub started")
+    return found
+
+
+def _cameras(request: Request, hub: Hub, key: str, template: str) -> Response:
+    now_ns, now_ms = time.monotonic_ns(), wall_ms()
+    card = next((c for c in cards(hub) if c.now.key == key), None)
+    if card is None:
+        raise HTTPException(404, f"no station {key} has reported")
+    seen = [(s.picture, now_ms - (now_ns - s.at_ns) // 1_000_000) for _, s in sorted(card.now.pictures.items())]
+    return page(request, template, c=card, seen=seen, nav="line", title=card.now.topics.station)
 
 
 def cards(hub: Hub) -> list[Card]:

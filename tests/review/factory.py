@@ -26,6 +26,7 @@ from inspection.messages import (
     HaltEvent,
     Heartbeat,
     LivePicture,
+    LiveRegion,
     Message,
     ModelReported,
     Permit,
@@ -36,7 +37,7 @@ from inspection.messages import (
     Topics,
 )
 from inspection.render import DefectSpec, render
-from inspection.station_messages import FilmEvent, FilmFrame, FilmRule, film_uid
+from inspection.station_messages import About, CameraAnswer, CameraTest, FilmEvent, FilmFrame, FilmRule, film_uid
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -118,6 +119,8 @@ class FakeEdge:
         """uid of the record whose picture a person looks at."""
         self.acked: list[str] = []
         self.resumes: list[Resume] = []
+        self.tests: list[CameraTest] = []
+        self.sees = True
         self.on_resume: Callable[[Resume], tuple[bool, str] | None] = lambda _r: (True, "fresh frames seen")
         self.permits = threading.Event()
         self.permits.set()
@@ -128,7 +131,7 @@ class FakeEdge:
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.connect("127.0.0.1", mqtt_port)
         self._client.loop_start()
-        kinds: list[type[Message]] = [AckEvent, Resume, Heartbeat]
+        kinds: list[type[Message]] = [AckEvent, Resume, Heartbeat, CameraTest]
         self._client.subscribe([(self.topics.of(kind), 1) for kind in kinds])
         assert ready.wait(5)
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -168,11 +171,35 @@ class FakeEdge:
             if self.plc:
                 self.send(Heartbeat(n=n))
 
-    def picture(self, image: np.ndarray, frame_id: int, call: str = "pass") -> None:
+    def picture(
+        self, image: np.ndarray, frame_id: int, call: str = "pass", camera: str = "cam", hot: bool = False
+    ) -> None:
+        """A live picture; its left two thirds are inspected. `hot`: with a warm place in the middle."""
         small = cv2.resize(image, (640, 480), interpolation=cv2.INTER_AREA)
         jpeg = bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
-        live = LivePicture("cam", frame_id, wall_ms(), call, jpeg)
+        heat = np.zeros((120, 160), np.uint8)
+        cv2.circle(heat, (60, 60), 9, 240, -1)
+        region = LiveRegion(name=f"{camera}/seam", x=0.0, y=0.1, w=0.66, h=0.8, call=call)
+        warm = png(cv2.GaussianBlur(heat, (0, 0), 3)) if hot else b""
+        live = LivePicture(camera, frame_id, wall_ms(), call, jpeg, (region,), warm)
         self._client.publish(f"{self.topics.base}/live/picture", live.encode(), 0)
+
+    def about(self, **facts: Any) -> None:
+        """What a station's desk tells once a minute."""
+        model = {
+            "bundle": "weld-0.3.1", "asked_for": "CPUExecutionProvider", "runs_on": "CPUExecutionProvider",
+            "runs_how": "2 threads", "threads": 2, "golden_error": 0.000012,
+        }  # fmt: skip
+        machine = {"cpu": "Intel N100", "cores": 4, "onnxruntime": "1.23.2", "python": "3.11.2"}
+        camera = {"type": "genicam", "frame": "1920x1200", "px_per_mm": 10.0, "blind": "no"}
+        self.send(
+            About(
+                boot=self.boot, facts={"model": model, "machine": machine, "cameras": {"cam": camera}} | facts,
+                config={"station": {"station": self.topics.station}, "policy": {"k": 3, "n": 5}},
+                disk_free_bytes=41 * 2**30, spool_pending=3, spool_bytes=9 * 2**20, spool_quota_bytes=4 * 2**30,
+                ts_ms=wall_ms(),
+            )
+        )  # fmt: skip
 
     def upload(self, data: bytes) -> str:
         sha = hashlib.sha256(data).hexdigest()
@@ -252,6 +279,17 @@ class FakeEdge:
             return
         if raw.topic == self.topics.of(Heartbeat):
             self._echo = Heartbeat.decode(raw.payload).n
+            return
+        if raw.topic == self.topics.of(CameraTest):
+            asked = CameraTest.decode(raw.payload)
+            self.tests.append(asked)
+            why = "frames come and can be judged" if self.sees else "cam: the picture is dark"
+            self.send(
+                CameraAnswer(
+                    camera=asked.camera, nonce=asked.nonce, ok=self.sees, why=why, state="live", fps=29.9,
+                    brightness=112.0, sharpness=340.0, ts_ms=wall_ms(),
+                )
+            )  # fmt: skip
             return
         resume = Resume.decode(raw.payload)
         self.resumes.append(resume)

@@ -1,0 +1,244 @@
+"""A backup of the hub: the database as of one moment, every file it names, and a list with the sha256 of each.
+
+Frames never change and are named by their content, so they are kept once for all backups (`pool/`), linked where
+the disk allows it. A restore checks every byte against the list before the hub sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from sqlalchemy import make_url
+
+from inspection.errors import ConfigError, InputError, StorageError
+from review import audit
+from review.clock import wall_ms
+from review.settings import Settings
+from review.store import Store
+
+log = structlog.get_logger("review.backup")
+
+DATABASE, LIST, POOL = "hub.db", "files.jsonl", "pool"
+SMALL = ("secret", "mqtt_client_id", "audit.anchor")
+"""Beside the database: what signs cookies, the hub's name at the broker, the newest link of the audit log."""
+FOLDERS = ("frames", "bundles")
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """`files` and `bytes` count everything listed, `added` what was new in the pool."""
+
+    path: Path
+    at_ms: int
+    files: int
+    added: int
+    bytes: int
+
+
+def make(settings: Settings, out: Path, now_ms: int) -> Backup:
+    """A new folder below `out`, named by the time; it appears whole or not at all. ConfigError for a database that is
+    no SQLite file, StorageError when the disk would not."""
+    name = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    folder, part = out / name, out / f"{name}.part"
+    try:
+        (out / POOL).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        # The audit log's anchor before the database, or it might name a row that the copy does not have; the frames
+        # after it: whatever a row names was in its folder before the row was committed.
+        for small in SMALL:
+            if (settings.data_dir / small).is_file():
+                shutil.copyfile(settings.data_dir / small, part / small)
+        _copy_database(_database_file(settings), part / DATABASE)
+        files, added, size = _copy_files(settings.data_dir, out / POOL, part)
+        os.replace(part, folder)  # noqa: PTH105 - a folder, in one step
+        _sync(out)
+    except (OSError, sqlite3.Error) as e:
+        shutil.rmtree(part, ignore_errors=True)
+        raise StorageError(f"no backup was made below {out}: {e}") from e
+    return Backup(folder, now_ms, files, added, size)
+
+
+def newest(out: Path) -> Backup | None:
+    """The latest complete backup below `out`."""
+    found = sorted(path for path in out.glob("*Z") if (path / LIST).is_file()) if out.is_dir() else []
+    if not found:
+        return None
+    rows = list(_listed(found[-1]))
+    at = datetime.strptime(found[-1].name, "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+    return Backup(found[-1], int(at.timestamp() * 1000), len(rows), 0, sum(int(row["bytes"]) for row in rows))
+
+
+def restore(backup: Path, data: Path) -> int:
+    """How many files were put into `data`, which must not hold a hub yet. InputError when a file of the list is missing
+    or damaged: nothing is put there then."""
+    if (data / DATABASE).exists():
+        raise InputError(str(data), "holds a hub already", "restore into a new folder and move the old one away")
+    if not (backup / LIST).is_file():
+        raise InputError(
+            str(backup), f"has no {LIST}: it is no complete backup", "name a folder such as 2026-11-20T210000Z"
+        )
+    rows = list(_listed(backup))
+    sources = {row["path"]: _source(backup, row) for row in rows}
+    for row in rows:
+        source = sources[row["path"]]
+        if not source.is_file() or _sha256(source) != row["sha256"]:
+            state = "is damaged" if source.is_file() else "is missing"
+            raise InputError(
+                str(source), state, "take another backup; the hub's edges still hold what it never confirmed"
+            )
+    data.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        target = data / row["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sources[row["path"]], target)
+        if row["path"] in SMALL:
+            target.chmod(0o600)
+    with closing(sqlite3.connect(data / DATABASE)) as db:
+        _check(db)
+    return len(rows)
+
+
+class Backups:
+    """One backup at a time, on a thread of its own, for the button on the System page."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self._store = settings, store
+        self._lock = threading.Lock()
+        self.running_since_ms = 0
+        self.failed = ""
+        """Why the last one was not made; empty when it was."""
+
+    @property
+    def folder(self) -> Path:
+        return self._settings.backups_dir
+
+    def start(self, who: str) -> bool:
+        """False when one is running already."""
+        with self._lock:
+            if self.running_since_ms:
+                return False
+            self.running_since_ms = wall_ms()
+        threading.Thread(target=self._work, args=(who,), name="backup", daemon=True).start()
+        return True
+
+    def _work(self, who: str) -> None:
+        try:
+            made = make(self._settings, self.folder, wall_ms())
+            with self._store.writing() as session:
+                audit.note(session, who, "backup_made", f"backup {made.path.name}", files=made.files, bytes=made.bytes)
+            self.failed = ""
+        except Exception as e:
+            log.exception("backup failed")
+            self.failed = str(e)
+        finally:
+            self.running_since_ms = 0
+
+
+def _database_file(settings: Settings) -> Path:
+    url = make_url(settings.database)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise ConfigError("database_url", f"{url.get_backend_name()} is not copied here", "back it up with pg_dump")
+    return Path(url.database)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """SQLite's own online backup: one moment of a database that others go on writing."""
+    with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(target)) as copy:
+        live.execute("PRAGMA query_only=ON")
+        live.backup(copy, pages=2000, sleep=0.01)
+        _check(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")
+    _sync(target)
+
+
+def _check(db: sqlite3.Connection) -> None:
+    said = db.execute("PRAGMA integrity_check").fetchone()[0]
+    if said != "ok":
+        raise StorageError(f"the copy of the database is damaged: {said}")
+
+
+def _copy_files(data: Path, pool: Path, part: Path) -> tuple[int, int, int]:
+    files = added = size = 0
+    with (part / LIST).open("w", encoding="utf-8") as listed:
+        for path in _files(data, part):
+            # A frame's name is its sha256; everything else is read.
+            in_frames = path.is_relative_to(data / "frames")
+            sha = path.name if in_frames else _sha256(path)
+            if path.parent != part:
+                added += _into_pool(path, pool / sha[:2] / sha)
+            base = part if path.parent == part else data
+            row = {"path": path.relative_to(base).as_posix(), "bytes": path.stat().st_size, "sha256": sha}
+            listed.write(json.dumps(row) + "\n")
+            files, size = files + 1, size + row["bytes"]  # type: ignore[operator]
+        listed.flush()
+        os.fsync(listed.fileno())
+    return files, added, size
+
+
+def _files(data: Path, part: Path) -> Iterator[Path]:
+    yield from (part / name for name in (DATABASE, *SMALL) if (part / name).is_file())
+    for folder in FOLDERS:
+        for path in sorted((data / folder).rglob("*")):
+            if path.is_file() and not path.name.startswith("."):  # `.new-…`: half an upload
+                yield path
+
+
+def _into_pool(path: Path, target: Path) -> bool:
+    if target.exists():
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:  # another disk, as it should be
+        half = target.with_suffix(".part")
+        shutil.copyfile(path, half)
+        _sync(half)
+        half.replace(target)
+    return True
+
+
+def _source(backup: Path, row: dict[str, str]) -> Path:
+    here = backup / row["path"]
+    return here if row["path"] in (DATABASE, *SMALL) else backup.parent / POOL / row["sha256"][:2] / row["sha256"]
+
+
+def _listed(backup: Path) -> Iterator[dict[str, str]]:
+    with (backup / LIST).open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                path = _inside(Path(row["path"]))
+                yield {"path": path.as_posix(), "bytes": str(int(row["bytes"])), "sha256": str(row["sha256"])}
+            except (ValueError, KeyError, TypeError) as e:
+                raise InputError(f"{backup / LIST}:{number}", f"does not read: {e}", "take another backup") from e
+
+
+def _inside(path: Path) -> Path:
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{path} leads out of the folder")
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,159 @@
+"""What the System page knows: what fails, how long the disk lasts, what each edge really runs on.
+
+Every part is worked out by itself, because this is the page people open when something is broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from inspection.errors import HaltlineError, StorageError
+from inspection.station_messages import CameraAnswer
+from review import backup
+from review.clock import wall_ms
+from review.hub import Hub
+from review.language import N_
+from review.live import NEVER_MS, Now, Shown, shown
+from review.store import Record
+
+DAY_MS = 24 * 3_600_000
+LOOKED_AT = 1000
+"""So many of the newest records say how fast the disk fills,"""
+MEASURED = 60
+"""... and so many of them how large their pictures are."""
+SKEW_MS = 2000
+"""A clock further off than this makes times on the pages wrong enough to mislead."""
+FEW_DAYS = 14
+BACKUP_OLD_MS = 7 * DAY_MS
+
+WITHOUT = {
+    "database": N_("nothing can be read or acknowledged here; edges keep their evidence and the line stays guarded"),
+    "storage": N_("new records wait at the edges and the broker; what is here can be read"),
+    "broker": N_("no station is heard; lines are still stopped by their edges and controllers"),
+}
+"""What still works while this part does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    free_bytes: int
+    total_bytes: int
+    per_day_bytes: float
+    days_left: float | None
+    """None while nothing is written."""
+
+    @property
+    def short(self) -> bool:
+        return self.free_bytes < self.total_bytes / 20 or (self.days_left is not None and self.days_left < FEW_DAYS)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeFacts:
+    now: Now
+    shown: Shown
+    skewed: bool
+    about_age_ms: int | None
+    cameras: tuple[tuple[str, dict[str, Any], CameraAnswer | None], ...]
+    not_as_asked: bool
+    """The model runs on something else than its configuration names."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """`wrong`: (what fails, why, what still works); the page is in safe mode while there is any."""
+
+    wrong: tuple[tuple[str, str, str], ...]
+    disk: Disk | None
+    backup: backup.Backup | None
+    backup_old: bool
+    records: int | None
+    edges: tuple[EdgeFacts, ...]
+
+
+def failing(hub: Hub) -> dict[str, str]:
+    """What does not work right now and why; empty when all does."""
+    wrong: dict[str, str] = {}
+    try:
+        hub.store.check()
+    except StorageError as e:
+        wrong["database"] = str(e)
+    if why := hub.failing():
+        wrong["storage"] = why
+    if not hub.connected():
+        wrong["broker"] = f"not connected to {hub.settings.mqtt.host}:{hub.settings.mqtt.port}"
+    return wrong
+
+
+def view(hub: Hub) -> View:
+    now_ns, now_ms = time.monotonic_ns(), wall_ms()
+    newest = _newest_backup(hub)
+    disk, records = None, None
+    with contextlib.suppress(HaltlineError, SQLAlchemyError, OSError):  # `wrong` says why
+        disk, records = _disk(hub, now_ms), _records(hub)
+    return View(
+        wrong=tuple((what, why, WITHOUT[what]) for what, why in failing(hub).items()),
+        disk=disk,
+        backup=newest,
+        backup_old=newest is None or now_ms - newest.at_ms > BACKUP_OLD_MS,
+        records=records,
+        edges=tuple(_edge(now, now_ns) for now in hub.live.stations()),
+    )
+
+
+def _newest_backup(hub: Hub) -> backup.Backup | None:
+    try:
+        return backup.newest(hub.backups.folder)
+    except (HaltlineError, OSError):
+        return None
+
+
+def _disk(hub: Hub, now_ms: int) -> Disk:
+    """Days left at the pace of the newest records: their number, their pictures' mean size, the time they took."""
+    usage = shutil.disk_usage(hub.settings.data_dir)
+    columns = (Record.received_ms, Record.image, Record.heat)
+    with hub.store.reading() as session:
+        rows = session.execute(select(*columns).order_by(Record.id.desc()).limit(LOOKED_AT)).all()
+    if len(rows) < 2 or now_ms <= rows[-1].received_ms:
+        return Disk(usage.free, usage.total, 0.0, None)
+    shas = [(row.image, row.heat) for row in rows[:: max(1, len(rows) // MEASURED)]]
+    mean = sum(_size(hub, sha) for pair in shas for sha in pair if sha) / len(shas)
+    per_day = mean * len(rows) * DAY_MS / max(60_000, now_ms - rows[-1].received_ms)
+    return Disk(usage.free, usage.total, per_day, usage.free / per_day if per_day > 0 else None)
+
+
+def _size(hub: Hub, sha: str) -> int:
+    try:
+        with hub.frames.open(sha) as file:
+            return file.seek(0, 2)
+    except StorageError:
+        return 0
+
+
+def _records(hub: Hub) -> int:
+    """The newest row's number: counting ten million rows would take longer than the page."""
+    with hub.store.reading() as session:
+        return session.scalar(select(Record.id).order_by(Record.id.desc()).limit(1)) or 0
+
+
+def _edge(now: Now, now_ns: int) -> EdgeFacts:
+    about = now.about
+    facts: dict[str, Any] = about.facts if about else {}
+    named = facts.get("cameras") or {name: {} for name in now.pictures}
+    model = facts.get("model", {})
+    asked, runs = str(model.get("asked_for", "")), str(model.get("runs_on", ""))
+    age = (now_ns - now.about_ns) // 1_000_000 if now.about_ns else NEVER_MS
+    return EdgeFacts(
+        now=now,
+        shown=shown(now, now_ns),
+        skewed=now.skew_ms is not None and abs(now.skew_ms) > SKEW_MS,
+        about_age_ms=age if about else None,
+        cameras=tuple((name, known, now.answers.get(name)) for name, known in named.items() if isinstance(known, dict)),
+        not_as_asked=bool(asked and runs) and asked.split(":")[0].lower() not in runs.lower(),
+    )
