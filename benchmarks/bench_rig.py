@@ -8,11 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from deploy.broker import start_mosquitto
 from deploy.demo import newest_bundle
@@ -24,15 +22,17 @@ from edge.line.mqtt import MqttLine
 from edge.line.outbox import Outbox
 from edge.model_onnx import OnnxModel
 from edge.ports import Moment, Recorder
+from edge.preparation import Preparation
 from edge.recorder import Evidence
 from edge.site_policy import policy_for
 from edge.spool import Spool
+from edge.tuning import tune
 from inspection.decision import LineGuard
 from inspection.events import Action
 from inspection.messages import Topics
 from inspection.policy import judge
 from inspection.render import DefectSpec, Seam
-from inspection.types import Call, Frame, Image
+from inspection.types import Call, Frame
 
 TOPICS = Topics("bench", "line1", "st1")
 WATCHER = """
@@ -58,9 +58,9 @@ class TimedModel(OnnxModel):
 
     last_run_ns = 0
 
-    def run(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _run(self, *given: Any) -> Any:
         start = time.perf_counter_ns()
-        outputs = super().run(image)
+        outputs = super()._run(*given)
         self.last_run_ns = time.perf_counter_ns() - start
         return outputs
 
@@ -89,8 +89,30 @@ class Rig:
     probe: Probe
     spool: Spool | None
     recorders: list[Recorder]
+    prepare: Preparation
     arrivals: list[tuple[int, int, int, int]] = field(default_factory=list)
     """(seq, run, halt, monotonic ns) of every permit the other process received."""
+
+
+class Eager:
+    """Implements `ports.Camera`: the next picture as soon as the frame path has room, which is a camera that is always
+    a little too fast. `frames` once, in order."""
+
+    def __init__(self, name: str, shown: list[Frame]) -> None:
+        self.name = name
+        self._shown = iter(shown)
+        self.room = threading.Semaphore(2)
+
+    def read(self) -> Frame | None:
+        frame = next(self._shown, None)
+        if frame is None:
+            return None
+        self.room.acquire()
+        now_ns = time.monotonic_ns()
+        return replace(frame, camera=self.name, frame_id=now_ns, captured_ns=now_ns)
+
+    def close(self) -> None:
+        self.room.release()
 
 
 def load(task: str = "weld", threads: int = 2) -> TimedModel:
@@ -121,6 +143,7 @@ def defective(model: OnnxModel, guard: LineGuard) -> Frame:
 @contextmanager
 def rig(folder: Path, port: int, *, spool: bool = True, model: TimedModel | None = None) -> Iterator[Rig]:
     """Broker, watcher, line, spool and frame path, all running."""
+    tune()
     model = model or load()
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -137,7 +160,7 @@ def rig(folder: Path, port: int, *, spool: bool = True, model: TimedModel | None
             store = Spool(folder / "spool", 2**30)
             stack.callback(store.close)
             recorders.append(Evidence(store, TOPICS, 1))
-        made = Rig(model, guard, line, inbox, probe, store, recorders)
+        made = Rig(model, guard, line, inbox, probe, store, recorders, Preparation({}, lambda: model))
         stack.enter_context(_watching(port, made))
         outbox.start()
         line.start()

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import cv2
 
-from benchmarks.bench_rig import TOPICS, Rig, TimedModel, defective, frames, load, rig, start_path
+from benchmarks.bench_rig import TOPICS, Eager, Rig, TimedModel, defective, frames, load, rig, start_path
 from benchmarks.figures import Figure, percentile
 from benchmarks.process import cpu_s, rss_mib
 from deploy.broker import free_port, start_mosquitto
 from deploy.demo import newest_bundle
 from edge import runner
+from edge.cameras.pump import CameraPump
 from edge.config import MqttConfig
+from edge.inbox import Inbox
 from edge.line.plc_sim import PlcSim
-from edge.ports import Moment
+from edge.ports import Camera, Moment
+from inspection.errors import CameraError
 from inspection.events import Action, RaiseHalt, ResumeAsked
 from inspection.model_io import to_input
 from inspection.types import Frame
@@ -84,16 +87,30 @@ def _bare(model: TimedModel, shown: list[Frame]) -> float:
 
 
 def _edge(made: Rig, shown: list[Frame]) -> float:
-    """Seconds for the same frames through the whole frame path, permits on the wire included."""
+    """Seconds for the same frames from cameras that are as fast as the edge, each on its own thread, through the whole
+    frame path, permits on the wire included."""
+    inbox, left = Inbox(), len(shown)
+    cameras = {name: Eager(name, [f for f in shown if f.camera == name]) for name in {f.camera for f in shown}}
+    pumps = [CameraPump(name, _failing, inbox, lambda frame: (made.prepare.ready(frame),)) for name in cameras]
 
-    def feed() -> Iterator[Frame]:
-        for frame in shown:
-            now = time.monotonic_ns()
-            yield replace(frame, frame_id=now, captured_ns=now)
+    def note(moment: Moment, _actions: list[Action]) -> None:
+        nonlocal left
+        if moment.frame:
+            left -= 1
+            cameras[moment.frame.camera].room.release()
+            if not left:
+                inbox.close()
 
+    made.probe.on_moment = note
     start = time.perf_counter()
-    runner.run(feed(), made.model, made.guard, made.line, made.recorders)
+    for pump, camera in zip(pumps, cameras.values(), strict=True):
+        pump.start(camera)
+    runner.run(inbox, made.model, made.guard, made.line, made.recorders)
     return time.perf_counter() - start
+
+
+def _failing() -> Camera:
+    raise CameraError("a bench's camera is opened once")
 
 
 def _spool_every_frame(made: Rig) -> None:
@@ -145,7 +162,7 @@ def _one_halt(made: Rig, bad: Frame, good: list[Frame], number: int) -> None:
 def _hand_over(made: Rig, frame: Frame) -> None:
     """Give one frame to the frame path and wait until it is through, as a camera's pace would."""
     before, now = made.probe.judged, time.monotonic_ns()
-    made.inbox.put(replace(frame, frame_id=now, captured_ns=now, camera="cam0"))
+    made.inbox.put(made.prepare.ready(replace(frame, frame_id=now, captured_ns=now, camera="cam0")))
     end = time.monotonic() + 2
     while made.probe.judged == before and time.monotonic() < end:
         time.sleep(0.0005)

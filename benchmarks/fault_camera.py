@@ -49,7 +49,10 @@ class NothingFound:
 
     bundle_id, label_book = "nothing-1.0.0", "nothing@1"
 
-    def infer(self, frame: Frame) -> Prediction:
+    def fit(self, frame: Frame) -> None:
+        return None
+
+    def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         heat = np.zeros((1, 1, 1), np.uint8)
         return Prediction(("defect",), {"defect": 0.0}, heat, np.eye(2, 3), ())
 

@@ -97,7 +97,7 @@ def _judged(status: int) -> int:
 
 
 def _station(folder: Path, task: str, port: int, status: int) -> Path:
-    """An edge's configuration whose camera shows good pictures, of the model's own size so that reading them is cheap."""
+    """An edge's configuration; its camera shows good pictures, uncompressed so that reading them is cheap."""
     pictures = folder / "pictures"
     pictures.mkdir()
     if task == "tiny":

@@ -10,11 +10,11 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from edge.ports import Serve
+from edge.ports import Ready, Serve
 from inspection.events import FaultFound, FaultOver, MaintenanceOrdered, PartArrived, ResumeAsked, Tick
 from inspection.types import Frame
 
-Arrival = Frame | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | MaintenanceOrdered | Serve
+Arrival = Frame | Ready | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | MaintenanceOrdered | Serve
 
 
 class Inbox:
@@ -26,7 +26,7 @@ class Inbox:
     def __init__(self, max_frames: int = 2) -> None:
         self._max = max_frames
         self._orders: deque[Arrival] = deque()
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[Frame | Ready] = deque()
         self._tick: Tick | None = None
         self._closed = False
         self._ready = threading.Condition()
@@ -36,18 +36,23 @@ class Inbox:
         with self._ready:
             if isinstance(arrival, Tick):
                 self._tick = arrival
-            elif isinstance(arrival, Frame):
+            elif isinstance(arrival, Frame | Ready):
                 self._put_frame(arrival)
             else:
                 self._orders.append(arrival)
             self._ready.notify()
 
-    def _put_frame(self, frame: Frame) -> None:
-        waiting = [f for f in self._frames if f.camera == frame.camera]
+    def _put_frame(self, frame: Frame | Ready) -> None:
+        waiting = [one for one in self._frames if frame_of(one).camera == frame_of(frame).camera]
         if len(waiting) >= self._max:
             self._frames.remove(waiting[0])
             self.dropped += 1  # shows in the gap of frame_id, which the guard counts
         self._frames.append(frame)
+
+    def waiting(self, camera: str) -> int:
+        """How many of this camera's frames have not been taken."""
+        with self._ready:
+            return sum(frame_of(one).camera == camera for one in self._frames)
 
     def close(self) -> None:
         with self._ready:
@@ -70,3 +75,7 @@ class Inbox:
                     return self._frames.popleft()
                 self._ready.wait()
             return None
+
+
+def frame_of(arrival: Frame | Ready) -> Frame:
+    return arrival.frame if isinstance(arrival, Ready) else arrival

@@ -65,18 +65,27 @@ class BundleModel(ABC):
     def _run(self, batch: NDArray[np.uint8]) -> Outputs:
         """(1, height_px, width_px, 3) -> scores (1, C), heat (1, C, h, w), which no later run may overwrite."""
 
-    def infer(self, frame: Frame) -> Prediction:
+    def fit(self, frame: Frame) -> Image | None:
+        return model_io.to_input(frame.image, self.manifest.input)[0] if self._takes_whole(frame) else None
+
+    def infer(self, frame: Frame, fitted: Image | None = None) -> Prediction:
         m, stride = self.manifest, self.manifest.outputs.heat_stride
         height, width = frame.image.shape[:2]
         how = model_io.fit(width, height, m.input)
-        ratio = model_io.input_px_per_mm(frame.px_per_mm, how) / m.input.px_per_mm
-        if 1 / m.input.scale_tolerance <= ratio <= m.input.scale_tolerance:
-            scores, heat = self.run(model_io.to_input(frame.image, m.input)[0])
+        if self._takes_whole(frame):
+            scores, heat = self.run(model_io.to_input(frame.image, m.input)[0] if fitted is None else fitted)
         else:
             tiling = self._tiling(frame, how)
             pieces = [self.run(tile) for tile in tiles.cut(frame.image, tiling, m.input)]
             (scores, heat), how = tiles.merge(tiling, stride, pieces), tiling.how
         return model_io.to_prediction(scores, heat, m.limits, how, stride, frame.px_per_mm)
+
+    def _takes_whole(self, frame: Frame) -> bool:
+        """Whether the frame, fitted to the input, shows things about as large as the model learned them."""
+        spec = self.manifest.input
+        how = model_io.fit(frame.image.shape[1], frame.image.shape[0], spec)
+        ratio = model_io.input_px_per_mm(frame.px_per_mm, how) / spec.px_per_mm
+        return 1 / spec.scale_tolerance <= ratio <= spec.scale_tolerance
 
     def _tiling(self, frame: Frame, how: model_io.Fit) -> tiles.Plan:
         """For a frame that would be shrunk too far; ModelError where tiles are too many or would not help."""

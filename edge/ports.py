@@ -7,7 +7,7 @@ from typing import Protocol
 
 from inspection.events import Action, Event
 from inspection.policy import Policy
-from inspection.types import Frame, Prediction, Stages
+from inspection.types import Frame, Image, Prediction, Stages
 
 
 class Camera(Protocol):
@@ -28,8 +28,11 @@ class Model(Protocol):
     bundle_id: str
     label_book: str
 
-    def infer(self, frame: Frame) -> Prediction:
-        """Judge one frame. ModelError when it could not."""
+    def fit(self, frame: Frame) -> Image | None:
+        """The frame as the model takes it, made beforehand on any thread; None where `infer` has to do it."""
+
+    def infer(self, frame: Frame, fitted: Image | None = None) -> Prediction:
+        """Judge one frame. `fitted`: what `fit` made of it. ModelError when it could not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,18 @@ class Serve:
 
     model: Model
     policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Arrival: a frame somebody has looked at. `unfit`: why it cannot be judged; `pending`: not fit, but not for long
+    enough to be a fault. `fitted`: what `model` made of it."""
+
+    frame: Frame
+    unfit: str = ""
+    pending: bool = False
+    fitted: Image | None = None
+    model: Model | None = None
 
 
 class LineControl(Protocol):

@@ -11,8 +11,9 @@ from typing import assert_never
 
 import structlog
 
-from edge.inbox import Arrival
-from edge.ports import LineControl, Model, Moment, Recorder, Serve
+from edge.inbox import Arrival, frame_of
+from edge.ports import LineControl, Model, Moment, Ready, Recorder, Serve
+from edge.preparation import look
 from inspection.decision import LineGuard
 from inspection.errors import ModelError
 from inspection.events import (
@@ -54,7 +55,7 @@ def run(
         decided_ns = time.monotonic_ns()
         if guard.policy is not policy:  # its id is a hash, too dear to take for every frame
             policy, policy_id = guard.policy, guard.policy.id
-        frame = arrival if isinstance(arrival, Frame) else None
+        frame = frame_of(arrival) if isinstance(arrival, Frame | Ready) else None
         captured_ns = frame.captured_ns if frame else taken_ns
         stages = Stages(captured_ns, taken_ns, inferred_ns, decided_ns)
         moment = Moment(event, frame, prediction, stages, model.bundle_id, policy_id, model.label_book)
@@ -65,10 +66,12 @@ def run(
 
 
 def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tuple[Event, Prediction | None]:
-    """What arrived, as an event for the guard; a frame is checked for fitness and judged by the model."""
+    """What arrived, as an event for the guard; a frame nobody has looked at is looked at, then judged by the model."""
     match arrival:
         case Frame():
-            return _judge(arrival, model, fitness.setdefault(arrival.camera, Fitness()))
+            return _judge(look(arrival, fitness.setdefault(arrival.camera, Fitness())), model)
+        case Ready():
+            return _judge(arrival, model)
         case Serve(_, policy):
             return PolicyChanged(time.monotonic_ns(), policy), None
         case Tick() | ResumeAsked() | PartArrived() | FaultFound() | FaultOver() | MaintenanceOrdered():
@@ -77,13 +80,15 @@ def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tupl
             assert_never(arrival)
 
 
-def _judge(frame: Frame, model: Model, fitness: Fitness) -> tuple[Event, Prediction | None]:
-    if unfit := fitness.check(frame.image):
-        return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.CAMERA, unfit), None
-    if fitness.pending:  # judged by nobody: if it lasts, the guard notices the silence
+def _judge(ready: Ready, model: Model) -> tuple[Event, Prediction | None]:
+    frame = ready.frame
+    if ready.unfit:
+        return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.CAMERA, ready.unfit), None
+    if ready.pending:  # judged by nobody: if it lasts, the guard notices the silence
         return Tick(time.monotonic_ns()), None
     try:
-        prediction = model.infer(frame)
+        # Fitted for a model that no longer serves: this one fits it anew.
+        prediction = model.infer(frame, ready.fitted if ready.model is model else None)
     except ModelError as e:
         log.warning("inference failed", camera=frame.camera, frame_id=frame.frame_id, error=str(e))
         return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.MODEL, str(e)), None

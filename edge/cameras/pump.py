@@ -9,7 +9,7 @@ from dataclasses import replace
 import structlog
 
 from edge.inbox import Inbox
-from edge.ports import Camera
+from edge.ports import Camera, Ready
 from inspection.errors import CameraError
 from inspection.types import Frame
 
@@ -26,8 +26,8 @@ def whole(frame: Frame) -> Iterable[Frame]:
 class CameraPump:
     """Silence is what the guard reacts to, so a failing camera needs no other message to the line than none.
 
-    `view` makes of a camera's picture the frames that are judged. Frame numbers go on over every reopening: a number
-    given twice would be two records with one name.
+    `view` makes of a camera's picture the frames that are judged, on the camera's thread. Frame numbers go on over
+    every reopening: a number given twice would be two records with one name.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class CameraPump:
         name: str,
         open_camera: Callable[[], Camera],
         inbox: Inbox,
-        view: Callable[[Frame], Iterable[Frame]] = whole,
+        view: Callable[[Frame], Iterable[Frame | Ready]] = whole,
     ) -> None:
         self.name = name
         self.camera: Camera | None = None
@@ -67,11 +67,18 @@ class CameraPump:
             except CameraError as e:
                 if self._closing.is_set():
                     break
-                self.failures += 1
                 log.warning("camera failed, opening it again", camera=self.name, error=str(e))
-                self._drop()
-                self._closing.wait(again_s)
-                again_s = min(AGAIN_S, 2 * again_s)
+            except Exception:
+                # A thread that died would leave a camera silent for ever; the guard has withdrawn the permit by then.
+                if self._closing.is_set():
+                    break
+                log.exception("camera failed, opening it again", camera=self.name)
+            else:
+                continue
+            self.failures += 1
+            self._drop()
+            self._closing.wait(again_s)
+            again_s = min(AGAIN_S, 2 * again_s)
         self._drop()
 
     def _drop(self) -> None:

@@ -35,7 +35,10 @@ class Clear:
 
     bundle_id, label_book = "clear-1.0.0", "clear@1"
 
-    def infer(self, frame: Frame) -> Prediction:
+    def fit(self, frame: Frame) -> None:
+        return None
+
+    def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         return Prediction(("red",), {"red": 0.0}, np.zeros((1, 1, 1), np.uint8), np.eye(2, 3), ())
 
 

@@ -39,7 +39,10 @@ class Second:
     go: threading.Event = field(default_factory=threading.Event)
     fails: bool = False
 
-    def infer(self, frame: Frame) -> Prediction:
+    def fit(self, frame: Frame) -> None:
+        return None
+
+    def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         assert self.go.wait(10)
         if self.fails:
             raise ModelError("broken")

@@ -1,0 +1,17 @@
+"""What the process is told once, before its first frame, so that threads do not wait for each other."""
+
+from __future__ import annotations
+
+import sys
+
+import cv2
+
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter while the frame path waits: Python's 5 ms are a halt's whole way."""
+
+
+def tune() -> None:
+    """For the whole process. OpenCV's own threads spin when they are done, on the core the model needs next, and a
+    frame of 640x512 px is resized no faster by two of them."""
+    sys.setswitchinterval(SWITCH_S)
+    cv2.setNumThreads(1)
