@@ -20,7 +20,17 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.figures import Figure, percentile
-from benchmarks.station import TOPICS, end, plc_on, run_line, start_edge, trip_after, wait_for, write_station
+from benchmarks.station import (
+    TOPICS,
+    end,
+    plc_on,
+    run_line,
+    start_edge,
+    state_file,
+    trip_after,
+    wait_for,
+    write_station,
+)
 from deploy.broker import free_port, start_mosquitto, wait_for_port
 from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
@@ -159,6 +169,8 @@ def fault_10(times: int) -> list[Figure]:
     effects = 0
     with station(pictures=[0.0] * 30 + [6.0] * 4 + [0.0] * 2000) as b:
         wait_for(lambda: b.plc.view()["halt"], what="the halt")
+        # Killed sooner than its disk has taken it, the next life would not know of the halt: another fault than this.
+        wait_for(lambda: state_file(b.config)["open_halt"], what="the halt in the edge's state")
         sender = Connection(MqttConfig(port=b.port), "sender")
         sender.start()
         wait_for(lambda: sender.connected)

@@ -26,6 +26,7 @@ from inspection.messages import HaltEvent
 
 FPS = 30
 DEFECT = [6.0] * 4
+PATIENCE_S = 60.0
 STEPS_S = (HOUR_S, -HOUR_S, HOUR_S, 0, -HOUR_S, 0)
 """What the wall clock of edge and broker is set off by, in turn: steps of one hour and of two, both ways."""
 
@@ -126,6 +127,9 @@ def _bad_hour(pictures: list[float]) -> Iterator[tuple[Bench, SteppedClock, list
                 ear.start()
                 try:
                     yield b, clock, halts
+                except AssertionError as e:
+                    e.add_note(f"{b.plc.view()}\n{(b.folder / 'edge.log').read_text(errors='replace')[-3000:]}")
+                    raise
                 finally:
                     ear.stop()
         finally:
@@ -143,7 +147,7 @@ def _until_halt(plc: PlcSim, seen: int, hour: Hour, end_s: float) -> int:
             if "code 1" in why:
                 return number
             hour.false_trips.append(why)
-            run_line(plc)
+            run_line(plc, PATIENCE_S)
             seen = len(plc.transitions)
             break
         time.sleep(0.02)
@@ -169,7 +173,7 @@ def _reset_and_start(plc: PlcSim, hour: Hour) -> None:
         again_s = time.monotonic() + 2
         while plc.view()["halt"] and time.monotonic() < again_s:
             time.sleep(0.02)
-    run_line(plc)
+    run_line(plc, PATIENCE_S)
 
 
 def _step(plc: PlcSim, clock: SteppedClock, hour: Hour) -> None:

@@ -83,12 +83,12 @@ def rivalry(folder: Path, name: str) -> Rivalry:
         plc, ear = stack.enter_context(plc_on(port)), stack.enter_context(listening(port))
         edge = start_edge(first)
         stack.callback(end, edge)
-        run_line(plc)
+        run_line(plc, 60)
         time.sleep(0.6)
         known = len(ear.online)
         other = start_edge(second)
         stack.callback(lambda: other.poll() is None and end(other))
-        wait_for(lambda: len(ear.online) > known, what="the second edge")
+        wait_for(lambda: len(ear.online) > known, 60, "the second edge")
         taken_ns = ear.online[known][0]
         # The broker ends the first edge's connection before the second one says ONLINE.
         trip_s, why = trip_after(plc, taken_ns - 50_000_000)
@@ -104,7 +104,7 @@ def rivalry(folder: Path, name: str) -> Rivalry:
 
 def _start_once(config: Path) -> None:
     edge = start_edge(config)
-    wait_for(lambda: (config.parent / "state" / "state.json").exists(), what="the first start")
+    wait_for(lambda: (config.parent / "state" / "state.json").exists(), 60, "the first start")
     time.sleep(0.5)
     end(edge)
 
