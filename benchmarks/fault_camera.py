@@ -52,6 +52,8 @@ class NothingFound:
     def fit(self, frame: Frame) -> None:
         return None
 
+    def begin_part(self) -> None: ...
+
     def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         heat = np.zeros((1, 1, 1), np.uint8)
         return Prediction(("defect",), {"defect": 0.0}, heat, np.eye(2, 3), ())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle_store import VerifiedBundle
+from edge.memory import Memory, State
 from edge.png import SIGNATURE
 from inspection import model_io, tiles
 from inspection.bundle import MODEL_FILE
@@ -49,6 +50,7 @@ class BundleModel(ABC):
         self.label_book = bundle.manifest.label_book
         self.max_tiles = max_tiles
         self.provider, self.detail = self._open(bundle.files[MODEL_FILE], provider, threads)
+        self._memory = Memory(bundle.manifest.state)
         self._check_shapes()
         for _ in range(WARM_UP_RUNS):
             self.run(np.zeros((self.manifest.input.height_px, self.manifest.input.width_px, 3), np.uint8))
@@ -62,8 +64,10 @@ class BundleModel(ABC):
     def _signature(self) -> Signature: ...
 
     @abstractmethod
-    def _run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """(1, height_px, width_px, 3) -> scores (1, C), heat (1, C, h, w), which no later run may overwrite."""
+    def _run(self, batch: NDArray[np.uint8], state: State) -> tuple[Outputs, State]:
+        """(1, height_px, width_px, 3) and what `manifest.state` takes -> scores (1, C) and heat (1, C, h, w), and what
+        it gives. No later run may overwrite any of them.
+        """
 
     def fit(self, frame: Frame) -> Image | None:
         return model_io.to_input(frame.image, self.manifest.input)[0] if self._takes_whole(frame) else None
@@ -73,12 +77,17 @@ class BundleModel(ABC):
         height, width = frame.image.shape[:2]
         how = model_io.fit(width, height, m.input)
         if self._takes_whole(frame):
-            scores, heat = self.run(model_io.to_input(frame.image, m.input)[0] if fitted is None else fitted)
+            picture = model_io.to_input(frame.image, m.input)[0] if fitted is None else fitted
+            (scores, heat), after = self.step(picture, self._memory.before(frame))
+            self._memory.keep(frame, after)
         else:
             tiling = self._tiling(frame, how)
             pieces = [self.run(tile) for tile in tiles.cut(frame.image, tiling, m.input)]
             (scores, heat), how = tiles.merge(tiling, stride, pieces), tiling.how
         return model_io.to_prediction(scores, heat, m.limits, how, stride, frame.px_per_mm)
+
+    def begin_part(self) -> None:
+        self._memory.forget()
 
     def _takes_whole(self, frame: Frame) -> bool:
         """Whether the frame, fitted to the input, shows things about as large as the model learned them."""
@@ -94,7 +103,7 @@ class BundleModel(ABC):
             f"{frame.camera} shows {frame.px_per_mm * how.scale:.2f} px per mm at the model's input, "
             f"{self.bundle_id} was trained at {m.input.px_per_mm:.2f}"
         )
-        if frame.px_per_mm * how.scale > m.input.px_per_mm:
+        if frame.px_per_mm * how.scale > m.input.px_per_mm or m.state:  # a memory of tiles would be of other places
             raise ModelError(shown)
         if m.input.px_per_mm > frame.px_per_mm * m.input.scale_tolerance:
             raise ModelError(f"{shown}, and the camera itself has {frame.px_per_mm:.2f}: no tile holds more")
@@ -109,12 +118,18 @@ class BundleModel(ABC):
         return tiling
 
     def run(self, image: Image) -> Outputs:
-        """(height_px, width_px, 3) uint8 -> scores (C,), heat (C, h, w) uint8. ModelError when the runtime fails."""
+        """`step` from nothing: what is said of a frame on its own."""
+        return self.step(image, self._memory.nothing)[0]
+
+    def step(self, image: Image, state: State) -> tuple[Outputs, State]:
+        """(height_px, width_px, 3) uint8 -> scores (C,), heat (C, h, w) uint8, and what to remember with the next
+        frame. ModelError when the runtime fails.
+        """
         try:
-            scores, heat = self._run(image[None])
+            (scores, heat), after = self._run(image[None], state)
         except Exception as e:  # the runtimes' exceptions share no base but Exception
             raise ModelError(f"{self.bundle_id}: {e}") from e
-        return scores[0], heat[0]
+        return (scores[0], heat[0]), after
 
     def _check_shapes(self) -> None:
         m = self.manifest
@@ -125,6 +140,8 @@ class BundleModel(ABC):
             m.outputs.scores: ([1, classes], "float32"),
             m.outputs.heat: (heat_shape, "uint8"),
         }
+        want_in |= {s.input: (list(s.shape), "float32") for s in m.state}
+        want_out |= {s.output: (list(s.shape), "float32") for s in m.state}
         is_so = self._signature()
         for verb, is_, want in (("takes", is_so.inputs, want_in), ("gives", is_so.outputs, want_out)):
             if is_ != want:
@@ -132,12 +149,12 @@ class BundleModel(ABC):
 
     def _replay_golden(self, bundle: VerifiedBundle) -> float:
         """The largest difference of a score; BundleError when this machine does not get what the exporter got."""
-        golden, worst = self.manifest.golden, 0.0
+        golden, worst, state = self.manifest.golden, 0.0, self._memory.nothing
         for case in golden.cases:
             image = _decode(bundle.files[case.image], self.manifest.input.width_px, self.manifest.input.height_px)
             if image is None:
                 raise BundleError(self.bundle_id, f"{case.image} is no picture of the input's size", "export again")
-            scores, heat = self.run(image)
+            (scores, heat), state = self.step(image, state)
             off = float(np.abs(scores - np.asarray(case.scores)).max())
             heat_off = float(np.abs(heat.mean(axis=(1, 2)) - np.asarray(case.heat_mean)).max())
             if not (off <= golden.tolerance and heat_off <= golden.heat_tolerance):  # a NaN must fail too

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
 from edge.bundle_store import VerifiedBundle
+from edge.memory import State
 from edge.model_base import BundleModel, Outputs, Port, Signature
 from inspection.bundle import MODEL_FILE
 from inspection.errors import BundleError
@@ -40,15 +43,20 @@ class OpenVinoModel(BundleModel):
 
     def _signature(self) -> Signature:
         m = self.manifest
+        takes = {m.input.name, *(s.input for s in m.state)}
+        gives = {m.outputs.scores, m.outputs.heat, *(s.output for s in m.state)}
         return Signature(
-            dict(_port(port, {m.input.name}) for port in self.compiled.inputs),
-            dict(_port(port, {m.outputs.scores, m.outputs.heat}) for port in self.compiled.outputs),
+            dict(_port(port, takes) for port in self.compiled.inputs),
+            dict(_port(port, gives) for port in self.compiled.outputs),
         )
 
-    def _run(self, batch: NDArray[np.uint8]) -> Outputs:
-        # The input is read in place; the outputs are copied, since evidence keeps a heat map beyond the next frame.
-        found = self.request.infer({self.manifest.input.name: batch}, share_inputs=True, share_outputs=False)
-        return found[self.manifest.outputs.scores], found[self.manifest.outputs.heat]
+    def _run(self, batch: NDArray[np.uint8], state: State) -> tuple[Outputs, State]:
+        m = self.manifest
+        feeds: dict[str, NDArray[Any]] = {m.input.name: batch}
+        feeds.update(zip((s.input for s in m.state), state, strict=True))
+        # The inputs are read in place; the outputs are copied, since evidence keeps a heat map beyond the next frame.
+        found = self.request.infer(feeds, share_inputs=True, share_outputs=False)
+        return (found[m.outputs.scores], found[m.outputs.heat]), [found[s.output] for s in m.state]
 
 
 def same_device(asked: str, real: str) -> bool:

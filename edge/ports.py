@@ -34,6 +34,9 @@ class Model(Protocol):
     def infer(self, frame: Frame, fitted: Image | None = None) -> Prediction:
         """Judge one frame. `fitted`: what `fit` made of it. ModelError when it could not."""
 
+    def begin_part(self) -> None:
+        """A new part is here: what a model with a memory knows of the last one says nothing of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:

@@ -74,7 +74,10 @@ def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tupl
             return _judge(arrival, model)
         case Serve(_, policy):
             return PolicyChanged(time.monotonic_ns(), policy), None
-        case Tick() | ResumeAsked() | PartArrived() | FaultFound() | FaultOver() | MaintenanceOrdered():
+        case PartArrived():
+            model.begin_part()
+            return arrival, None
+        case Tick() | ResumeAsked() | FaultFound() | FaultOver() | MaintenanceOrdered():
             return arrival, None
         case _:
             assert_never(arrival)

@@ -15,11 +15,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from inspection.errors import BundleError
 from inspection.samples import ClassName, Sha256
@@ -69,6 +78,17 @@ class OutputSpec(_Strict):
     heat_stride: int = Field(default=4, ge=1, le=64)
 
 
+class StateSpec(_Strict):
+    """A tensor that a model with a memory takes and gives with every frame: float32, all zeros before the first.
+
+    What comes out under `output` goes in under `input` with the camera's next frame.
+    """
+
+    input: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    output: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    shape: tuple[Annotated[int, Field(ge=1, le=2**20)], ...] = Field(min_length=1, max_length=5)
+
+
 class ClassLimits(_Strict):
     """How a class's score becomes a call: below `lo` pass, from `hi` on defect, uncertain between.
 
@@ -98,7 +118,10 @@ class GoldenCase(_Strict):
 
 
 class Golden(_Strict):
-    """`tolerance`: the largest difference of a score, `heat_tolerance` of a heat map's mean (0..255)."""
+    """`tolerance`: the largest difference of a score, `heat_tolerance` of a heat map's mean (0..255).
+
+    A model with a memory is shown the cases in order, from the zero state on: they are frames of one clip.
+    """
 
     tolerance: float = Field(default=0.01, gt=0, le=0.1)
     heat_tolerance: float = Field(default=2.0, gt=0, le=20)
@@ -130,6 +153,7 @@ class Manifest(_Strict):
     classes: tuple[ClassName, ...] = Field(min_length=1, max_length=32)
     input: InputSpec
     outputs: OutputSpec = OutputSpec()
+    state: tuple[StateSpec, ...] = Field(default=(), max_length=16)
     limits: tuple[ClassLimits, ...]
     label_book: str = Field(pattern=r"^[a-z0-9_-]+@[0-9]+$")
     golden: Golden
@@ -146,7 +170,19 @@ class Manifest(_Strict):
         for case in self.golden.cases:
             if not len(case.scores) == len(case.heat_mean) == len(self.classes):
                 raise ValueError(f"golden case {case.image} does not have one value per class")
+        names = [name for s in self.state for name in (s.input, s.output)]
+        taken = {self.input.name, self.outputs.scores, self.outputs.heat}
+        if len(set(names)) != len(names) or taken & set(names):
+            raise ValueError("each state tensor needs names of its own for its input and its output")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A model without a memory is written as ever: edges of an earlier version read it too."""
+        found: dict[str, Any] = write(self)
+        if not self.state:
+            del found["state"]
+        return found
 
     @property
     def id(self) -> str:

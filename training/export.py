@@ -10,6 +10,7 @@ import datetime as dt
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -31,16 +32,18 @@ from inspection.bundle import (
     sign,
 )
 from inspection.errors import BundleError
-from inspection.policy import Policy, judge, policy_of
+from inspection.policy import Policy, policy_of
 from inspection.types import Image
 from training.calibrate import ClassCalibration, calibrate
 from training.card import card
 from training.checkpoint import RunConfig
+from training.clips import in_clips
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.evaluate import Figures, evaluate, evaluate_stream
 from training.examples import Example, load
-from training.fit import predict, trained
-from training.graph import Graph, to_onnx, torch_outputs
+from training.fit import predict_runs, trained
+from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
+from training.parity import RANDOM_FRAMES, Parity, held_against, random_frames
 from training.served import Served, open_session, read_bundle
 
 GOLDEN_FRAMES = 8
@@ -79,22 +82,36 @@ def export(
         raise BundleError(
             run, f"was trained on {config.snapshot_id}, not {data.manifest.id}", "name its own --snapshot"
         )
-    examples = [load(data.folder, s, config.input, config.label_book) for s in data.split("val")]
-    if not examples:
-        raise BundleError(data.folder, "has no validation pictures to calibrate on", "import with --val above 0")
-    images = [e.image for e in examples]
-    logits, maps = predict(network, images)
+    runs = _validation(data, config)
+    examples = [e for run in runs for e in run]
+    logits, maps = predict_runs(network, [[e.image for e in run] for run in runs])
     heat = (maps * 255).round().to(torch.uint8).numpy()
     rules = config.label_book.rules
     classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride)
-    graph = Graph(network, [c.platt for c in classes])
+    graph = graph_of(network, [c.platt for c in classes])
     files = {MODEL_FILE: to_onnx(graph, config.input, OutputSpec(heat_stride=config.heat_stride))}
-    golden = _golden(examples)
+    golden = _golden(examples) if config.ask.frames == 1 else _golden_clip(runs)
     files |= {f"golden/{i}.png": cv2.imencode(".png", image)[1].tobytes() for i, image in enumerate(golden)}
     manifest = _manifest(config, name, version, classes, files, golden, graph)
     check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
     release = _Parts(manifest, files, data, config, classes)
     return _publish(out, release, key, stream)
+
+
+def _validation(data: Snapshot, config: RunConfig) -> list[list[Example]]:
+    """The validation pictures, in runs of frames that follow one another: clip by clip, or all as one run."""
+    if not data.split("val"):
+        raise BundleError(data.folder, "has no validation pictures to calibrate on", "import with --val above 0")
+    runs = in_clips(data, "val") if config.ask.frames > 1 else [list(data.split("val"))]
+    return [[load(data.folder, s, config.input, config.label_book) for s in run] for run in runs]
+
+
+def _golden_clip(runs: list[list[Example]]) -> list[Image]:
+    """GOLDEN_FRAMES frames in a row, from a clip with a defect where there is one: its memory is exercised too."""
+    clip = next((run for run in runs if any(e.target.any() for e in run)), runs[0])
+    first = next((k for k, e in enumerate(clip) if e.target.any()), 0)
+    start = max(0, min(first - GOLDEN_FRAMES // 2, len(clip) - GOLDEN_FRAMES))
+    return [e.image for e in clip[start : start + GOLDEN_FRAMES]]
 
 
 def _golden(examples: list[Example]) -> list[Image]:
@@ -115,13 +132,8 @@ def _manifest(
     golden: list[Image],
     graph: Graph,
 ) -> Manifest:
-    session = open_session(files[MODEL_FILE])
-    cases = []
-    for i, image in enumerate(golden):
-        scores, heat = session.run(["scores", "heat"], {config.input.name: image[None]})
-        means = tuple(round(float(m), 4) for m in heat[0].mean((1, 2)))
-        cases.append(GoldenCase(image=f"golden/{i}.png", scores=tuple(float(s) for s in scores[0]), heat_mean=means))
-    return Manifest(
+    nothing = GoldenCase(image="golden/0.png", scores=(0.0,) * len(classes), heat_mean=(0.0,) * len(classes))
+    manifest = Manifest(
         name=name,
         version=version,
         task=config.task,
@@ -129,9 +141,10 @@ def _manifest(
         classes=config.classes,
         input=config.input,
         outputs=OutputSpec(heat_stride=config.heat_stride),
+        state=state_of(graph.network, config.input),
         limits=tuple(c.limits for c in classes),
         label_book=config.label_book.id,
-        golden=Golden(cases=tuple(cases)),
+        golden=Golden(cases=(nothing,)),
         lineage=Lineage(
             snapshot=config.snapshot_id,
             snapshot_sha256=config.snapshot_sha256,
@@ -141,33 +154,43 @@ def _manifest(
         ),
         files={path: sha256(data) for path, data in files.items()},
     )
+    answers = golden_cases(Served(manifest, open_session(files[MODEL_FILE])), golden)
+    return manifest.model_copy(update={"golden": Golden(cases=answers)})
 
 
-def check_parity(graph: Graph, served: Served, golden: list[Image]) -> None:
-    """BundleError when onnxruntime and torch differ by more than PARITY in a score, or come to another call."""
-    spec = served.manifest.input
-    rng = np.random.default_rng(0)
-    noise = [rng.integers(0, 256, (spec.height_px, spec.width_px, 3), np.uint8) for _ in range(4)]
-    flat = [np.full((spec.height_px, spec.width_px, 3), v, np.uint8) for v in (0, 128, 255)]
+def golden_cases(served: Served, golden: list[Image]) -> tuple[GoldenCase, ...]:
+    """What the model says of the golden frames, shown in order."""
+    served, cases = served.in_order(), []
+    for i, image in enumerate(golden):
+        scores, heat = served.raw(image)
+        means = tuple(round(float(m), 4) for m in heat.mean((1, 2)))
+        cases.append(GoldenCase(image=f"golden/{i}.png", scores=tuple(float(s) for s in scores), heat_mean=means))
+    return tuple(cases)
+
+
+def check_parity(graph: Graph, served: Served, golden: list[Image], count: int = RANDOM_FRAMES) -> Parity:
+    """BundleError when onnxruntime and torch differ by more than PARITY in a score, or come to another call.
+
+    Over the golden frames, as many random ones as `count`, and then of a model with a memory over all in order.
+    """
+    state = served.nothing()
+
+    def by_torch(image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        nonlocal state
+        scores, heat, state = torch_outputs(graph, image, state)
+        return scores, heat
+
     policy = Policy(policy_of(served.manifest))
-    for image in [*golden, *noise, *flat]:
-        (a, heat_a), (b, heat_b) = torch_outputs(graph, image), served.raw(image)
-        apart = float(np.abs(a - b).max())
-        if not apart <= PARITY:
-            raise BundleError(
-                "model.onnx", f"differs from torch by {apart:.2g} in a score", "report this: it is a defect"
-            )
-        if int(np.abs(heat_a.astype(int) - heat_b.astype(int)).max()) > HEAT_PARITY:
-            raise BundleError("model.onnx", "draws another heat map than torch", "report this: it is a defect")
-        if _call(a, policy, served) != _call(b, policy, served):
-            raise BundleError(
-                "model.onnx", "comes to another call than torch on a frame", "report this: it is a defect"
-            )
-
-
-def _call(scores: NDArray[np.float32], policy: Policy, served: Served) -> str:
-    named = dict(zip(served.manifest.classes, (float(s) for s in scores), strict=True))
-    return judge(named, (), policy).call
+    frames = chain(golden, random_frames(golden, count))
+    seen = held_against(by_torch, served.in_order().raw, frames, served.manifest.classes, (policy, policy))
+    report = "report this: it is a defect"
+    if not seen.score <= PARITY:
+        raise BundleError("model.onnx", f"differs from torch by {seen.score:.2g} in a score", report)
+    if seen.heat > HEAT_PARITY:
+        raise BundleError("model.onnx", "draws another heat map than torch", report)
+    if seen.calls:
+        raise BundleError("model.onnx", f"comes to another call than torch on {seen.calls} frames", report)
+    return seen
 
 
 @dataclass(frozen=True, slots=True)

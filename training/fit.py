@@ -348,3 +348,18 @@ def predict(network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16
         scores.append(s)
         maps.append(torch.sigmoid(m))
     return torch.cat(scores), torch.cat(maps)
+
+
+@torch.no_grad()
+def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """`predict` for frames that follow one another; a network with a memory begins each run from nothing."""
+    if not isinstance(network, StreamNetwork):
+        return predict(network, [image for run in runs for image in run])
+    scores, maps = [], []
+    for run in runs:
+        past = [torch.zeros(shape) for shape in network.state_shapes(run[0].shape[1], run[0].shape[0])]
+        for image in run:
+            s, m, past = network.step(torch.from_numpy(image[None]), past)
+            scores.append(s)
+            maps.append(torch.sigmoid(m))
+    return torch.cat(scores), torch.cat(maps)

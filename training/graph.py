@@ -9,7 +9,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inspection.bundle import InputSpec, OutputSpec
+from inspection.bundle import InputSpec, OutputSpec, StateSpec
 from training.calibrate import Platt
 from training.network import SegmentAndDecide
 from training.onnx_graph import checked, fold, strip
+from training.streaming import StreamNetwork
 
 Floats = NDArray[np.float32]
 
@@ -35,13 +36,37 @@ class Graph(nn.Module):
         self.register_buffer("scale", torch.tensor([p.scale for p in calibration]))
         self.register_buffer("bias", torch.tensor([p.bias for p in calibration]))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits, maps = self.network(image)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return self.finish(*self.network(image))
+
+    def finish(self, logits: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         scores = torch.sigmoid(logits * self.scale + self.bias)
         return scores, (torch.sigmoid(maps) * 255).round().to(torch.uint8)
 
 
-def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
+class StreamGraph(Graph):
+    """The same for a network with a memory: takes the state after the picture and gives it after the heat."""
+
+    network: StreamNetwork
+
+    def forward(self, image: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        logits, maps, after = self.network.step(image, past)
+        return (*self.finish(logits, maps), *after)
+
+
+def graph_of(network: SegmentAndDecide, calibration: list[Platt]) -> Graph:
+    return (StreamGraph if isinstance(network, StreamNetwork) else Graph)(network, calibration)
+
+
+def state_of(network: SegmentAndDecide, spec: InputSpec) -> tuple[StateSpec, ...]:
+    """What the manifest says of the graph's memory; empty without one."""
+    if not isinstance(network, StreamNetwork):
+        return ()
+    shapes = enumerate(network.state_shapes(spec.width_px, spec.height_px))
+    return tuple(StateSpec(input=f"state_in_{k}", output=f"state_out_{k}", shape=shape) for k, shape in shapes)
+
+
+def to_onnx(graph: nn.Module, spec: InputSpec, outputs: OutputSpec) -> bytes:
     """Fixed shape, standard operators, weights inside. Checked by onnx's own checker.
 
     Constants are folded and nothing else: onnxruntime merges the BatchNorms when it loads, and the weights keep their
@@ -49,17 +74,19 @@ def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
     """
     graph = graph.eval()
     example = torch.zeros((1, spec.height_px, spec.width_px, 3), dtype=torch.uint8)
+    state = state_of(graph.network, spec) if isinstance(graph, Graph) else ()
+    past = tuple(torch.zeros(s.shape) for s in state)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
             graph,
-            (example,),
+            (example, *past),
             path,
             dynamo=True,
             optimize=False,
             external_data=False,
-            input_names=[spec.name],
-            output_names=[outputs.scores, outputs.heat],
+            input_names=[spec.name, *(s.input for s in state)],
+            output_names=[outputs.scores, outputs.heat, *(s.output for s in state)],
             verbose=False,
         )
         data = path.read_bytes()
@@ -68,11 +95,13 @@ def to_onnx(graph: Graph, spec: InputSpec, outputs: OutputSpec) -> bytes:
     return checked(model)
 
 
-def torch_outputs(graph: Graph, image: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.uint8]]:
-    """(H, W, 3) -> scores (C,), heat (C, h, w), as torch computes them in float32."""
+def torch_outputs(
+    graph: Graph, image: NDArray[np.uint8], state: Sequence[NDArray[np.float32]] = ()
+) -> tuple[Floats, NDArray[np.uint8], list[NDArray[np.float32]]]:
+    """(H, W, 3) and the state -> scores (C,), heat (C, h, w) and the next state, as torch computes them in float32."""
     with torch.no_grad():
-        scores, heat = graph(torch.from_numpy(image[None]))
-    return scores[0].numpy(), heat[0].numpy()
+        scores, heat, *after = graph(torch.from_numpy(image[None]), *(torch.from_numpy(s) for s in state))
+    return scores[0].numpy(), heat[0].numpy(), [s.numpy() for s in after]
 
 
 @contextlib.contextmanager

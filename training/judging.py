@@ -17,6 +17,7 @@ from inspection.label_book import LabelBook
 from inspection.policy import Policy, policy_of
 from inspection.samples import Sample
 from inspection.types import Call, Finding, Prediction
+from training.dataset.clip_source import place_of
 from training.dataset.item import Mask, decode, decode_mask, read_bytes
 from training.dataset.rule import longest_px
 from training.dataset.snapshot import BOXES_SUFFIX
@@ -48,12 +49,15 @@ class JudgedPicture:
 def judge_pictures(served: Served, folder: Path, samples: Iterable[Sample], book: LabelBook) -> Iterator[JudgedPicture]:
     """Each picture is one part with one frame: the guard gives exactly one verdict."""
     guard = LineGuard(Policy(policy_of(served.manifest)), ["pictures"], boot=1, now_ns=0)
-    for number, sample in enumerate(samples, 1):
+    bundle, clip = served, ""
+    for number, sample in enumerate(in_order(samples) if bundle.manifest.state else samples, 1):
+        if (place := place_of(sample.source)) is None or place.clip != clip:
+            clip, served = place.clip if place else "", bundle.in_order()
         path = folder / sample.image
         image, scale = decode(read_bytes(path), path), sample.px_per_mm or 1.0
         served.check_scale(image, scale, path)
         prediction, ms = served.predict(image, scale)
-        verdict = _verdict(guard, prediction, number)
+        verdict = verdict_of(guard, prediction, number)
         mask = decode_mask(read_bytes(folder / sample.mask), folder / sample.mask) if sample.mask else None
         outlined = mask is not None and not (sample.mask or "").endswith(BOXES_SUFFIX)
         classes = len(book.classes)
@@ -70,6 +74,11 @@ def judge_pictures(served: Served, folder: Path, samples: Iterable[Sample], book
         )
 
 
+def in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """Clip by clip, frame by frame: a model with a memory is judged as it is used."""
+    return sorted(samples, key=lambda s: place_of(s.source) or ("", 0.0, 0))
+
+
 def longest_mm(findings: tuple[Finding, ...], classes: tuple[str, ...]) -> Floats:
     return np.array([max((f.length_mm for f in findings if f.cls == c), default=0.0) for c in classes])
 
@@ -82,7 +91,8 @@ def heat_cells(mask: Mask, served: Served, classes: int) -> NDArray[np.bool_]:
     return np.stack([(cells == k).any((1, 3)) for k in range(1, classes + 1)])
 
 
-def _verdict(guard: LineGuard, prediction: Prediction, number: int) -> Call:
+def verdict_of(guard: LineGuard, prediction: Prediction, number: int) -> Call:
+    """What the guard says of the `number`-th part, seen in one frame."""
     now = number * FRAME_NS
     guard.handle(PartArrived(now, f"picture-{number}", number, deadline_ms=1000, frames=1))
     seen = Judged("pictures", number, now + 1, now, dict(prediction.scores), prediction.findings)
@@ -134,6 +144,7 @@ def judge_stream(served: Served, frames: Iterable[StreamFrame], k: int, n: int, 
     in view.
     """
     guard = LineGuard(Policy(policy_of(served.manifest, k, n)), ["stream"], boot=1, now_ns=0)
+    served = served.in_order()
     seen: set[str] = set()
     caught: set[str] = set()
     events: list[tuple[int, bool]] = []  # last frame of the event, whether a defect was in view

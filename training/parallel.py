@@ -63,8 +63,15 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     with_grad = [p for p in parameters if p.grad is not None]
     flat = torch.cat([p.grad.reshape(-1) for p in with_grad if p.grad is not None])
     dist.all_reduce(flat)
-    for p, part in zip(with_grad, flat.split([p.numel() for p in with_grad]), strict=True):
+    parts = torch.split(flat, [p.numel() for p in with_grad])
+    for p, part in zip(with_grad, parts, strict=True):
         p.grad = part.view_as(p)
+
+
+def _summed(value: Tensor) -> Tensor:
+    """Over all processes; gradients are summed too."""
+    out: Tensor = across.all_reduce(value)  # type: ignore[no-untyped-call]
+    return out
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -77,12 +84,13 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         wide = x.float()
         count = wide.numel() / wide.shape[1] * dist.get_world_size()
-        mean = across.all_reduce(wide.sum((0, 2, 3))) / count
+        mean = _summed(wide.sum((0, 2, 3))) / count
         centred = wide - mean[None, :, None, None]
-        var = across.all_reduce((centred * centred).sum((0, 2, 3))) / count
+        var = _summed((centred * centred).sum((0, 2, 3))) / count
         self._remember(mean.detach(), var.detach() * count / (count - 1))
         scale = self.weight * torch.rsqrt(var + self.eps)
-        return (centred * scale[None, :, None, None] + self.bias[None, :, None, None]).to(x.dtype)
+        out: Tensor = (centred * scale[None, :, None, None] + self.bias[None, :, None, None]).to(x.dtype)
+        return out
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, var: Tensor) -> None:

@@ -5,6 +5,7 @@ judges.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,27 @@ class Served:
     session: Any
 
     def raw(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """An input-sized image -> scores (C,) and heat (C, h, w)."""
-        outputs = self.manifest.outputs
-        scores, heat = self.session.run([outputs.scores, outputs.heat], {self.manifest.input.name: image[None]})
-        return scores[0], heat[0]
+        """An input-sized image -> scores (C,) and heat (C, h, w); of a model with a memory, as its first frame."""
+        scores, heat, _ = self.step(image, self.nothing())
+        return scores, heat
+
+    def nothing(self) -> list[NDArray[np.float32]]:
+        """The state before the first frame; empty for a model without a memory."""
+        return [np.zeros(spec.shape, np.float32) for spec in self.manifest.state]
+
+    def step(
+        self, image: Image, state: Sequence[NDArray[np.float32]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], list[NDArray[np.float32]]]:
+        """An input-sized image and the state -> scores (C,), heat (C, h, w), the state of the next frame."""
+        m = self.manifest
+        names = [m.outputs.scores, m.outputs.heat, *(spec.output for spec in m.state)]
+        feeds = {m.input.name: image[None], **{s.input: v for s, v in zip(m.state, state, strict=True)}}
+        scores, heat, *after = self.session.run(names, feeds)
+        return scores[0], heat[0], after
+
+    def in_order(self) -> Served:
+        """The same bundle for frames that come in order: each is judged with what the ones before left behind."""
+        return Remembering(self.manifest, self.session, self.nothing()) if self.manifest.state else self
 
     def predict(self, frame: Image, px_per_mm: float) -> tuple[Prediction, float]:
         """A camera frame -> what the model says of it, and the milliseconds of fit, inference and findings."""
@@ -56,6 +74,17 @@ class Served:
                 f"has {scale:.2f} px/mm at the input, {self.manifest.id} was trained at {spec.px_per_mm:.2f}",
                 "use frames of the scale the model was made for, or train one for this scale",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Remembering(Served):
+    """A bundle with a memory and what it remembers; `state` is replaced with every frame."""
+
+    state: list[NDArray[np.float32]]
+
+    def raw(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        scores, heat, self.state[:] = self.step(image, self.state)
+        return scores, heat
 
 
 def open_session(model: bytes, threads: int = 2) -> Any:

@@ -7,8 +7,10 @@ start. So frame 10,000 takes as long as frame 1, and whoever serves it decides w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from training.network import Block, Network, Stages
@@ -31,7 +33,8 @@ class ShiftedBlock(Block):
 
     def over(self, x: Tensor, frames: int) -> Tensor:
         """x (clips x frames, C, H, W), the frames of a clip in order; each clip begins from nothing."""
-        now = x[:, : self.remembers].unflatten(0, (-1, frames))
+        now = x[:, : self.remembers]
+        now = now.reshape(-1, frames, *now.shape[1:])
         past = torch.cat([torch.zeros_like(now[:, :1]), now[:, :-1]], 1).flatten(0, 1)
         return self.with_past(x, past)[0]
 
@@ -46,26 +49,27 @@ class StreamNetwork(Network):
         super().__init__(classes, width, prior)
         w = width
         self.frames = frames
-        self.stage4 = nn.Sequential(Block(w, 2 * w, 2), ShiftedBlock(2 * w, 2 * w))
-        self.stage8 = nn.Sequential(Block(2 * w, 3 * w, 2), ShiftedBlock(3 * w, 3 * w))
-        self.stage16 = nn.Sequential(ShiftedBlock(3 * w, 6 * w, 2), ShiftedBlock(6 * w, 6 * w))
+        self.begin4, self.past4 = Block(w, 2 * w, 2), ShiftedBlock(2 * w, 2 * w)
+        self.begin8, self.past8 = Block(2 * w, 3 * w, 2), ShiftedBlock(3 * w, 3 * w)
+        self.begin16, self.past16 = ShiftedBlock(3 * w, 6 * w, 2), ShiftedBlock(6 * w, 6 * w)
+        del self.stage4, self.stage8, self.stage16
 
     def stages(self, x: Tensor) -> Stages:
         f = self.frames
-        s4 = self.stage4[1].over(self.stage4[0](self.stem(x)), f)
-        s8 = self.stage8[1].over(self.stage8[0](s4), f)
-        return Stages(s4, s8, self.stage16[1].over(self.stage16[0].over(s8, f), f))
+        s4 = self.past4.over(self.begin4(self.stem(x)), f)
+        s8 = self.past8.over(self.begin8(s4), f)
+        return Stages(s4, s8, self.past16.over(self.begin16.over(s8, f), f))
 
-    def step(self, image: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+    def step(self, image: Tensor, past: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """One frame (1, H, W, 3) -> logits of scores and maps, and the state of the next frame."""
-        s4, a = self.stage4[1].with_past(self.stage4[0](self.stem(self.see(image))), past[0])
-        s8, b = self.stage8[1].with_past(self.stage8[0](s4), past[1])
-        first, c = self.stage16[0].with_past(s8, past[2])
-        s16, d = self.stage16[1].with_past(first, past[3])
+        s4, a = self.past4.with_past(self.begin4(self.stem(self.see(image))), past[0])
+        s8, b = self.past8.with_past(self.begin8(s4), past[1])
+        first, c = self.begin16.with_past(s8, past[2])
+        s16, d = self.past16.with_past(first, past[3])
         scores, maps = self.read(Stages(s4, s8, s16))
-        return scores, maps, (a, b, c, d)
+        return scores, maps, [a, b, c, d]
 
     def state_shapes(self, width_px: int, height_px: int) -> list[tuple[int, int, int, int]]:
         """Of the state for an input of this size, (1, C, H, W) each."""
-        blocks = [(self.stage4[1], 4), (self.stage8[1], 8), (self.stage16[0], 8), (self.stage16[1], 16)]
+        blocks = ((self.past4, 4), (self.past8, 8), (self.begin16, 8), (self.past16, 16))
         return [(1, block.remembers, height_px // s, width_px // s) for block, s in blocks]

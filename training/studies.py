@@ -25,7 +25,7 @@ from training.checkpoint import Ask
 from training.dataset.snapshot import Snapshot
 from training.examples import Example, collate, load
 from training.fit import fit, predict, trained
-from training.graph import Graph, to_onnx
+from training.graph import graph_of, to_onnx
 from training.metrics import average_precision, pixel_average_precision, recall_at_false_calls
 from training.served import open_session
 
@@ -119,7 +119,7 @@ def _run(data: Snapshot, run: Path, ask: Ask, name: str, *, timed: bool) -> Row:
     ms = (0.0, 0.0)
     if timed:
         plain = [Platt()] * len(config.classes)
-        model = to_onnx(Graph(network, plain), config.input, OutputSpec(heat_stride=config.heat_stride))
+        model = to_onnx(graph_of(network, plain), config.input, OutputSpec(heat_stride=config.heat_stride))
         ms = latency(model, (config.input.width_px, config.input.height_px), ask.threads)
     count = sum(p.numel() for p in network.parameters())
     return Row(name, count, config.epochs, ap, pixel, recall, *ms)

@@ -36,12 +36,12 @@ def timm() -> Any:
 
 def _declare_missing() -> None:
     """Declare what torchvision's own library did not. It is loaded here first, for where it works it must win."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     _declared.append(library)
     if _loads_by_itself():
         return
     for schema in _SCHEMAS.values():
-        library.define(schema)
+        library.define(schema)  # type: ignore[no-untyped-call]
 
 
 def _loads_by_itself() -> bool:
@@ -51,7 +51,7 @@ def _loads_by_itself() -> bool:
         raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
     for binary in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(binary))
+            torch.ops.load_library(str(binary))  # type: ignore[no-untyped-call]
         except OSError:
             return False
     return hasattr(torch.ops.torchvision, "nms")

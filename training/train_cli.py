@@ -292,6 +292,57 @@ def ablate(
     Console().print(table)
 
 
+@train.command("good-parts")
+def good_parts(
+    snapshot: SnapshotFolder,
+    out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
+    name: Annotated[str | None, typer.Option(help="The bundle's name; default the task with -good.")] = None,
+    version: Annotated[str, typer.Option(help="Its version, three numbers.")] = "0.1.0",
+    backbone: Annotated[
+        str, typer.Option(help="Whose features: own (see --init), or a timm model's name with --weights.")
+    ] = "own",
+    init: Annotated[
+        Path | None,
+        typer.Option(help="For own: a bundle or run that has learned something, e.g. models/scratch-0.1.0."),
+    ] = None,
+    weights: Weights = None,
+    pixels: PixelsOption = PixelRange.IMAGENET,
+    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "256x256",
+    key: Annotated[Path | None, typer.Option(help="Sign with this ed25519 private key (PEM).")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """A bundle from good parts only: what is far from all of them is called. One class, limits from held-out parts."""
+    data = read_snapshot(snapshot)
+    _one_thread_waits()
+    import torch
+
+    from training.backbones import Backbone
+    from training.good_parts_bundle import make
+
+    torch.set_num_threads(threads)
+    chosen = Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=backbone != "own")
+    with Console().status("remembering good parts"):
+        done = make(
+            data,
+            out,
+            name or f"{data.manifest.task.replace('_', '-')}-good",
+            version,
+            chosen,
+            init,
+            parse_size(size, "--size"),
+            key=key.read_bytes() if key else None,
+        )
+    console = Console()
+    console.print(
+        f"{done.manifest.id} in {done.folder}; limits from {done.limits.good} good and {done.limits.defects} defective "
+        f"held-out pictures: at most {done.limits.promised:.1%} of good parts are expected to be called"
+    )
+    if done.figures:
+        c = done.figures.classes[0]
+        console.print(f"test pictures: image AP {c.image_ap.value:.3f}, caught {done.figures.caught}, "
+                      f"missed {done.figures.missed}, false stops {done.figures.false_stops}")  # fmt: skip
+
+
 def _named_weights(given: list[str]) -> list[tuple[str, str]]:
     pairs = [text.partition("=") for text in given]
     for name, equals, where in pairs:

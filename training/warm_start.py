@@ -17,6 +17,8 @@ from training import checkpoint as ckpt
 from training.checkpoint import RunConfig
 from training.network import SegmentAndDecide
 
+ENCODER = ("stem", "stage4", "stage8", "stage16")
+
 
 def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> None:
     """Fill `network` from `source`. DatasetError or BundleError when it is of another kind or other classes."""
@@ -32,6 +34,17 @@ def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> 
             source, f"has other layers: {wrong[0]} does not fit", "use the same --channels, or train from scratch"
         )
     network.load_state_dict({n: state.get(n, v) for n, v in own.items()})
+
+
+def load_encoder(network: SegmentAndDecide, source: Path) -> None:
+    """Fill the encoder only: whatever classes the earlier model knew, its features serve."""
+    state, _ = _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
+    own = network.state_dict()
+    names = [n for n, v in own.items() if n.split(".")[0] in ENCODER and v.is_floating_point()]
+    wrong = [n for n in names if n not in state or state[n].shape != own[n].shape]
+    if wrong:
+        raise BundleError(source, f"has other layers: {wrong[0]} does not fit", "choose a model of our own, 16 wide")
+    network.load_state_dict({n: state[n] if n in names else v for n, v in own.items()})
 
 
 def parent_of(source: Path) -> str:

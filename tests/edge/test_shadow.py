@@ -42,6 +42,8 @@ class Second:
     def fit(self, frame: Frame) -> None:
         return None
 
+    def begin_part(self) -> None: ...
+
     def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         assert self.go.wait(10)
         if self.fails:
