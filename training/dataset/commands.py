@@ -14,12 +14,13 @@ from rich.table import Table
 
 from inspection.errors import DatasetError
 from training.dataset.build import Looking, Shares, build
+from training.dataset.clips import classes_in, import_clips, read_intervals
 from training.dataset.crops import Cut, crop_items
-from training.dataset.item import Item
+from training.dataset.item import Item, Target, class_name
 from training.dataset.leaks import Claim, Leaks
 from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
-from training.dataset.sources import Format, make_target, open_source
+from training.dataset.sources import Format, make_target, open_source, plain_book, read_book
 
 dataset = typer.Typer(
     add_completion=False, help="Put labelled pictures together for training: import, look, check.", no_args_is_help=True
@@ -90,6 +91,33 @@ def import_(
             console.print(f"[yellow]no picture is for {split}[/yellow]: see --val, --test and --resplit")
 
 
+@dataset.command("import-clips")
+def import_clips_(
+    videos: Annotated[list[Path], typer.Argument(help="Films of the process, one for each part or shift.")],
+    intervals: Annotated[
+        Path, typer.Option(help="CSV with video,start_s,end_s,label: good, a class, or several joined by +.")
+    ],
+    out: Annotated[Path, typer.Option(help="The snapshot's folder. It must not exist: a snapshot never changes.")],
+    task: Annotated[str, typer.Option(help="Name of the inspection task, e.g. weld.")] = "clips",
+    label_book: Annotated[Path | None, typer.Option(help="Label book (JSON); else one of the labels' classes.")] = None,
+    px_per_mm: Annotated[float | None, typer.Option(help="Scale of the films.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Take each so-many-th frame.")] = 1,
+    val: Annotated[float, typer.Option(help="Share of films for validation.")] = 0.15,
+    test: Annotated[float, typer.Option(help="Share of films for the test.")] = 0.15,
+    seed: Annotated[int, typer.Option(help="Another seed deals the films out differently.")] = 0,
+) -> None:
+    """Import films with labelled stretches, frame by frame and in order, to train a model that remembers (--frames)."""
+    told = read_intervals(intervals)
+    book = read_book(label_book) if label_book else plain_book(class_name(task, "--task"), classes_in(told))
+    target = Target(book.task, book, px_per_mm)
+    items = import_clips(videos, told, target, every)
+    # Frames of one film are alike and all of one group; whether two films show one part, their names must say.
+    manifest = build(items, out, target, Shares(val, test, seed), tuple(map(str, videos)), Looking.SKIP)
+    console = Console()
+    console.print(f"[bold]{manifest.id}[/bold] in {out}; next: haltline train {out} --frames 8")
+    _print_counts(console, manifest)
+
+
 @dataset.command()
 def show(snapshot: SnapshotFolder) -> None:
     """Show what a snapshot holds: pictures, groups and classes per split, and the rules its labels follow."""
@@ -148,7 +176,7 @@ def leaks(
         bool, typer.Option("--fail", help="Exit code 1 when a scene is on both sides of the split.")
     ] = False,
 ) -> None:
-    """Find pictures of one scene by their pixels alone, propose groups, and say what a leaky split would have claimed."""
+    """Find pictures of one scene by their pixels alone, propose groups, say what a leaky split would have claimed."""
     from training.dataset import leaks as of
 
     data = read_snapshot(snapshot)
@@ -177,8 +205,8 @@ def leak_lines(found: Leaks, claimed: Sequence[Claim], show: int) -> Iterator[st
     )
     yield (
         f"against the {with_given.given} groups given: {with_given.exact} found exactly; pairs found that are given "
-        f"{with_given.precision:.1%}, pairs given that are found {with_given.recall:.1%}; {len(found.across)} pairs lie "
-        "across the given groups"
+        f"{with_given.precision:.1%}, pairs given that are found {with_given.recall:.1%}; {len(found.across)} pairs "
+        "lie across the given groups"
     )
     spoilt, test = found.spoilt()
     if test:

@@ -1,0 +1,173 @@
+"""`python -m benchmarks.streaming CLIPS FRAMES`: a model that remembers against one that sees single frames.
+
+Both bundles have the same width and input, so the same cost, and were trained on the same clips for the same time. Both
+run frame by frame behind the edge's own guard, over clips nobody trained on. Each is given its best rule: every k of n
+and every limit is tried on one half of the clips, the one with fewest false halts that misses at most as many bubbles
+as allowed is taken, and judged on the other half.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.figures import Figure, tell
+from inspection.errors import ConfigError, InputError
+from inspection.render.clip import FPS, ClipSpec, render_clip
+from training.served import Served, read_bundle
+
+FRAMES, CLIPS, SEED = 96, 48, 900_000
+RULES = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 5), (5, 6), (6, 8))
+LEVELS = np.round(np.concatenate([np.linspace(0.02, 0.9, 23), [0.93, 0.95, 0.97, 0.98, 0.99, 0.995]]), 3)
+MISSES_ALLOWED = 0.05
+AMBIENT = (0.6, 1.0, 1.6)
+IN_VIEW = 3.0
+"""Px: a bubble counts as in view when its mask's box lies this far from the frame's sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One clip through one model: `scores` (frames,) of porosity; `bubbles` (first, last) frame each is in view;
+    `peeking` (frames,): some part of a bubble shows, so that a halt is not false.
+    """
+
+    scores: NDArray[np.float64]
+    bubbles: tuple[tuple[int, int], ...]
+    peeking: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`delays` in frames from a bubble's first whole view to the halt, of those that were caught."""
+
+    bubbles: int
+    missed: int
+    false_halts: int
+    frames: int
+    delays: tuple[int, ...]
+
+    @property
+    def per_hour(self) -> float:
+        return self.false_halts / (self.frames / FPS / 3600)
+
+    @property
+    def miss_share(self) -> float:
+        return self.missed / max(1, self.bubbles)
+
+
+def clips(ambient: float, count: int = CLIPS) -> Iterator[tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]]:
+    """Frames and masks. Half of the clips hold bubbles; every weather from calm to a storm; the exposure steps."""
+    for k in range(count):
+        spec = ClipSpec(
+            frames=FRAMES,
+            bubbles=(0, 2)[k % 2],
+            flashes_per_frame=(0.1, 0.4, 1.0)[k // 2 % 3],
+            speed_mm_s=(8.0, 14.0)[k // 6 % 2],
+            ambient=ambient,
+        )
+        drawn = list(render_clip(SEED + k, spec))
+        yield [f.image for f in drawn], [f.mask for f in drawn]
+
+
+def watch(served: Served, ambient: float) -> tuple[list[Seen], list[float]]:
+    """Every clip through the model, and the ms of each inference."""
+    place, seen, took = served.manifest.classes.index("porosity"), [], list[float]()
+    for frames, masks in clips(ambient):
+        runner, scores = served.in_order(), []
+        for frame in frames:
+            start = time.perf_counter()
+            scores.append(float(runner.raw(frame)[0][place]))
+            took.append((time.perf_counter() - start) * 1e3)
+        seen.append(Seen(np.array(scores), _bubbles(masks), np.array([bool(m.any()) for m in masks])))
+    return seen, took
+
+
+def _bubbles(masks: Sequence[NDArray[np.uint8]]) -> tuple[tuple[int, int], ...]:
+    """(first, last) of the stretches in which a whole bubble is in view; two at once are one stretch."""
+    width = masks[0].shape[1]
+    whole = []
+    for m in masks:
+        columns = np.flatnonzero(m.any(0))
+        runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1) if len(columns) else []
+        whole.append(any(r[0] >= IN_VIEW and r[-1] < width - IN_VIEW for r in runs))
+    edges = np.diff(np.concatenate([[0], np.array(whole, int), [0]]))
+    return tuple(zip(np.flatnonzero(edges == 1).tolist(), (np.flatnonzero(edges == -1) - 1).tolist(), strict=True))
+
+
+def outcome(seen: Sequence[Seen], level: float, k: int, n: int) -> Outcome:
+    """k of the last n frames at or above `level` halt; a person resumes at once; halts within half a second are one."""
+    bubbles = missed = false_halts = frames = 0
+    delays = []
+    for clip in seen:
+        hot = (clip.scores >= level).astype(int)
+        recent = np.convolve(hot, np.ones(n, int))[: len(hot)]
+        halts = np.flatnonzero(recent >= k)
+        frames += len(hot)
+        for first, last in clip.bubbles:
+            bubbles += 1
+            here = halts[(halts >= first) & (halts <= last)]
+            missed += not len(here)
+            delays += [int(here[0]) - first] if len(here) else []
+        # A halt rests on the last n frames: it is false when none of them showed any of a bubble.
+        false = [h for h in halts if not clip.peeking[max(0, h - n + 1) : h + 1].any()]
+        false_halts += sum(1 for a, b in zip([-1000, *false], false, strict=False) if b - a > FPS / 2)
+    return Outcome(bubbles, missed, false_halts, frames, tuple(delays))
+
+
+def best_rule(seen: Sequence[Seen]) -> tuple[float, int, int]:
+    """(level, k, n) with the fewest false halts among those that miss few enough, the quickest of equals."""
+    tried = [(outcome(seen, float(level), k, n), float(level), k, n) for level in LEVELS for k, n in RULES]
+    good = [t for t in tried if t[0].miss_share <= MISSES_ALLOWED]
+    if not good:
+        best = min(tried, key=lambda t: (t[0].missed, t[0].false_halts))
+        return best[1:]
+    return min(good, key=lambda t: (t[0].false_halts, float(np.mean(t[0].delays)), t[0].missed))[1:]
+
+
+def measure(bundles: dict[str, Path]) -> Iterator[Figure]:
+    results: dict[str, Outcome] = {}
+    for name, path in bundles.items():
+        served = read_bundle(path)
+        seen, took = watch(served, 1.0)
+        level, k, n = best_rule(seen[: CLIPS // 2])
+        found = results[name] = outcome(seen[CLIPS // 2 :], level, k, n)
+        note = f"halt at {k} of {n} frames from {level:g} on"
+        yield Figure(f"{name}: missed", found.missed, f"of {found.bubbles}", note=note)
+        yield Figure(f"{name}: false halts", round(found.per_hour, 1), "an hour")
+        yield Figure(f"{name}: delay, median", float(np.median(found.delays or [np.nan])), "frames", goal="<= 15")
+        yield Figure(f"{name}: delay, p95", float(np.percentile(found.delays or [np.nan], 95)), "frames")
+        yield Figure(f"{name}: ms a frame, p50", round(float(np.median(took)), 2), "ms", goal="<= 5")
+        early, late = np.median(took[1:200]), np.median(took[-200:])
+        yield Figure(f"{name}: last frames against first", round(float(late / early), 2), "times")
+        for ambient in AMBIENT:
+            if ambient != 1.0:
+                other = outcome(watch(served, ambient)[0][CLIPS // 2 :], level, k, n)
+                yield Figure(f"{name}: missed in {ambient:g} of the light", other.missed, f"of {other.bubbles}")
+                yield Figure(f"{name}: false halts in {ambient:g} of the light", round(other.per_hour, 1), "an hour")
+    names = list(results)
+    if len(names) == 2:
+        clip, frame = (results[n].false_halts for n in names)
+        yield Figure("false halts saved by remembering", round(100 * (1 - clip / max(1, frame))), "%", goal=">= 50")
+
+
+def main(arguments: list[str]) -> None:
+    as_json = "--json" in arguments
+    paths = [Path(a) for a in arguments if not a.startswith("--")]
+    if len(paths) != 2:
+        raise ConfigError(
+            "benchmarks.streaming", f"got {len(paths)} bundles", "name the one trained with --frames, then the other"
+        )
+    tell(measure(dict(zip(("remembers", "single frames"), paths, strict=True))), as_json=as_json)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except InputError as e:
+        sys.exit(f"{e}")

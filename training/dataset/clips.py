@@ -1,0 +1,134 @@
+"""Films of a process with the stretches somebody labelled -> items, one a frame, that know their place in the film.
+
+    intervals.csv:  video,start_s,end_s,label
+                    seam-1.mp4,0,12.5,good
+                    seam-1.mp4,12.5,13.1,porosity
+
+Frames in no interval were judged by nobody and are left out; the clip begins anew behind them. Every film is one group:
+frames of one film never lie on both sides of a split.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+
+from inspection.errors import DatasetError
+from training.dataset.clip_source import source_of
+from training.dataset.item import Item, Target
+
+COLUMNS = ("video", "start_s", "end_s", "label")
+GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """From `start_s` up to, not including, `end_s`; `labels` empty for good. `where` is `file:line`."""
+
+    start_s: float
+    end_s: float
+    labels: tuple[str, ...]
+    where: str
+
+
+def read_intervals(path: Path) -> dict[str, list[Interval]]:
+    """Video's file name -> its intervals in order. DatasetError names file, line and value of what is wrong.
+
+    `label` is `good`, a class, or several joined by `+`. Intervals of one film must not overlap.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as e:
+        raise DatasetError(path, f"cannot be read: {e.strerror}", "check --intervals") from e
+    rows = csv.DictReader(text.splitlines())
+    if missing := [c for c in COLUMNS if c not in (rows.fieldnames or ())]:
+        raise DatasetError(f"{path}:1", f"has no column {missing[0]}", f"write the header {','.join(COLUMNS)}")
+    found: dict[str, list[Interval]] = {}
+    for number, row in enumerate(rows, 2):
+        where = f"{path}:{number}"
+        start, end = _seconds(row["start_s"], where), _seconds(row["end_s"], where)
+        if not 0 <= start < end:
+            raise DatasetError(where, f"runs from {start:g} to {end:g} s", "an interval ends after it starts")
+        label = (row["label"] or "").strip()
+        if not label:
+            raise DatasetError(where, "has no label", f"write {GOOD}, or a class")
+        labels = () if label == GOOD else tuple(part.strip() for part in label.split("+"))
+        found.setdefault((row["video"] or "").strip(), []).append(Interval(start, end, labels, where))
+    for intervals in found.values():
+        intervals.sort(key=lambda i: i.start_s)
+        for before, after in pairwise(intervals):
+            if after.start_s < before.end_s:
+                raise DatasetError(
+                    after.where, f"begins at {after.start_s:g} s, inside {before.where}", "mend one of them"
+                )
+    return found
+
+
+def classes_in(intervals: dict[str, list[Interval]]) -> tuple[str, ...]:
+    """The classes the labels name, sorted."""
+    return tuple(sorted({label for some in intervals.values() for i in some for label in i.labels}))
+
+
+def import_clips(
+    videos: Sequence[Path], intervals: dict[str, list[Interval]], target: Target, every: int = 1
+) -> Iterator[Item]:
+    """One item per labelled frame, PNG. `every`: only each so-many-th frame, and so much lower a frame rate."""
+    names = [v.name for v in videos]
+    if strange := sorted(set(intervals) - set(names)):
+        raise DatasetError(
+            intervals[strange[0]][0].where,
+            f"names the video {strange[0]!r}, which was not given",
+            "name it, or drop it",
+        )
+    if twice := [n for n in names if names.count(n) > 1]:
+        raise DatasetError(twice[0], "was given twice", "give films names of their own")
+    for video in videos:
+        yield from _frames(video, intervals.get(video.name, []), target, every)
+
+
+def _frames(video: Path, intervals: list[Interval], target: Target, every: int) -> Iterator[Item]:
+    film = cv2.VideoCapture(str(video))
+    try:
+        fps = film.get(cv2.CAP_PROP_FPS)
+        if not film.isOpened() or not fps > 0:
+            raise DatasetError(video, "cannot be played", "convert it to MP4 (H.264) or MJPEG")
+        if not intervals:
+            raise DatasetError(video, "has no interval", "label a stretch of it, or leave it out")
+        waiting, number = list(intervals), -1
+        while waiting and film.grab():
+            number += 1
+            while waiting and number / fps >= waiting[0].end_s:
+                waiting.pop(0)
+            if not waiting or number % every or number / fps < waiting[0].start_s:
+                continue
+            told, image = film.retrieve()
+            if not told:
+                raise DatasetError(video, f"breaks off at frame {number}", "convert it again")
+            labels = tuple(target.class_of(label, waiting[0].where) for label in waiting[0].labels)
+            yield Item(
+                where=f"{video} frame {number}",
+                data=cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes(),
+                suffix=".png",
+                group=video.stem,
+                labels=labels,
+                px_per_mm=target.px_per_mm,
+                source=source_of(video.stem, fps / every, number // every),
+            )
+        if waiting and number / fps < waiting[0].start_s:
+            raise DatasetError(
+                waiting[0].where, f"begins at {waiting[0].start_s:g} s, {video} ends at {number / fps:.2f} s", "mend it"
+            )
+    finally:
+        film.release()
+
+
+def _seconds(text: str | None, where: str) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise DatasetError(where, f"{text!r} is no time in seconds", "write e.g. 12.5") from None
