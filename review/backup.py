@@ -51,6 +51,7 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
     no SQLite file, StorageError when the disk would not."""
     name = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H%M%SZ")
     folder, part = out / name, out / f"{name}.part"
+    database = _database_file(settings)
     try:
         (out / POOL).mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
@@ -60,7 +61,7 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
         for small in SMALL:
             if (settings.data_dir / small).is_file():
                 shutil.copyfile(settings.data_dir / small, part / small)
-        _copy_database(_database_file(settings), part / DATABASE)
+        _copy_database(database, part / DATABASE)
         files, added, size = _copy_files(settings.data_dir, out / POOL, part)
         os.replace(part, folder)  # noqa: PTH105 - a folder, in one step
         _sync(out)

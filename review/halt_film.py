@@ -85,7 +85,7 @@ def why(frames: list[Any], rule: dict[str, Any]) -> tuple[str, ...]:
                 h=number(rule["h"]),
             )
         )
-    if not said and last["stop"]:
+    if not said and rule["h"] > 0 and last["stop"]:
         said.append(_("The last frame alone was enough: score %(score)s.", score=number(last["score"] or 0, 2)))
     unjudged = sum(frame["score"] is None for frame in frames)
     if unjudged:

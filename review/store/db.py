@@ -70,7 +70,7 @@ class Store:
         """Raises StorageError when the database does not answer."""
         try:
             with self.reading() as session:
-                session.execute(text("SELECT 1"))
+                session.execute(text("SELECT version_num FROM alembic_version"))  # a constant would read no page
         except SQLAlchemyError as e:
             raise StorageError(f"the database does not answer: {e}") from e
 

@@ -1,0 +1,63 @@
+// What somebody types survives a hub that restarts meanwhile: it is kept in this tab until the hub has it. A form is sent
+// only when the hub answers, since a browser's own error page would take the text with it.
+"use strict";
+
+(() => {
+  const ANSWER_MS = 2500;
+  const TYPED = 'textarea[name], input[name][type="text"], input[name]:not([type])';
+  const key = (field) => `typed:${location.pathname}:${field.form?.getAttribute("action") ?? ""}:${field.name}`;
+  const fields = (root) => [...root.querySelectorAll(TYPED)].filter((field) => field.form?.method === "post");
+
+  function restore() {
+    for (const field of fields(document)) {
+      const kept = sessionStorage.getItem(key(field));
+      if (kept && !field.value) field.value = kept;
+    }
+  }
+
+  async function answers() {
+    try {
+      const limit = AbortSignal.timeout(ANSWER_MS);
+      return (await fetch("/static/icon.svg", { cache: "no-store", signal: limit })).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  function say(form, text) {
+    let line = form.querySelector(".not-sent");
+    if (!line) {
+      line = document.createElement("p");
+      line.className = "say not-sent";
+      line.dataset.bad = "";
+      line.setAttribute("role", "alert");
+      form.append(line);
+    }
+    line.textContent = text;
+  }
+
+  document.addEventListener("input", (e) => {
+    if (e.target.matches(TYPED) && e.target.form?.method === "post") sessionStorage.setItem(key(e.target), e.target.value);
+  });
+
+  document.addEventListener("submit", async (e) => {
+    const form = e.target;
+    if (e.defaultPrevented || form.method !== "post" || !fields(form).length) return;
+    if (form.dataset.answered) {
+      delete form.dataset.answered;
+      return;
+    }
+    e.preventDefault();
+    const by = e.submitter;
+    if (!(await answers())) {
+      say(form, t("NOT SENT: the hub does not answer. What you typed is kept; press again when the page is live."));
+      return;
+    }
+    for (const field of fields(form)) sessionStorage.removeItem(key(field));
+    form.dataset.answered = "1";
+    form.requestSubmit(by);
+  });
+
+  document.addEventListener("htmx:after:swap", restore);
+  document.addEventListener("DOMContentLoaded", restore);
+})();

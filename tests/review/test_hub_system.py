@@ -1,0 +1,274 @@
+"""The System page opens when things are broken; a backup can be put back, and a damaged one is refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from inspection.errors import ConfigError, InputError
+from inspection.messages import Permit, Topics
+from inspection.station_messages import About
+from review import audit, backup, people, system
+from review.app import create_app
+from review.cli import app as cli
+from review.clock import wall_ms
+from review.settings import Settings
+from review.store import Record, ShiftNote, Station, Store
+from tests.review.doors import World, enter
+from tests.review.factory import png, until
+
+NOW = 1_800_000_000_000
+TOPICS = Topics("p", "l", "s")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "hub")
+
+
+def fill(world: World, frames: int = 3, received_ms: int = 0) -> list[str]:
+    import numpy as np
+
+    shas = [world.hub.frames.put(png(np.full((20, 20, 3), n, np.uint8))) for n in range(frames)]
+    with world.hub.store.writing() as session:
+        for n, sha in enumerate(shas):
+            session.add(
+                Record(
+                    uid=f"{n:032x}", station_id=1, why=[], camera="cam", frame_id=n, ts_ms=NOW, call="pass", scores={},
+                    findings=[], image=sha, heat=None, heat_to_frame=[], px_per_mm=10.0, width_px=20, height_px=20,
+                    stages_ms={}, received_ms=received_ms + n,
+                )
+            )  # fmt: skip
+    return shas
+
+
+# ── backup and restore ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_backed_up_comes_back_and_its_log_holds(world: World, tmp_path: Path) -> None:
+    shas = fill(world)
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    world.hub.store.close()
+    assert made.path.name == "2027-01-15T080000Z"
+    assert (made.files, made.added) == (len(shas) + 4, len(shas))  # and database, cookie key, name, anchor
+    restored = tmp_path / "again"
+    assert backup.restore(made.path, restored) == made.files
+    app = create_app(Settings(data_dir=restored))
+    with app.state.hub.store.reading() as session:
+        assert session.query(Record).count() == len(shas)
+    assert [app.state.hub.frames.read(sha) for sha in shas] == [world.hub.frames.read(sha) for sha in shas]
+    assert (restored / "secret").read_text() == (world.hub.settings.data_dir / "secret").read_text()
+    assert (restored / "secret").stat().st_mode & 0o777 == 0o600
+    said = CliRunner().invoke(cli, ["audit", "verify", "--data", str(restored)])
+    assert said.exit_code == 0, said.output
+    client = TestClient(app, base_url="http://hub", follow_redirects=False)
+    assert enter(client, "Olga", "402817").status_code == 303, "people, too"
+
+
+def test_a_second_backup_adds_only_what_is_new(world: World, tmp_path: Path) -> None:
+    fill(world, 2)
+    out = tmp_path / "out"
+    assert backup.make(world.hub.settings, out, NOW).added == 2
+    world.hub.frames.put(b"\x89PNG a third")
+    second = backup.make(world.hub.settings, out, NOW + 60_000)
+    assert (second.added, second.files) == (1, 7)
+    newest = backup.newest(out)
+    assert newest
+    assert (newest.path, newest.at_ms, newest.files) == (second.path, NOW + 60_000, 7)
+    assert backup.newest(tmp_path / "nowhere") is None
+
+
+def test_a_backup_made_while_others_write_is_whole(world: World, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            with world.hub.store.writing() as session:
+                session.add(ShiftNote(by="Olga", at_ms=NOW, text="x" * 2000))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(0.3)
+        made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    finally:
+        stop.set()
+        writer.join()
+    backup.restore(made.path, tmp_path / "again")
+    store = Store(f"sqlite:///{tmp_path / 'again' / 'hub.db'}")
+    with store.reading() as session:
+        notes = session.query(ShiftNote).count()
+    assert notes > 0
+    assert sum(link.what == "shift_note" for link in audit.links(store)) == notes, "each act with its row"
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone", "list", "outside"])
+def test_a_damaged_backup_is_refused_and_puts_nothing_there(world: World, tmp_path: Path, damage: str) -> None:
+    sha = fill(world, 1)[0]
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    frame, listed = tmp_path / "out" / "pool" / sha[:2] / sha, made.path / "files.jsonl"
+    if damage == "flipped":
+        data = frame.read_bytes()
+        frame.unlink()  # it may be a link to the hub's own
+        frame.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "gone":
+        frame.unlink()
+    else:
+        row = {"path": "../../evil", "bytes": 1, "sha256": "0" * 64}
+        listed.write_text(listed.read_text() + (json.dumps(row) if damage == "outside" else "{") + "\n")
+    with pytest.raises(InputError, match=r"is damaged|is missing|does not read|leads out"):
+        backup.restore(made.path, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_restore_never_writes_over_a_hub(world: World, tmp_path: Path) -> None:
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    with pytest.raises(InputError, match="holds a hub already"):
+        backup.restore(made.path, world.hub.settings.data_dir)
+    with pytest.raises(InputError, match="no complete backup"):
+        backup.restore(tmp_path, tmp_path / "again")
+
+
+def test_a_database_elsewhere_is_named_with_its_own_tool(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="pg_dump"):
+        backup.make(Settings(data_dir=tmp_path, database_url="postgresql+psycopg://h/db"), tmp_path / "out", NOW)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_two_commands(world: World, tmp_path: Path) -> None:
+    world.hub.store.close()
+    data = str(world.hub.settings.data_dir)
+    made = CliRunner().invoke(cli, ["backup", "--data", data, "--out", str(tmp_path / "out")])
+    assert made.exit_code == 0, made.output
+    folder = made.output.split(":")[0]
+    back = CliRunner().invoke(cli, ["restore", folder, "--data", str(tmp_path / "again")])
+    assert back.exit_code == 0, back.output
+    again = CliRunner().invoke(cli, ["restore", folder, "--data", str(tmp_path / "again")])
+    assert again.exit_code == 2
+    with sqlite3.connect(tmp_path / "again" / "hub.db") as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_the_button_makes_one_and_the_log_says_who(world: World) -> None:
+    eve = world.client("Eve")
+    assert eve.post("/system/backup", headers={"HX-Request": "true"}).status_code == 200
+    until(lambda: not world.hub.backups.running_since_ms, 10)
+    assert world.hub.backups.failed == ""
+    assert [(a.who, a.what) for a in audit.links(world.hub.store)][-1] == ("Eve", "backup_made")
+    assert "2 files" not in eve.get("/system").text
+    newest = backup.newest(world.hub.backups.folder)
+    assert newest
+    assert newest.path.name[:4] in ("2026", "2027", "2028")
+
+
+# ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_days_left_follow_the_pace_of_the_newest_records(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = 24 * 3_600_000
+    fill(world, 3, NOW - day)
+    monkeypatch.setattr(system, "wall_ms", lambda: NOW)
+    disk = system.view(world.hub).disk
+    assert disk
+    size = sum((world.hub.settings.frames_dir / sha[:2] / sha).stat().st_size for sha in _shas(world)) / 3
+    assert disk.per_day_bytes == pytest.approx(3 * size)
+    assert disk.days_left == pytest.approx(disk.free_bytes / (3 * size))
+    assert disk.short == (disk.free_bytes < disk.total_bytes / 20)
+
+
+def _shas(world: World) -> list[str]:
+    with world.hub.store.reading() as session:
+        return [record.image or "" for record in session.query(Record)]
+
+
+def test_nothing_written_is_no_pace(world: World) -> None:
+    disk = system.view(world.hub).disk
+    assert disk
+    assert (disk.per_day_bytes, disk.days_left) == (0.0, None)
+
+
+def test_what_an_edge_really_runs_on_and_its_clock(world: World) -> None:
+    model = {"bundle": "weld-1.0.0", "asked_for": "CUDAExecutionProvider", "runs_on": "CPUExecutionProvider"}
+    facts = {
+        "model": {**model, "runs_how": "", "golden_error": 0},
+        "machine": {},
+        "cameras": {"cam1": {"type": "video"}},
+    }
+    about = About(
+        boot=1, facts=facts, config={}, disk_free_bytes=1, spool_pending=0, spool_bytes=0, spool_quota_bytes=1, ts_ms=1
+    )
+    permit = {"boot": 1, "seq": 1, "run": 1, "code": 0, "halt": 0, "echo": 0, "age_ms": 1}
+    live = world.hub.live
+    live.about(TOPICS, about, time.monotonic_ns())
+    live.permit(TOPICS, Permit.model_validate(permit | {"ts_ms": wall_ms() + 9000}), time.monotonic_ns())
+    (edge,) = (e for e in system.view(world.hub).edges if e.now.topics == TOPICS)
+    assert edge.not_as_asked
+    assert edge.skewed
+    assert [name for name, _, _ in edge.cameras] == ["cam1"]
+    page = world.client("Eve").get("/system").text
+    assert "asked for CUDAExecutionProvider" in page
+    live.permit(TOPICS, Permit.model_validate(permit | {"ts_ms": wall_ms() - 100}), time.monotonic_ns())
+    (edge,) = (e for e in system.view(world.hub).edges if e.now.topics == TOPICS)
+    assert not edge.skewed
+
+
+def test_configuration_is_for_engineers(world: World) -> None:
+    facts = {
+        "model": {"bundle": "b", "asked_for": "x", "runs_on": "x", "runs_how": "", "golden_error": 0},
+        "machine": {},
+    }
+    about = About(
+        boot=1, facts=facts, config={"mqtt": {"host": "broker.plant"}}, disk_free_bytes=1, spool_pending=0,
+        spool_bytes=0, spool_quota_bytes=1, ts_ms=1,
+    )  # fmt: skip
+    world.hub.live.about(TOPICS, about, 1)
+    assert "broker.plant" in world.client("Eve").get("/system").text
+    for name in ("", "Olga", "Ian"):
+        said = world.client(name).get("/system").text
+        assert "broker.plant" not in said
+        assert str(world.hub.backups.folder) not in said
+
+
+def test_without_a_database_the_page_opens_in_safe_mode(world: World) -> None:
+    eve = world.client("Eve")
+    assert "SAFE MODE" in eve.get("/system").text, "there is no broker here"
+    world.hub.store.close()
+    world.hub.settings.data_dir.joinpath("hub.db").write_bytes(b"no database at all, " * 500)
+    for name in ("hub.db-wal", "hub.db-shm"):
+        world.hub.settings.data_dir.joinpath(name).unlink(missing_ok=True)
+    answer = eve.get("/system")
+    assert answer.status_code == 200
+    assert "Database" in answer.text
+    assert "the line stays guarded" in answer.text
+    assert eve.get("/healthz").status_code == 503
+
+
+def test_a_camera_test_without_a_broker_says_so(world: World) -> None:
+    world.hub.live.know(TOPICS)
+    olga = world.client("Olga")
+    form = {"station": "p~l~s", "camera": "cam1"}
+    answer = olga.post("/system/cameras/test", data=form, headers={"HX-Request": "true"})
+    assert answer.status_code == 409
+    assert "lost the broker" in answer.text
+    assert olga.post("/system/cameras/test", data={"station": "x", "camera": "c"}).status_code == 404
+
+
+def test_people_stay_after_people_are_added(tmp_path: Path) -> None:
+    """A backup of a hub that nobody has used yet is one too."""
+    settings = Settings(data_dir=tmp_path / "hub")
+    store = Store(f"sqlite:///{tmp_path / 'hub' / 'hub.db'}")
+    store.migrate()
+    people.add_person(store, "Olga", "operator")
+    with store.writing() as session:
+        session.add(Station(site="a", line="b", station="c"))
+    store.close()
+    made = backup.make(settings, tmp_path / "out", NOW)
+    assert made.files == 1
