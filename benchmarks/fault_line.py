@@ -1,4 +1,4 @@
-"""Faults 1, 2, 4, 7, 10 and 11: what the line does when the edge or the broker fails.
+"""Faults 1, 2, 4, 7 and 10: what the line does when the edge or the broker fails.
 
 Every trip is measured at a PLC simulator with a 1,000 ms watchdog, behind a real Mosquitto, with the edge as its own
 process. Each function injects `times` and returns its figures.
@@ -10,7 +10,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -66,15 +65,18 @@ def station(
     protocol: str = "5",
     launch: Launch = start_edge,
     launch_broker: LaunchBroker = start_mosquitto,
+    policy: str = "k: 2, n: 3",
+    more: str = "",
 ) -> Iterator[Bench]:
-    """Broker, edge and plc-sim, running. `edge_port`: where the edge finds the broker, e.g. behind a proxy."""
+    """Broker, edge and plc-sim, running. `edge_port`: where the edge finds the broker, e.g. behind a proxy; `policy`
+    and `more` as in `write_station`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         port = free_port()
         broker = launch_broker(port, folder)
         plc = stack.enter_context(plc_on(port))
-        config = write_station(folder, edge_port(port), pictures=pictures, protocol=protocol)
-        bench = Bench(folder, port, plc, config, broker, launch(config))
+        file = write_station(folder, edge_port(port), pictures=pictures, protocol=protocol, policy=policy, more=more)
+        bench = Bench(folder, port, plc, file, broker, launch(file))
         stack.callback(lambda: end(bench.broker))
         stack.callback(lambda: end(bench.edge))
         run_line(bench.plc)
@@ -193,56 +195,3 @@ def fault_10(times: int) -> list[Figure]:
 
 def _is_newer(plc: PlcSim, boot: int) -> bool:
     return plc.newest is not None and plc.newest.boot > boot
-
-
-SABOTAGED = (
-    "edge.runner:observe",
-    "inspection.decision:LineGuard.handle",
-    "edge.line.mqtt:MqttLine._set_level",
-    "edge.line.mqtt:MqttLine._publish",
-    "edge.recorder:Numbers.offer",
-    "edge.recorder:Evidence.offer",
-)
-"""Where an exception must not leave a running line behind. `observe` raising anything but ModelError is our own bug."""
-
-HARMLESS = (
-    "edge.line.mqtt:MqttLine._on_resume",
-    "edge.line.mqtt:MqttLine._on_trigger",
-    "edge.live:picture_of",
-    "edge.uploader:Uploader._send",
-)
-"""Where an exception must change nothing: the handler is wrapped, the frame path goes on."""
-
-
-def fault_11(times: int) -> list[Figure]:
-    """An exception in every callback and in every step of the frame path; a supervisor restarts what exits."""
-    trips, back = [], []
-    for _ in range(times):
-        for target in SABOTAGED:
-            trip_s, back_s = sabotaged(target)
-            trips.append(trip_s)
-            back.append(back_s)
-    slowest = Figure("a supervisor restarts it: good permit after", round(max(back), 2), "s", "<= 5")
-    return [worst(trips, "exception in the frame path"), slowest]
-
-
-def sabotaged(target: str) -> tuple[float, float]:
-    flags: list[Path] = []
-
-    def launch(config: Path) -> subprocess.Popen[bytes]:
-        flags.append(config.parent / "sabotage")
-        log = (config.parent / "edge.log").open("ab")
-        args = [sys.executable, "-m", "benchmarks.sabotage", target, str(flags[0]), str(config)]
-        return subprocess.Popen(args, stderr=log, stdout=log)
-
-    with station(launch=launch) as b:
-        injected = time.monotonic_ns()
-        flags[0].touch()
-        trip_s, _ = trip_after(b.plc, injected)
-        # What systemd does: an exit starts the edge again, and the watchdog ends a process that hangs.
-        tripped = time.monotonic()
-        wait_for(lambda: b.edge.poll() is not None or time.monotonic() - tripped > 2, what="the exit")
-        flags[0].unlink()
-        b.restart_edge()
-        wait_for(lambda: b.plc.view()["state"] == "READY", what="the permit after the restart")
-        return trip_s, time.monotonic() - tripped

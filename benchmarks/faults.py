@@ -18,6 +18,7 @@ import structlog
 import typer
 
 from benchmarks import (
+    fault_callbacks,
     fault_camera,
     fault_inference,
     fault_line,
@@ -84,7 +85,7 @@ FAULTS = (
     ),
     Fault(9, "two edges with one client id", *_times(fault_twins.fault_9, 20, 2)),
     Fault(10, "RESUME sent to an edge that is away", *_times(fault_line.fault_10, 100, 3)),
-    Fault(11, "exception in every step of the frame path", *_times(fault_line.fault_11, 20, 1)),
+    Fault(11, "exception in every callback", *_times(fault_callbacks.fault_11, 20, 1)),
     Fault(
         12,
         "kill -9 at random while frames are kept",
