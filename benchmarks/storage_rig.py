@@ -32,7 +32,7 @@ from inspection.bundle import sha256
 from inspection.messages import HaltEvent, Permit, RecordEvent
 
 ROOT = Path(__file__).resolve().parents[1]
-START_S = 30.0
+START_S = 60.0
 
 
 class Broker:
