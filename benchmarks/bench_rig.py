@@ -26,7 +26,7 @@ from edge.preparation import Preparation
 from edge.recorder import Evidence
 from edge.site_policy import policy_for
 from edge.spool import Spool
-from edge.tuning import tune
+from edge.tuning import settle, tune
 from inspection.decision import LineGuard
 from inspection.events import Action
 from inspection.messages import Topics
@@ -36,21 +36,37 @@ from inspection.types import Call, Frame
 
 TOPICS = Topics("bench", "line1", "st1")
 WATCHER = """
-import sys, time
-from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion
-import json, socket
-def message(client, userdata, m):
+import json, socket, sys, time
+
+def packet(kind, body):
+    return bytes([kind, len(body)]) + body
+
+def text(value):
+    return len(value).to_bytes(2, "big") + value.encode()
+
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+s.sendall(packet(0x10, text("MQTT") + bytes([4, 2, 0, 0]) + text("bench-watcher")))
+s.sendall(packet(0x82, bytes([0, 1]) + text(sys.argv[2]) + bytes([0])))
+data = b""
+while part := s.recv(65536):
     now = time.monotonic_ns()
-    p = json.loads(m.payload)
-    sys.stdout.write(f"{p['seq']} {p['run']} {p['halt']} {now}\\n"); sys.stdout.flush()
-c = Client(CallbackAPIVersion.VERSION2)
-c.on_socket_open = lambda c, u, s: s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-c.on_connect = lambda *a: (c.subscribe(sys.argv[2], 0), sys.stdout.write("up\\n"), sys.stdout.flush())
-c.on_message = message
-c.connect("127.0.0.1", int(sys.argv[1])); c.loop_forever()
+    data += part
+    while len(data) > 1:
+        size, shift, at = 0, 0, 1
+        while at < len(data) and data[at] & 128:
+            size, shift, at = size | (data[at] & 127) << shift, shift + 7, at + 1
+        if at >= len(data) or len(data) < (end := at + 1 + (size | data[at] << shift)):
+            break
+        kind, body, data = data[0] >> 4, data[at + 1 : end], data[end:]
+        if kind == 9:
+            print("up", flush=True)
+        if kind == 3:
+            p = json.loads(body[2 + int.from_bytes(body[:2], "big") :])
+            print(p["seq"], p["run"], p["halt"], now, flush=True)
 """
-"""The other side, in a process of its own: when did which permit arrive? CLOCK_MONOTONIC is one for the machine."""
+"""The other side, in a process of its own: when did which permit arrive? CLOCK_MONOTONIC is one for the machine. It
+speaks just enough MQTT 3.1.1 by itself, as a controller does: a Python client would add its own time to ours."""
 
 
 class TimedModel(OnnxModel):
@@ -169,6 +185,7 @@ def rig(folder: Path, port: int, *, spool: bool = True, model: TimedModel | None
         end = time.monotonic() + 5
         while not line.connection.connected and time.monotonic() < end:
             time.sleep(0.01)
+        settle()
         yield made
         inbox.close()
 

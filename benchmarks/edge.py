@@ -161,6 +161,7 @@ def _one_halt(made: Rig, bad: Frame, good: list[Frame], number: int) -> None:
 
 def _hand_over(made: Rig, frame: Frame) -> None:
     """Give one frame to the frame path and wait until it is through, as a camera's pace would."""
+    frame = replace(frame, image=frame.image.copy())  # as a camera's has just been written, not drawn minutes ago
     before, now = made.probe.judged, time.monotonic_ns()
     made.inbox.put(made.prepare.ready(replace(frame, frame_id=now, captured_ns=now, camera="cam0")))
     end = time.monotonic() + 2

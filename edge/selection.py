@@ -6,8 +6,6 @@ over. What it says reaches no permit.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from edge.ports import Model, Moment
+from edge.tuning import yield_to_others
 from inspection.errors import ModelError
 from inspection.events import Action, Judged, Keep, SetPermit
 from inspection.policy import Policy, judge
@@ -70,8 +69,7 @@ class Shadow:
             self._changed.notify()
 
     def _work(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):  # only Linux has priorities of threads
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        yield_to_others(NICE)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)

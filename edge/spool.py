@@ -24,6 +24,7 @@ import structlog
 from edge.files import DISK, Ballast, Disk, claim, is_full, write_beside
 from edge.intake import Intake, Offer
 from edge.spool_db import Row, Rows
+from edge.tuning import yield_to_others
 from inspection.bundle import sha256
 from inspection.errors import StorageError
 
@@ -39,6 +40,8 @@ QUEUE_BYTES = 24 * 2**20
 BALLAST_BYTES = 2 * 2**20
 RELEASE_BYTES = 32 * 2**20
 ANSWER_S = 30.0
+NICE = 5
+"""Evidence gives way to frames and permits, not to everything: behind other processes it would be refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ class Spool:
     # ── the spool's own thread ──────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
+        yield_to_others(NICE)
         while True:
             jobs, offers = self._intake.take(GROUP, 0.0 if self._ending else 1.0)
             for job in jobs:

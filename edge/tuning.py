@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import sys
+import threading
 
 import cv2
 
@@ -15,3 +19,15 @@ def tune() -> None:
     frame of 640x512 px is resized no faster by two of them."""
     sys.setswitchinterval(SWITCH_S)
     cv2.setNumThreads(1)
+
+
+def settle() -> None:
+    """When everything is loaded and running: what is here now stays, so that no later collection walks through it."""
+    gc.collect()
+    gc.freeze()
+
+
+def yield_to_others(by: int) -> None:
+    """Lower the calling thread's priority: what it does may come later than a halt, or than a live picture."""
+    with contextlib.suppress(AttributeError, OSError):  # only Linux has priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), by)

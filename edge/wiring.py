@@ -45,7 +45,7 @@ from edge.status import StatusServer
 from edge.systemd import Supervisor
 from edge.tally import Tallies
 from edge.tape import Tape, TapeConfig
-from edge.tuning import tune
+from edge.tuning import settle, tune
 from edge.uploader import Uploader
 from inspection.bundle import Manifest
 from inspection.decision import LineGuard
@@ -215,6 +215,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         outbox.close,
         *((http.close,) if http else ()),
     )
+    settle()
     log.info("edge started", boot=state.boot, bundle=model.bundle_id, provider=model.provider, topics=topics.base)
     return Edge(inbox, line, outbox, spool, numbers, rollout, pumps, closers, path)
 

@@ -7,6 +7,7 @@ differently from the ones it learned on. Photometry is not here: it is inside th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -77,13 +78,16 @@ def input_px_per_mm(frame_px_per_mm: float, how: Fit) -> float:
     return frame_px_per_mm * how.scale
 
 
+@lru_cache(maxsize=64)
 def heat_to_frame(how: Fit, heat_stride: int) -> NDArray[np.float64]:
-    """2x3 affine from heat-map px to frame px, pixel centres to pixel centres."""
+    """2x3 affine from heat-map px to frame px, pixel centres to pixel centres. One array for all frames alike."""
     s = heat_stride / how.scale
     centre = (heat_stride - 1) / 2
-    return np.array(
+    affine = np.array(
         [[s, 0, (centre - how.dx_px + 0.5) / how.scale - 0.5], [0, s, (centre - how.dy_px + 0.5) / how.scale - 0.5]]
     )
+    affine.setflags(write=False)
+    return affine
 
 
 def to_prediction(
@@ -104,29 +108,31 @@ def to_prediction(
     if scores.shape != (len(limits),) or heat.ndim != 3 or heat.shape[0] != len(limits) or heat.dtype != np.uint8:
         outputs = f"{scores.shape} and {heat.shape} {heat.dtype}"
         raise ModelError(f"outputs are {outputs}, not one score and one uint8 map per class of {len(limits)}")
-    if not np.all(np.isfinite(scores)) or scores.min() < 0 or scores.max() > 1:
-        raise ModelError(f"scores are not probabilities: {scores.tolist()}")
+    # As Python's numbers: right after an inference every line of NumPy's code has to come back from memory.
+    probabilities: list[float] = scores.tolist()
+    if not all(0 <= p <= 1 for p in probabilities):  # a NaN is not
+        raise ModelError(f"scores are not probabilities: {probabilities}")
     affine = heat_to_frame(how, heat_stride)
     # The border around the frame repeats its edge: a defect that runs out of the picture must not grow there.
-    inside, inside_affine = _inside_frame(heat, how, heat_stride, affine)
     found: list[Finding] = []
     for index, limit in enumerate(limits):
         # Segmenting costs time that a frame no class suspects need not pay.
-        if scores[index] >= limit.lo:
-            found += findings_in(inside[index], limit, inside_affine, px_per_mm)
+        if probabilities[index] >= limit.lo:
+            inside, inside_affine = _inside_frame(heat[index], how, heat_stride)
+            found += findings_in(inside, limit, inside_affine, px_per_mm)
     classes = tuple(limit.cls for limit in limits)
-    return Prediction(classes, dict(zip(classes, (float(s) for s in scores), strict=True)), heat, affine, tuple(found))
+    return Prediction(classes, dict(zip(classes, probabilities, strict=True)), heat, affine, tuple(found))
 
 
-def _inside_frame(
-    heat: NDArray[np.uint8], how: Fit, stride: int, affine: NDArray[np.float64]
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of `heat` (C, h, w) that shows the frame, and its own affine."""
+def _inside_frame(heat: NDArray[np.uint8], how: Fit, stride: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of `heat` (h, w) that shows the frame, and its own affine."""
     left, top = how.dx_px // stride, how.dy_px // stride
     right, bottom = -(-(how.dx_px + how.fitted_w_px) // stride), -(-(how.dy_px + how.fitted_h_px) // stride)
-    moved = affine.copy()
-    moved[:, 2] += affine[:, :2] @ (left, top)
-    return heat[:, top:bottom, left:right], moved
+    moved = heat_to_frame(how, stride)
+    if left or top:
+        moved = moved.copy()
+        moved[:, 2] += moved[:, :2] @ (left, top)
+    return heat[top:bottom, left:right], moved
 
 
 def findings_in(
@@ -134,11 +140,12 @@ def findings_in(
 ) -> list[Finding]:
     """Connected regions of one heat map (h, w) at or above the class's heat level, longest first."""
     level = max(1, round(limit.heat_level * 255))
-    if heat.max() < level:
-        return []
     # Between its pixels the map is interpolated: a 1.5 mm limit may be only a few heat-map px long, and whole-px
     # lengths would jump across it.
-    x0, y0, x1, y1 = _hot(heat, level)
+    hot = _hot(heat, level)
+    if hot is None:
+        return []
+    x0, y0, x1, y1 = hot
     fine = cv2.resize(heat[y0:y1, x0:x1], None, fx=FINE, fy=FINE, interpolation=cv2.INTER_LINEAR)
     count, labels, stats, _ = cv2.connectedComponentsWithStats((fine >= level).astype(np.uint8), connectivity=8)
     cell = float(affine[0, 0])  # frame px per heat px; fit() keeps the aspect, so one number serves both axes
@@ -147,22 +154,24 @@ def findings_in(
     found = []
     for k in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[k])
-        region = labels[y : y + h, x : x + w] == k
-        peak = float(fine[y : y + h, x : x + w][region].max()) / 255
+        region = (labels[y : y + h, x : x + w] == k).view(np.uint8)
+        peak = cv2.minMaxLoc(fine[y : y + h, x : x + w], region)[1] / 255
         box = (left + x * px, top + y * px, w * px, h * px)
         found.append(Finding(limit.cls, peak, box, _length_px(region) * px / px_per_mm, area * (px / px_per_mm) ** 2))
     return sorted(found, key=lambda f: -f.length_mm)
 
 
-def _hot(heat: NDArray[np.uint8], level: int) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 around all px at or above the level, two px wider: interpolated values cannot be higher than the
-    px around them, so nothing lies outside. Measuring the whole map finely took five times as long as the rest of a
-    halt's way."""
+def _hot(heat: NDArray[np.uint8], level: int) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 around all px at or above the level, two px wider; None where there are none. Interpolated values
+    cannot be higher than the px around them, so nothing lies outside. Measuring the whole map finely took five times
+    as long as the rest of a halt's way."""
     x, y, w, h = cv2.boundingRect((heat >= level).astype(np.uint8))
+    if not w:
+        return None
     return max(0, x - 2), max(0, y - 2), min(heat.shape[1], x + w + 2), min(heat.shape[0], y + h + 2)
 
 
-def _length_px(region: NDArray[np.bool_]) -> float:
-    """Longer side of the smallest rectangle around the region, in its own px, pixel extent included."""
-    (_, (w, h), _) = cv2.minAreaRect(cv2.findNonZero(region.astype(np.uint8)))
+def _length_px(region: NDArray[np.uint8]) -> float:
+    """Longer side of the smallest rectangle around what is not 0, in px, pixel extent included."""
+    (_, (w, h), _) = cv2.minAreaRect(cv2.findNonZero(region))
     return float(max(w, h)) + 1.0

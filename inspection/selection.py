@@ -79,7 +79,8 @@ class Draw:
         self._per_h: float | None = None
 
     def drawn(self, policy: Policy, camera: str, frame_id: int, part: str, now_ns: int) -> bool:
-        chosen = _chance(f"{self._boot}:{camera}:{frame_id}") < policy.audit_share
+        # The draw costs a hash, which a site without audits need not pay for every frame.
+        chosen = policy.audit_share > 0 and _chance(f"{self._boot}:{camera}:{frame_id}") < policy.audit_share
         chosen |= bool(part) and _chance(f"{self._boot}:{part}") < policy.audit_part_share
         if policy.audits_per_h != self._per_h:
             self._per_h = policy.audits_per_h
