@@ -5,7 +5,6 @@ Every part is worked out by itself, because this is the page people open when so
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -93,12 +92,15 @@ def failing(hub: Hub) -> dict[str, str]:
 
 def view(hub: Hub) -> View:
     now_ns, now_ms = time.monotonic_ns(), wall_ms()
-    newest = _newest_backup(hub)
-    disk, records = None, None
-    with contextlib.suppress(HaltlineError, SQLAlchemyError, OSError):  # `wrong` says why
+    disk, records, wrong = None, None, failing(hub)
+    try:
         disk, records = _disk(hub, now_ms), _records(hub)
+    except (HaltlineError, SQLAlchemyError, OSError) as e:
+        # The check may have met a connection that still has what it read before.
+        wrong.setdefault("database", str(e).splitlines()[0])
+    newest = _newest_backup(hub)
     return View(
-        wrong=tuple((what, why, WITHOUT[what]) for what, why in failing(hub).items()),
+        wrong=tuple((what, why, WITHOUT[what]) for what, why in wrong.items()),
         disk=disk,
         backup=newest,
         backup_old=newest is None or now_ms - newest.at_ms > BACKUP_OLD_MS,

@@ -141,7 +141,9 @@
     if ($("cameras")) return; // that page shows every camera by itself
     const shown = $(`live-${key}`);
     if (!shown) { changed("line", key); return; }
-    if (shown.dataset.camera !== camera) return; // another camera of the station
+    const stands = shown.closest("[data-camera]").dataset.camera; // the station's first camera by name
+    if (camera < stands) changed("line", key);
+    if (camera !== stands) return;
     show(key, frame);
     const said = $(`call-${key}`);
     said.textContent = CALLS[call]?.() || "";

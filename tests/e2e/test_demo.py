@@ -107,6 +107,11 @@ def test_from_start_to_halt_to_running_again(demo: Demo, page: Page) -> None:
     page.click("text=Ana")
     expect(real).to_be_enabled(timeout=15_000)
     assert not httpx.post(f"http://127.0.0.1:{demo.port + 1}/start").json()["done"], "START with an open halt"
+    # The edge's own film, of its own frames: the guard's words can be checked against it.
+    expect(page.locator("#scrub")).to_have_attribute("max", "20", timeout=15_000)
+    expect(page.locator(".because")).to_contain_text("of the last 5 frames call for a stop, 3 are enough")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#shown")).to_contain_text("1 frame before · score")
     real.click()
     reset = page.get_by_role("button", name="Reset")
     time.sleep(4)  # the simulated part is taken off the table
@@ -115,10 +120,24 @@ def test_from_start_to_halt_to_running_again(demo: Demo, page: Page) -> None:
     demo.until("READY", 5)
     assert httpx.post(f"http://127.0.0.1:{demo.port + 1}/start").json()["done"]
     demo.until("RUNNING", 5)
+    _system_page(page, demo)
 
     took, left = demo.interrupt()
     assert took <= 5, demo.log.read_text()
     assert left == []
+
+
+def _system_page(page: Page, demo: Demo) -> None:
+    """The edge says what it runs on, shows what it inspects and tests its camera."""
+    page.goto(f"{demo.url}/system")
+    expect(page.locator("#system")).to_contain_text("CPUExecutionProvider")
+    page.get_by_role("button", name="Test camera").click()
+    expect(page.locator(".answer")).to_contain_text("✓ frames come and can be judged", timeout=10_000)
+    expect(page.locator(".answer")).to_contain_text("frames/s")
+    page.goto(demo.url)
+    page.locator(".live a").click()
+    expect(page.locator(".camera rect")).to_have_count(1)
+    expect(page.locator(".camera .age")).to_have_class("age", timeout=5_000)
 
 
 @pytest.mark.parametrize("demo", [("--broker", "amqtt")], indirect=True)
