@@ -45,7 +45,7 @@ def test_the_convolutions_are_in_integers_and_the_contract_is_the_same(made: Qua
     by_output = {out: n for n in graph.node for out in n.output}
     fed = [by_output.get(n.input[1]) for n in convs]
     integers = [n for n in fed if n is not None and n.op_type == "DequantizeLinear"]
-    assert len(integers) == len(convs) - 1, "all but the one that draws the maps"
+    assert len(integers) == len(convs) - 4, "all but the one that draws the maps and the three that decide"
     assert all(weights[n.input[0]].dtype == np.int8 for n in integers)
     assert all(weights[n.input[1]].size == weights[n.input[0]].shape[0] for n in integers), "a scale per channel"
 
@@ -55,7 +55,7 @@ def test_calibration_and_sigmoids_stay_in_float(parent: Path, tmp_path: Path) ->
     kinds = [n.op_type for n in graph.node if n.name in kept_in_float(graph)]
     assert kinds.count("Sigmoid") == 3
     assert {"Gemm", "Mul", "Round", "DepthToSpace"} <= set(kinds)
-    assert kinds.count("Conv") == 1
+    assert kinds.count("Conv") == 4
 
 
 def test_a_pixel_keeps_all_its_256_values(parent: Path, tmp_path: Path) -> None:
@@ -79,10 +79,25 @@ def test_it_says_where_it_came_from_and_what_it_lost(made: Quantized, tiny: Snap
     assert "not a safety function" in card
 
 
-def test_its_limits_are_chosen_on_its_own_scores(made: Quantized, tiny: Snapshot) -> None:
-    served = read_bundle(made.folder)
-    examples = module.validation(tiny, made.manifest)
-    assert module.limits_for(served, examples, tiny) == made.manifest.limits
+def test_its_limits_are_the_parents_where_its_scores_lie(made: Quantized, parent: Path) -> None:
+    one = read_bundle(parent)
+    images = [np.random.default_rng(k).integers(0, 256, (64, 80, 3), np.uint8) for k in range(12)]
+    assert module.carried(one, one, images) == one.manifest.limits, "a model's own limits stay where they are"
+
+    class Bolder:
+        """The same model, every logit twice as far from 0 and one further up."""
+
+        manifest = one.manifest
+
+        def raw(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            scores, heat = one.raw(image)
+            return 1 / (1 + np.exp(-(2 * module.logit(scores.astype(float)) + 1))), heat
+
+    [before], [after] = one.manifest.limits, module.carried(one, Bolder(), images)  # type: ignore[arg-type]
+    for name in ("lo", "hi"):
+        wanted = 2 * module.logit(getattr(before, name)) + 1
+        assert module.logit(getattr(after, name)) == pytest.approx(wanted, abs=0.05)
+    assert after.heat_level == before.heat_level
 
 
 @pytest.mark.parametrize("provider", ["CPUExecutionProvider", "openvino"])
