@@ -17,7 +17,8 @@ import httpx
 import structlog
 
 from edge.line.outbox import Outbox
-from edge.spool import Pending, Spool
+from edge.spool import NICE, Pending, Spool
+from edge.tuning import yield_to_others
 from inspection.bundle import sha256
 from inspection.errors import StorageError
 
@@ -46,7 +47,7 @@ class FileRoad:
 
     def __init__(self, spool: Spool, http: httpx.Client, closing: threading.Event) -> None:
         self._spool, self._http, self._closing = spool, http, closing
-        self._pool = ThreadPoolExecutor(UPLOADS, "upload")
+        self._pool = ThreadPoolExecutor(UPLOADS, "upload", yield_to_others, (NICE,))
         self._parked: dict[str, tuple[float, int]] = {}
         """uid -> when it may be tried again, and how often it was: one that cannot go must not hold up the others."""
         self._doubted: set[str] = set()
@@ -245,6 +246,7 @@ class Uploader:
             self._records.wait(IDLE_S)
 
     def _drive(self, step: Callable[[], None]) -> None:
+        yield_to_others(NICE)
         while not self._closing.is_set():
             try:
                 step()
