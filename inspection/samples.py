@@ -3,6 +3,7 @@
 A *labelled folder* is what the renderer writes, what the hub exports and what `haltline dataset` imports:
 
     labelled.json      header: format, classes, label book
+    label_book.json    the rules, where they are not those the reader was installed with
     samples.jsonl      one `Sample` a line
     images/  masks/    PNG or JPEG; a mask is one uint8 channel, 0 = sound, k = the k-th class of the header (from 1)
 """
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 LABELLED_FORMAT: Literal[1] = 1
 HEADER_FILE = "labelled.json"
 SAMPLES_FILE = "samples.jsonl"
+BOOK_FILE = "label_book.json"
 
 Split = Literal["train", "val", "test"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

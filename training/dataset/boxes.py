@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import DatasetError
+from inspection.exchange import KEY
+from inspection.label_book import LabelBook
+from inspection.outline import Bits, fill, from_coco_counts
 from inspection.samples import Annotation
-from training.dataset.item import Item, Mask, Target, class_name, decode, fill_boxes, pictures, read_bytes
+from training.dataset.item import Item, Target, class_name, decode, fill_boxes, pictures, read_bytes
+from training.dataset.lineage import Beside, read_beside, read_book_beside, with_lineage
 from training.dataset.snapshot import first_error
 
 # ── COCO ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -29,6 +33,7 @@ class _Loose(BaseModel):
 class CocoImage(_Loose):
     id: int
     file_name: str
+    haltline: dict[str, Any] | None = None
 
 
 class CocoBox(_Loose):
@@ -36,6 +41,7 @@ class CocoBox(_Loose):
     category_id: int
     bbox: tuple[float, float, float, float] | None = None
     segmentation: list[list[float]] | dict[str, Any] | None = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
 
 
 class CocoCategory(_Loose):
@@ -47,6 +53,7 @@ class Coco(_Loose):
     images: list[CocoImage] = Field(min_length=1)
     annotations: list[CocoBox]
     categories: list[CocoCategory] = Field(min_length=1)
+    info: dict[str, Any] = Field(default_factory=dict)
 
 
 def read_coco(path: Path) -> Coco:
@@ -54,6 +61,12 @@ def read_coco(path: Path) -> Coco:
         return Coco.model_validate_json(read_bytes(path))
     except ValidationError as e:
         raise DatasetError(path, first_error(e), "export COCO with images, annotations and categories") from e
+
+
+def coco_book(path: Path) -> LabelBook | None:
+    """The rules our own export carries; None for anybody else's."""
+    own = read_coco(path).info.get(KEY)
+    return read_book_beside(own.get("label_book"), path) if isinstance(own, dict) else None
 
 
 def coco_classes(path: Path) -> tuple[str, ...]:
@@ -79,26 +92,28 @@ def import_coco(path: Path, target: Target) -> Iterator[Item]:
             file = path.parent / "images" / image.file_name
         data = read_bytes(file, path)
         height, width = decode(data, file).shape[:2]
-        yield _coco_item(file, data, (height, width), of_image[image.id], names, target)
+        item = _coco_item(file, data, (height, width), of_image[image.id], names, target)
+        yield with_lineage(item, read_beside(image.haltline, path))
 
 
 def _coco_item(
     file: Path, data: bytes, size: tuple[int, int], boxes: list[CocoBox], names: dict[int, str], target: Target
 ) -> Item:
     annotations, mask, only_boxes = [], np.zeros(size, np.uint8), False
+    labels: list[str] = []
     for box in boxes:
         cls = target.class_of(names[box.category_id], file)
-        if isinstance(box.segmentation, dict):
-            raise DatasetError(file, "has a run-length encoded outline in its COCO file", "export polygons or masks")
         if box.segmentation:
-            _fill_polygons(mask, box.segmentation, target.class_id(cls, file))
+            mask[_outlined(box.segmentation, size, file)] = target.class_id(cls, file)
         elif box.bbox:
             only_boxes = True
             mask = np.maximum(mask, fill_boxes((Annotation(cls=cls, box_px=box.bbox),), size, target, file))
         else:
             raise DatasetError(file, f"has a {cls} without box or outline in its COCO file", "draw it, or remove it")
-        annotations.append(Annotation(cls=cls, box_px=box.bbox))
-    labels = tuple(dict.fromkeys(a.cls for a in annotations))
+        length = box.attributes.get("length_mm")
+        annotations.append(Annotation(cls=cls, box_px=box.bbox, length_mm=length if _is_length(length) else None))
+        # A region may be drawn and be no defect: a scratch under the limit.
+        labels += [cls] if box.attributes.get("defect", True) else []
     return Item(
         where=str(file),
         data=data,
@@ -106,15 +121,24 @@ def _coco_item(
         group=file.stem,
         mask=mask,
         mask_is_boxes=only_boxes,
-        labels=labels,
+        labels=tuple(dict.fromkeys(labels)),
         annotations=tuple(annotations),
         source="coco",
     )
 
 
-def _fill_polygons(mask: Mask, polygons: list[list[float]], class_id: int) -> None:
-    outlines = [np.round(np.array(p).reshape(-1, 2)).astype(np.int32) for p in polygons if len(p) >= 6]
-    cv2.fillPoly(mask, outlines, class_id)
+def _outlined(outline: list[list[float]] | dict[str, Any], size: tuple[int, int], file: Path) -> Bits:
+    """Polygons, or run lengths as a list or as pycocotools packs them."""
+    if isinstance(outline, list):
+        return fill(size, [np.array(p, np.float64).reshape(-1, 2) for p in outline if len(p) >= 6])
+    try:
+        return from_coco_counts(outline["counts"], size)
+    except (KeyError, TypeError, ValueError) as e:
+        raise DatasetError(file, f"has run lengths in its COCO file that do not fit it: {e}", "export it again") from e
+
+
+def _is_length(found: object) -> bool:
+    return isinstance(found, int | float) and found >= 0
 
 
 # ── YOLO ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,9 +154,32 @@ def yolo_classes(folder: Path) -> tuple[str, ...]:
 
 def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
     """images/, labels/ with `class x y w h` (middle and size, as shares of the picture), classes.txt."""
-    names = yolo_classes(folder)
+    names, known = yolo_classes(folder), _yolo_beside(folder).get("pictures", {})
     for image in pictures(folder / "images"):
-        yield yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
+        item = yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
+        if own := known.get(image.stem):
+            said = own.get("labels", item.labels)
+            item = replace(item, labels=tuple(c for c in item.labels if c in said))
+            beside: Beside | None = read_beside(own, folder / f"{KEY}.json")
+            # A box is all the format has: a picture without one was looked at all over.
+            item = with_lineage(item, beside and beside.model_copy(update={"painted": True}))
+        yield item
+
+
+def yolo_book(folder: Path) -> LabelBook | None:
+    """The rules our own export carries; None for anybody else's."""
+    return read_book_beside(_yolo_beside(folder).get("label_book"), folder / f"{KEY}.json")
+
+
+def _yolo_beside(folder: Path) -> dict[str, Any]:
+    path = folder / f"{KEY}.json"
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(read_bytes(path))
+    except ValueError as e:
+        raise DatasetError(path, f"is no JSON: {e}", "export it again, or remove it") from e
+    return found if isinstance(found, dict) else {}
 
 
 def yolo_item(image: Path, labels: Path, names: tuple[str, ...], target: Target, group: str | None = None) -> Item:

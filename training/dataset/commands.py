@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from inspection.errors import DatasetError
+from inspection.exchange import FORMS, Form
 from training.dataset.build import Looking, Shares, build
 from training.dataset.clips import classes_in, import_clips, read_intervals
 from training.dataset.crops import Cut, crop_items
+from training.dataset.diff import Diff, diff
+from training.dataset.export import export_snapshot
 from training.dataset.item import Item, Target, class_name
 from training.dataset.leaks import Claim, Leaks
 from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book, read_book
+from training.dataset.suspects import suspects
 
 dataset = typer.Typer(
     add_completion=False, help="Put labelled pictures together for training: import, look, check.", no_args_is_help=True
@@ -153,6 +158,70 @@ def _print_note(console: Console, manifest: SnapshotManifest) -> None:
         console.print(
             f"{note.pairs} pairs show one scene in several groups; {note.joined} groups were joined to others"
         )
+
+
+@dataset.command()
+def export(
+    snapshot: SnapshotFolder,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMS)}.")],
+    out: Annotated[Path, typer.Option(help="The folder to write. It must not exist.")],
+) -> None:
+    """Write a snapshot as COCO, Label Studio or YOLO; `haltline dataset import` reads each of them back."""
+    if form not in FORMS:
+        raise DatasetError("--format", f"is {form!r}", f"write one of {', '.join(FORMS)}")
+    written = export_snapshot(read_snapshot(snapshot), cast(Form, form), out)
+    console = Console()
+    console.print(f"{len(written.pictures)} pictures in {out}")
+    if written.left_out:
+        console.print(f"[yellow]{len(written.left_out)} left out[/yellow]: labelled, but nobody said where, which")
+        console.print(f"{form} has no word for; label-studio keeps them")
+
+
+@dataset.command("diff")
+def diff_(
+    a: SnapshotFolder,
+    b: SnapshotFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
+) -> None:
+    """What changed from snapshot A to snapshot B: pictures, labels, splits, masks. Exit code 1 when anything did."""
+    found = diff(read_snapshot(a), read_snapshot(b))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        _print_diff(Console(), found)
+    if found.changed:
+        raise typer.Exit(1)
+
+
+def _print_diff(console: Console, found: Diff) -> None:
+    console.print(f"{found.a} -> {found.b}: {found.same} pictures as they were")
+    for word, names in (("added", found.added), ("removed", found.removed), ("other rules, same label", found.rules)):
+        _print_list(console, word, names)
+    _print_list(
+        console,
+        "relabelled",
+        [f"{r.image}: {_said(r.before)} -> {_said(r.after)} ({r.rules[0]} -> {r.rules[1]})" for r in found.relabelled],
+    )
+    _print_list(console, "moved to another split", [f"{image}: {x} -> {y}" for image, x, y in found.moved])
+    _print_list(console, "in another group", [f"{image}: {x} -> {y}" for image, x, y in found.regrouped])
+    redrawn = [f"{r.image}: IoU {', '.join(f'{cls} {v:.2f}' for cls, v in r.iou.items())}" for r in found.redrawn]
+    _print_list(console, "redrawn, least alike first", redrawn)
+
+
+def _print_list(console: Console, word: str, lines: list[str], most: int = 20) -> None:
+    if lines:
+        console.print(f"[bold]{len(lines)} {word}[/bold]")
+        for line in lines[:most]:
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
+        if len(lines) > most:
+            console.print(f"  and {len(lines) - most} more: --json shows all")
+
+
+def _said(labels: tuple[str, ...]) -> str:
+    return " + ".join(labels) or "good"
+
+
+dataset.command()(suspects)
 
 
 def _print_counts(console: Console, manifest: SnapshotManifest) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,9 +11,23 @@ from pydantic import ValidationError
 
 from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, ClassRule, LabelBook
-from inspection.samples import HEADER_FILE
-from training.dataset.boxes import coco_classes, import_coco, import_yolo, is_coco, yolo_classes
+from inspection.samples import BOOK_FILE, HEADER_FILE
+from training.dataset.boxes import (
+    coco_book,
+    coco_classes,
+    import_coco,
+    import_yolo,
+    is_coco,
+    yolo_book,
+    yolo_classes,
+)
 from training.dataset.item import Item, Target, class_name, read_bytes
+from training.dataset.label_studio import (
+    import_label_studio,
+    is_label_studio,
+    label_studio_book,
+    label_studio_classes,
+)
 from training.dataset.labelled import import_labelled, import_snapshot, read_header
 from training.dataset.pairs import import_mvtec, import_pairs, import_table, mvtec_classes, table_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
@@ -25,6 +39,7 @@ class Format(StrEnum):
     SNAPSHOT = "snapshot"
     MVTEC = "mvtec"
     COCO = "coco"
+    LABEL_STUDIO = "label-studio"
     YOLO = "yolo"
     PAIRS = "pairs"
     TABLE = "table"
@@ -48,6 +63,8 @@ class Source:
                 return import_mvtec(self.path, target)
             case Format.COCO:
                 return import_coco(self.path, target)
+            case Format.LABEL_STUDIO:
+                return import_label_studio(self.path, target)
             case Format.YOLO:
                 return import_yolo(self.path, target)
             case Format.TABLE:
@@ -57,6 +74,9 @@ class Source:
 
     def book(self) -> LabelBook | None:
         """The label book the source was labelled under; None when its format knows none."""
+        carried = {Format.COCO: coco_book, Format.LABEL_STUDIO: label_studio_book, Format.YOLO: yolo_book}
+        if self.format in carried:
+            return carried[self.format](self.path)
         if self.format is Format.SNAPSHOT:
             return read_snapshot(self.path).manifest.label_book
         if self.format is not Format.LABELLED:
@@ -64,6 +84,8 @@ class Source:
         header = read_header(self.path)
         if header.label_book is None:
             return None
+        if (self.path / BOOK_FILE).is_file():
+            return read_book(self.path / BOOK_FILE)
         known = BOOKS.get(header.task)
         if known is None or known.id != header.label_book:
             raise DatasetError(
@@ -81,6 +103,8 @@ class Source:
                 return mvtec_classes(self.path)
             case Format.COCO:
                 return coco_classes(self.path)
+            case Format.LABEL_STUDIO:
+                return label_studio_classes(self.path)
             case Format.YOLO:
                 return yolo_classes(self.path)
             case Format.TABLE:
@@ -96,7 +120,9 @@ def open_source(path: Path, wanted: Format = Format.AUTO, only: str | None = Non
     if wanted is Format.AUTO:
         return _recognise(path, only)
     if wanted is Format.COCO and path.is_dir():
-        return Source(_coco_file(path), Format.COCO)
+        return Source(_only(path, is_coco, "COCO files"), Format.COCO)
+    if wanted is Format.LABEL_STUDIO and path.is_dir():
+        return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
     return Source(path, wanted, only)
 
 
@@ -106,6 +132,8 @@ def _recognise(path: Path, only: str | None) -> Source:
             return Source(path, Format.TABLE, only)
         if is_coco(path):
             return Source(path, Format.COCO)
+        if is_label_studio(path):
+            return Source(path, Format.LABEL_STUDIO)
     elif (path / SNAPSHOT_FILE).is_file():
         return Source(path, Format.SNAPSHOT)
     elif (path / HEADER_FILE).is_file():
@@ -117,14 +145,16 @@ def _recognise(path: Path, only: str | None) -> Source:
     elif (path / "images").is_dir() and (path / "masks").is_dir():
         return Source(path, Format.PAIRS)
     elif any(is_coco(p) for p in _jsons(path)):
-        return Source(_coco_file(path), Format.COCO)
+        return Source(_only(path, is_coco, "COCO files"), Format.COCO)
+    elif any(is_label_studio(p) for p in _jsons(path)):
+        return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
     raise DatasetError(path, "is in no format that is known here", f"name it with --format: {', '.join(Format)}")
 
 
-def _coco_file(path: Path) -> Path:
-    found = [p for p in _jsons(path) if is_coco(p)]
+def _only(path: Path, fits: Callable[[Path], bool], what: str) -> Path:
+    found = [p for p in _jsons(path) if fits(p)]
     if len(found) != 1:
-        raise DatasetError(path, f"holds {len(found)} COCO files", "name the one to import")
+        raise DatasetError(path, f"holds {len(found)} {what}", "name the one to import")
     return found[0]
 
 

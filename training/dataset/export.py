@@ -1,0 +1,45 @@
+"""A snapshot in another program's format: COCO, Label Studio, YOLO. `haltline dataset export`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from inspection.errors import DatasetError
+from inspection.exchange import Entry, Form, Written, write
+from training.dataset.item import decode_mask, read_bytes
+from training.dataset.snapshot import BOXES_SUFFIX, Snapshot
+
+
+def export_snapshot(snapshot: Snapshot, form: Form, out: Path) -> Written:
+    """Write the pictures and the format's files to `out`, which must not exist; it appears whole or not at all."""
+    if out.exists():
+        raise DatasetError(out, "exists already", "choose another name")
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        (partial / "images").mkdir(parents=True)
+        manifest = snapshot.manifest
+        written = write(form, _entries(snapshot), manifest.label_book, f"haltline snapshot {manifest.id}")
+        for name in written.pictures:
+            shutil.copyfile(snapshot.folder / name, partial / name)
+        for name, content in written.documents.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(content)
+        if not written.pictures:
+            raise DatasetError(snapshot.folder, f"has no picture that {form} has a word for", "use label-studio")
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return written
+
+
+def _entries(snapshot: Snapshot) -> Iterator[Entry]:
+    """Filled boxes are no outline: those samples go as their boxes."""
+    for sample in snapshot.samples:
+        mask = None
+        if sample.mask and not sample.mask.endswith(BOXES_SUFFIX):
+            path = snapshot.folder / sample.mask
+            mask = decode_mask(read_bytes(path), path)
+        yield Entry(sample, mask)

@@ -1,0 +1,201 @@
+"""Reads Label Studio's JSON export: choices, polygons, boxes and brushes of one image a task.
+
+Coordinates are per cent of the picture. The newest annotation of a task counts that nobody cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspection.errors import DatasetError
+from inspection.exchange import GOOD, KEY
+from inspection.label_book import LabelBook
+from inspection.outline import Bits, fill, from_brush_rle
+from inspection.samples import Annotation, BoxPx
+from training.dataset.item import Item, Target, class_name, decode, fill_boxes, read_bytes
+from training.dataset.lineage import read_beside, read_book_beside, with_lineage
+from training.dataset.snapshot import first_error
+
+SHAPES = {"polygonlabels", "rectanglelabels", "brushlabels"}
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Result(_Loose):
+    type: str
+    value: dict[str, Any]
+    meta: dict[str, Any] | None = None
+
+
+class Annotated(_Loose):
+    result: list[Result]
+    was_cancelled: bool = False
+
+
+class Task(_Loose):
+    data: dict[str, Any]
+    annotations: list[Annotated] = Field(default_factory=list)
+
+
+def is_label_studio(path: Path) -> bool:
+    """Whether a json file looks like tasks of Label Studio, without judging them."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, list) and bool(found) and isinstance(found[0], dict) and "data" in found[0]
+
+
+def read_tasks(path: Path) -> list[Task]:
+    try:
+        found = json.loads(read_bytes(path))
+        tasks = [Task.model_validate(task) for task in found]
+    except (ValueError, TypeError) as e:
+        what = first_error(e) if isinstance(e, ValidationError) else f"is no JSON list of tasks: {e}"
+        raise DatasetError(path, what, "export from Label Studio as JSON, not JSON-MIN") from e
+    if not tasks:
+        raise DatasetError(path, "holds no task", "export again")
+    return tasks
+
+
+def label_studio_book(path: Path) -> LabelBook | None:
+    """The rules our own export carries; None for anybody else's."""
+    for task in read_tasks(path):
+        own = task.data.get(KEY)
+        if isinstance(own, dict) and "book" in own:
+            return read_book_beside(own["book"], path)
+    return None
+
+
+def label_studio_classes(path: Path) -> tuple[str, ...]:
+    names = {
+        name
+        for task in read_tasks(path)
+        for annotation in task.annotations
+        for result in annotation.result
+        for name in _names(result)
+        if name != GOOD
+    }
+    return tuple(class_name(name, path) for name in sorted(names))
+
+
+def import_label_studio(path: Path, target: Target) -> Iterator[Item]:
+    """Tasks nobody annotated are left out: an empty list of annotations is no "good"."""
+    for number, task in enumerate(read_tasks(path), start=1):
+        counted = [a for a in task.annotations if not a.was_cancelled]
+        if counted:
+            yield _item(path, task, counted[-1].result, f"{path}: task {number}", target)
+
+
+def _item(path: Path, task: Task, results: list[Result], where: str, target: Target) -> Item:
+    file = _picture(path, task, where)
+    data = read_bytes(file, where)
+    height, width = decode(data, file).shape[:2]
+    chosen: list[str] | None = None
+    annotations: list[Annotation] = []
+    mask, outlined = np.zeros((height, width), np.uint8), False
+    for result in results:
+        if result.type == "choices":
+            chosen = [*(chosen or []), *(n for n in _names(result) if n != GOOD)]
+        elif result.type in SHAPES:
+            if not _names(result):
+                raise DatasetError(where, f"has a {result.type} without a label", "label it, or remove it")
+            cls = target.class_of(class_name(_names(result)[0], where), where)
+            bits, box = _drawn(result, (height, width), where)
+            if bits is not None:
+                mask[bits], outlined = target.class_id(cls, where), True
+            annotations.append(Annotation(cls=cls, box_px=box, length_mm=_length(result)))
+        else:
+            raise DatasetError(where, f"holds a result of type {result.type!r}", f"use choices, {', '.join(SHAPES)}")
+    drawn = [a.cls for a in annotations]
+    labels = drawn if chosen is None else [target.class_of(class_name(c, where), where) for c in chosen]
+    known = read_beside(task.data.get(KEY), where)
+    boxed = not outlined and bool(annotations)
+    if boxed:
+        mask = fill_boxes(tuple(annotations), (height, width), target, where)
+    elsewhere = set(labels) - set(drawn)
+    item = Item(
+        where=str(file),
+        data=data,
+        suffix=file.suffix,
+        group=file.stem,
+        # Where a class was chosen and nobody drew it, an empty place would say that it is not there.
+        mask=None if elsewhere else mask,
+        mask_is_boxes=boxed and not elsewhere,
+        labels=tuple(dict.fromkeys(labels)),
+        annotations=tuple(annotations),
+        source="label-studio",
+    )
+    return with_lineage(item, known)
+
+
+def _picture(path: Path, task: Task, where: str) -> Path:
+    """The file a task's address means: a path below the json's folder, or Label Studio's `?d=` for local files."""
+    named = next((v for k, v in task.data.items() if k != KEY and isinstance(v, str)), None)
+    if named is None:
+        raise DatasetError(where, "names no picture", 'write {"data": {"image": "images/a.png"}}')
+    parts = urlsplit(named)
+    inside = parse_qs(parts.query).get("d", [parts.path])[0].lstrip("/")
+    folders = Path(inside).parts
+    for at in range(len(folders)):
+        file = path.parent.joinpath(*folders[at:])
+        if ".." not in folders and file.is_file():
+            return file
+    raise DatasetError(path.parent / inside, f"is missing, which {where} names", "put the pictures beside the json")
+
+
+def _names(result: Result) -> list[str]:
+    found = result.value.get(result.type)
+    return [str(name) for name in found] if isinstance(found, list) and found else []
+
+
+def _drawn(result: Result, shape: tuple[int, int], where: str) -> tuple[Bits | None, BoxPx]:
+    """(mask, box) of one result; a box that is not turned has no mask."""
+    value, (height, width) = result.value, shape
+    try:
+        if result.type == "brushlabels":
+            bits = from_brush_rle(value["rle"], shape)
+        elif result.type == "polygonlabels":
+            bits = fill(shape, [np.array(value["points"], np.float64) * (width / 100, height / 100)])
+        else:
+            box = tuple(float(value[k]) * s / 100 for k, s in zip(_BOX, (width, height) * 2, strict=True))
+            x, y, w, h = box
+            if not value.get("rotation"):
+                return None, (x, y, w, h)
+            bits = fill(shape, [_turned((x, y, w, h), math.radians(float(value["rotation"])))])
+    except (KeyError, TypeError, ValueError, OverflowError) as e:
+        raise DatasetError(where, f"holds a {result.type} that does not read: {e}", "export it again as JSON") from e
+    rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
+    if not len(rows):
+        raise DatasetError(where, f"holds a {result.type} outside the picture", "draw it again, or remove it")
+    x, y = float(columns[0]), float(rows[0])
+    return bits, (x, y, columns[-1] + 1 - x, rows[-1] + 1 - y)
+
+
+_BOX = ("x", "y", "width", "height")
+
+
+def _turned(box: BoxPx, angle: float) -> list[tuple[float, float]]:
+    """The corners of a box turned around its top left corner, clockwise, as Label Studio turns."""
+    x, y, w, h = box
+    c, s = math.cos(angle), math.sin(angle)
+    return [(x + dx * c - dy * s, y + dx * s + dy * c) for dx, dy in ((0, 0), (w, 0), (w, h), (0, h))]
+
+
+def _length(result: Result) -> float | None:
+    """`2.1 mm`, as our export notes it on the region."""
+    for text in (result.meta or {}).get("text", []):
+        number, _, unit = str(text).partition(" ")
+        if unit == "mm" and number.replace(".", "", 1).isdigit():
+            return float(number)
+    return None

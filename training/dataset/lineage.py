@@ -1,0 +1,71 @@
+"""What an export of ours says beside another format's own words: read back into an item.
+
+Only what the format cannot say is taken from there; where a defect is and what it is called comes from the format's own
+fields, so that what somebody changed in the other program holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspection.errors import DatasetError
+from inspection.label_book import LabelBook
+from inspection.samples import ClassName, Split
+from training.dataset.item import Item
+from training.dataset.snapshot import first_error
+
+
+class Beside(BaseModel):
+    """The object under `haltline`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    px_per_mm: float | None = Field(default=None, gt=0)
+    group: str | None = Field(default=None, min_length=1)
+    split: Split | None = None
+    label_book: str | None = Field(default=None, pattern=r"^[a-z0-9_-]+@\d+$")
+    labelled_by: tuple[str, ...] = ()
+    soft_labels: dict[ClassName, float] | None = None
+    source: str = ""
+    painted: bool = True
+
+
+def read_beside(found: Any, where: object) -> Beside | None:
+    """None where there is nothing of ours."""
+    if found is None:
+        return None
+    try:
+        return Beside.model_validate(found)
+    except ValidationError as e:
+        raise DatasetError(where, f"haltline: {first_error(e)}", "export it again, or remove the key") from e
+
+
+def with_lineage(item: Item, known: Beside | None) -> Item:
+    """The item with part, split, rules and people as they were exported."""
+    if known is None:
+        return item
+    nowhere = not known.painted and not item.mask_is_boxes
+    return replace(
+        item,
+        group=known.group or item.group,
+        split=known.split,
+        px_per_mm=known.px_per_mm,
+        label_book=known.label_book,
+        labelled_by=known.labelled_by,
+        soft_labels=known.soft_labels,
+        source=known.source or item.source,
+        mask=None if nowhere else item.mask,
+    )
+
+
+def read_book_beside(found: Any, where: object) -> LabelBook | None:
+    """The label book an export carries."""
+    if found is None:
+        return None
+    try:
+        return LabelBook.model_validate(found)
+    except ValidationError as e:
+        raise DatasetError(where, f"haltline.label_book: {first_error(e)}", "export it again") from e
