@@ -34,6 +34,7 @@ from review.routes import (
     models,
     performance,
     session,
+    suspects,
     system,
 )
 from review.settings import Settings
@@ -41,7 +42,7 @@ from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
 FLOOR = (line, halts, alarms, andon, handover, performance, system)
-PAGES = (*FLOOR, label, label_books, consistency, escapes, adjudicate, models, session, audit, events, health)
+PAGES = (*FLOOR, label, label_books, consistency, escapes, adjudicate, suspects, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""

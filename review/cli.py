@@ -116,6 +116,9 @@ def export(
     out: Annotated[Path, typer.Argument(help="New folder for `haltline dataset import`.")],
     task: Annotated[str | None, typer.Option(help="Which task's labels; needed when there are several.")] = None,
     allow_single: Annotated[bool, typer.Option(help="Frames that only one person labelled as well.")] = False,
+    soft: Annotated[
+        bool, typer.Option(help="Weigh people by how reliable they are: soft labels, also of frames they differ on.")
+    ] = False,
     data: Data = Path("var/hub"),
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
 ) -> None:
@@ -124,13 +127,41 @@ def export(
     from review.settings import Settings
 
     try:
-        summary = export_labels(Settings(data_dir=data, database_url=database), out, task, allow_single=allow_single)
+        settings = Settings(data_dir=data, database_url=database)
+        summary = export_labels(settings, out, task, allow_single=allow_single, soft=soft)
     except HaltlineError as e:
         _give_up(str(e))
     typer.echo(f"{out}: {summary.line()}")
     for why, uids in (("to adjudicate", summary.disputed), ("unreadable", summary.unreadable)):
         for uid in uids:
             typer.echo(f"  {why}: /label/{uid}")
+
+
+@app.command()
+def suspects(
+    file: Annotated[Path, typer.Argument(help="What `haltline dataset suspects` wrote.")],
+    data: Data = Path("var/hub"),
+    database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
+) -> None:
+    """Take in labels a model disagrees with, for the page /suspects; works while the hub runs."""
+    from review import suspects as found
+    from review.clock import wall_ms
+    from review.settings import Settings
+    from review.store import Store
+
+    try:
+        lines = found.read(file)
+        store = Store(Settings(data_dir=data, database_url=database).database)
+        store.migrate()
+        with store.writing() as session:
+            taken = found.take_in(session, lines, wall_ms())
+        store.close()
+    except (HaltlineError, OSError) as e:
+        _give_up(str(e))
+    typer.echo(
+        f"{taken.added} labels in doubt added; {taken.known} known, {taken.decided} adjudicated, "
+        f"{taken.unknown} of frames this hub does not have"
+    )
 
 
 @models.command("add")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from inspection.agreement import Agreement, Unit, agreement, each_pair
 from inspection.attribute_study import Study, Trial, study
+from inspection.dawid_skene import Judged, TooLittle, Weighed, weigh
 from inspection.label_book import LabelBook
 from inspection.size_band import Call, NotEnough, SizeBand, size_band
 from review import label_books as books
@@ -81,6 +82,7 @@ class ClassView:
     pairs: dict[tuple[str, str], Agreement]
     model: dict[tuple[str, str], Agreement]
     band: SizeBand | NotEnough
+    weighed: Weighed | TooLittle
 
     @property
     def differing(self) -> tuple[FrameLabels, ...]:
@@ -100,9 +102,11 @@ def parts_of(session: Session) -> dict[str, str]:
     return groups_of(moments(session))
 
 
-def frames(session: Session, book_id: str, cls: str, parts: Mapping[str, str]) -> list[FrameLabels]:
-    """The newest `MOST` frames labelled under this version, with everybody's answers about the class, oldest first;
-    `parts` as `parts_of`."""
+def frames(
+    session: Session, book_id: str, cls: str, parts: Mapping[str, str], most: int | None = MOST
+) -> list[FrameLabels]:
+    """The newest `most` frames (None: all) labelled under this version, with everybody's answers about the class,
+    oldest first; `parts` as `parts_of`."""
     rows = session.execute(
         select(Record, Label)
         .join(Label, Label.record_id == Record.id)
@@ -120,7 +124,7 @@ def frames(session: Session, book_id: str, cls: str, parts: Mapping[str, str]) -
     tests = set(session.scalars(select(Showing.id).where(Showing.kind == "gold")))
     for (record_id, person), labels in made.items():
         _add(found[record_id], person, labels, cls, tests)
-    return list(found.values())[-MOST:]
+    return list(found.values())[-most if most else 0 :]
 
 
 def overall(of_class: Sequence[FrameLabels]) -> Agreement:
@@ -139,7 +143,21 @@ def class_view(of_class: Sequence[FrameLabels], cls: str) -> ClassView:
         pairs=each_pair(units, DRAWS),
         model=_beside_the_model(of_class, cls),
         band=size_band(calls(of_class), draws=DRAWS),
+        weighed=weigh(judged(of_class)),
     )
+
+
+def judged(of_class: Iterable[FrameLabels]) -> list[Judged]:
+    """Everybody's answer to the frame itself. Repeats are left out: one person twice is no second opinion."""
+    return [
+        Judged(
+            f.record.uid,
+            f.part,
+            {person: answer == DEFECT for person, answer in f.answers.items()},
+            f.reference == DEFECT if f.reference else None,
+        )
+        for f in of_class
+    ]
 
 
 def calls(of_class: Iterable[FrameLabels]) -> list[Call]:

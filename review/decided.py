@@ -12,7 +12,7 @@ from inspection.errors import InputError
 from review import audit, label_books
 from review.adjudication import MAX_REASON, compare
 from review.language import _
-from review.store import Adjudication, BookFrame, BookRow, GoldChoice, Label, Record, Showing
+from review.store import Adjudication, BookFrame, BookRow, GoldChoice, Label, Record, Showing, Suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def decided(session: Session, limit: int) -> list[Decided]:
         .limit(limit)
     ).all()
     ids = [record.id for _decision, record in rows]
-    shown = set(session.scalars(select(BookFrame.record_id).where(BookFrame.record_id.in_(ids))))
+    shown = in_label_book(session, ids)
     use = {c.record_id: c.use for c in session.scalars(_choices(ids))}
     labels = _labels(session, ids)
     done = select(Showing.record_id).where(
@@ -71,6 +71,21 @@ def offer(session: Session, uid: str, cls: str, person: str, now_ms: int) -> Boo
     name = decision.label_book.partition("@")[0]
     row: BookRow = label_books.draft(session, name, person, "", now_ms)
     return label_books.show_frame(session, row, cls, "borderline", record.uid, decision.reason[:200], person, now_ms)
+
+
+def offer_ambiguous(session: Session, suspect_id: int, person: str, now_ms: int) -> BookFrame:
+    """Put a frame whose label was called ambiguous into the label book's draft, with that reason."""
+    suspect = session.get(Suspect, suspect_id)
+    if suspect is None or suspect.decision != "ambiguous":
+        raise InputError(_("suspect"), _("was not called ambiguous"), _("reload the page"))
+    row = label_books.draft(session, suspect.label_book.partition("@")[0], person, "", now_ms)
+    note = suspect.reason[:200]
+    return label_books.show_frame(session, row, suspect.cls, "borderline", suspect.record.uid, note, person, now_ms)
+
+
+def in_label_book(session: Session, record_ids: Sequence[int]) -> set[int]:
+    """Those that a label book or its draft shows."""
+    return set(session.scalars(select(BookFrame.record_id).where(BookFrame.record_id.in_(record_ids))))
 
 
 def _find(session: Session, uid: str) -> tuple[Record, Adjudication]:

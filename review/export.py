@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -22,8 +22,10 @@ from sqlalchemy.orm import Session
 from inspection.bundle import sha256
 from inspection.errors import ConfigError, DatasetError, InputError, StorageError
 from inspection.label_book import BOOKS, LabelBook
-from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
+from inspection.samples import BOOK_FILE, HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
+from review import suspects
 from review.adjudication import in_force
+from review.exchange import Wanted, convert
 from review.frames import FolderFrames, FrameStore
 from review.label_books import newest
 from review.label_queue import NEED
@@ -47,20 +49,23 @@ class Summary:
     single: int = 0
     adjudicated: int = 0
     without_mask: int = 0
+    weighed: int = 0
     too_few: int = 0
+    ambiguous: int = 0
     disputed: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     groups: set[str] = field(default_factory=set)
 
     @property
     def exported(self) -> int:
-        return self.agreed + self.majority + self.single + self.adjudicated
+        return self.agreed + self.majority + self.single + self.adjudicated + self.weighed
 
     def count(self, found: Consensus, sample: Sample) -> None:
         self.agreed += found.state == "agreed"
         self.majority += found.state == "majority"
         self.single += found.state == "single"
         self.adjudicated += found.state == "adjudicated"
+        self.weighed += found.state == "weighed"
         self.without_mask += sample.mask is None
         self.groups.add(sample.group)
 
@@ -68,7 +73,9 @@ class Summary:
         """One line for a person or a header."""
         return (
             f"{self.task}: {self.exported} frames in {len(self.groups)} groups ({self.agreed} agreed, "
-            f"{self.majority} by majority, {self.single} by one label, {self.adjudicated} adjudicated); "
+            f"{self.majority} by majority, {self.single} by one label, {self.adjudicated} adjudicated"
+            f"{f', {self.weighed} weighed' if self.weighed else ''}); "
+            f"{f'{self.ambiguous} ambiguous and left out, ' if self.ambiguous else ''}"
             f"{len(self.disputed)} to adjudicate, {self.too_few} with too few labels, {len(self.unreadable)} unreadable"
         )
 
@@ -105,9 +112,13 @@ def groups_of(moments: Iterable[Moment]) -> dict[str, str]:
 
 
 def export_folder(
-    store: Store, frames: FrameStore, out: Path, task: str | None = None, *, allow_single: bool = False
-) -> Summary:
+    store: Store, frames: FrameStore, out: Path, task: str | None = None, *, allow_single: bool = False,
+    soft: bool = False,
+) -> Summary:  # fmt: skip
     """Write the labelled folder `out`, which must not exist yet or be empty; it appears whole or not at all.
+
+    `soft`: labels come with the chance that they are right, everybody's weighed by how reliable they are, and frames
+    people differ on leave too.
 
     DatasetError when `out` is taken, the task is unknown or there is nothing to export.
     """
@@ -117,12 +128,14 @@ def export_folder(
         book = _book(session, task)
         work, decisions = list(_labelled(session, book)), in_force(session, book.name)
         groups = groups_of(moments(session))
+        left_out = suspects.ambiguous(session)
+        weights = _weights(session, book) if soft else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         staging.chmod(0o755)
         summary = Summary(book.task)
-        _Writer(staging, book, frames, allow_single, summary, decisions).write(work, groups)
+        _Writer(staging, book, frames, allow_single, summary, decisions, weights, left_out).write(work, groups)
         if not summary.exported:
             raise DatasetError("labels", f"nothing to export: {summary.line()}", f"{NEED} people label the same frames")
         staging.replace(out)
@@ -131,13 +144,28 @@ def export_folder(
     return summary
 
 
-def export_labels(settings: Settings, out: Path, task: str | None = None, *, allow_single: bool = False) -> Summary:
+def _weights(session: Session, book: LabelBook) -> Mapping[int, dict[str, float]]:
+    from review.consensus import soft_labels  # which reads groups from here
+
+    found = soft_labels(session, book)
+    if not found:
+        raise DatasetError(
+            "labels",
+            "are too few to weigh people by",
+            "20 frames with two labels, from 3 people or with 10 adjudicated",
+        )
+    return found
+
+
+def export_labels(
+    settings: Settings, out: Path, task: str | None = None, *, allow_single: bool = False, soft: bool = False
+) -> Summary:
     """`export_folder` from a hub's data folder, also while the hub runs: it only reads."""
     if settings.database_url is None and not (settings.data_dir / "hub.db").is_file():
         raise ConfigError("--data", f"{settings.data_dir} holds no hub.db", "name the hub's data folder")
     store = Store(settings.database)
     try:
-        return export_folder(store, FolderFrames(settings.frames_dir), out, task, allow_single=allow_single)
+        return export_folder(store, FolderFrames(settings.frames_dir), out, task, allow_single=allow_single, soft=soft)
     except SQLAlchemyError as e:
         raise StorageError(f"{settings.database} cannot be read: {e}") from e
     finally:
@@ -145,10 +173,12 @@ def export_labels(settings: Settings, out: Path, task: str | None = None, *, all
 
 
 def export_zip(
-    store: Store, frames: FrameStore, folder: Path, task: str | None = None, *, allow_single: bool = False
-) -> tuple[Path, Summary]:
-    """The labelled folder as one zip file inside `folder`, with the folder's own name around its files."""
+    store: Store, frames: FrameStore, folder: Path, task: str | None = None, *, allow_single: bool = False,
+    form: Wanted = "labelled",
+) -> tuple[Path, Summary]:  # fmt: skip
+    """The labels in the form that is wanted, as one zip file inside `folder` with a folder's name around its files."""
     summary = export_folder(store, frames, folder / "labels", task, allow_single=allow_single)
+    convert(folder / "labels", form)
     path = folder / f"haltline-labels-{summary.task}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
         for file in sorted((folder / "labels").rglob("*")):
@@ -203,12 +233,17 @@ class _Writer:
     allow_single: bool
     summary: Summary
     decisions: Mapping[int, Adjudication]
+    weights: Mapping[int, dict[str, float]]
+    left_out: Container[int]
 
     def write(self, work: Iterable[tuple[Record, list[Label]]], groups: dict[str, str]) -> None:
         for name in ("images", "masks"):
             (self.folder / name).mkdir()
         with (self.folder / SAMPLES_FILE).open("w", encoding="utf-8") as lines:
             for record, labels in work:
+                if record.id in self.left_out and record.id not in self.decisions:
+                    self.summary.ambiguous += 1
+                    continue
                 try:
                     decided = self._decide(record, labels)
                     sample = self._sample(record, groups[record.uid], decided) if decided else None
@@ -223,6 +258,8 @@ class _Writer:
             task=self.book.task, classes=self.book.classes, label_book=self.book.id, made_by="haltline review export"
         )
         (self.folder / HEADER_FILE).write_text(header.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        # The rules themselves: whoever trains on another machine does not know what was published on this hub.
+        (self.folder / BOOK_FILE).write_text(self.book.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _decide(self, record: Record, labels: list[Label]) -> Consensus | None:
         if decision := self.decisions.get(record.id):  # outranks whatever the labels add up to
@@ -231,11 +268,26 @@ class _Writer:
         found = consensus([self._vote(label, record) for label in labels], NEED, self.allow_single)
         if found.votes:
             return found
+        if found.state == "disputed" and (chances := self.weights.get(record.id)):
+            return self._weighed(record, labels, chances)
         if found.state == "disputed":
             self.summary.disputed.append(record.uid)
         else:
             self.summary.too_few += 1
         return None
+
+    def _weighed(self, record: Record, labels: list[Label], chances: Mapping[str, float]) -> Consensus:
+        """The likelier answer; its outline is from whoever named one of its classes."""
+        classes = tuple(c for c in self.book.classes if chances[c] >= 0.5)
+        current = [self._vote(label, record) for label in labels if label.label_book == self.book.id]
+        carry = [v for v in current if set(classes) & set(v.classes)] if classes else current
+        return Consensus("weighed", classes, tuple(carry or current))
+
+    def _soft(self, record: Record, found: Consensus) -> dict[str, float] | None:
+        """None where nothing is in doubt, and for what was adjudicated: it outranks every estimate."""
+        chances = self.weights.get(record.id, {})
+        doubtful = any(0 < chance < 1 for chance in chances.values())
+        return dict(chances) if doubtful and found.state != "adjudicated" else None
 
     def _vote(self, label: Label | Adjudication, record: Record) -> Vote:
         mask = None
@@ -250,6 +302,9 @@ class _Writer:
         assert record.image is not None
         image, mask_name = f"images/{record.uid}.png", f"masks/{record.uid}.png"
         mask = merge_masks(found.votes, found.classes, self.book.classes, (record.height_px, record.width_px))
+        soft = self._soft(record, found)
+        if soft and any(chance and cls not in found.classes for cls, chance in soft.items()):
+            mask = None  # an outline that calls the place of a possible defect sound would teach that it is
         mask_png = None if mask is None else encode_mask(mask)
         (self.folder / image).write_bytes(self.frames.read(record.image))
         if mask_png is not None:
@@ -267,5 +322,6 @@ class _Writer:
             group=group,
             label_book=found.votes[0].book,
             labelled_by=tuple(sorted(v.person for v in found.votes)),
+            soft_labels=soft,
             source=f"hub:record={record.uid}",
         )

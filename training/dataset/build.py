@@ -167,7 +167,8 @@ class _Entries:
             split=item.split,
             label_book=self.target.book.id,
             labelled_by=item.labelled_by,
-            soft_labels=item.soft_labels,
+            # Labels that follow from a mask under newer rules are another answer than the one that was weighed.
+            soft_labels=item.soft_labels if set(labels) == set(item.labels or ()) else None,
             source=item.source,
         )
 

@@ -26,6 +26,7 @@ from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book, read_book
 from training.dataset.suspects import suspects
+from training.dataset.suspects import suspects
 
 dataset = typer.Typer(
     add_completion=False, help="Put labelled pictures together for training: import, look, check.", no_args_is_help=True
@@ -219,6 +220,9 @@ def _print_list(console: Console, word: str, lines: list[str], most: int = 20) -
 
 def _said(labels: tuple[str, ...]) -> str:
     return " + ".join(labels) or "good"
+
+
+dataset.command()(suspects)
 
 
 dataset.command()(suspects)
