@@ -38,8 +38,8 @@ policy: {{audit_share: 0.01}}
 spool: {{quota_mb: 16}}
 status: {{port: {status}}}
 """
-"""One frame in a hundred goes through the spool, whose memory counts too. It is full soon: SQLite keeps up to 2 MiB of a
-database that grows, which is no leak."""
+"""One frame in a hundred goes through the spool, whose memory counts too. It is full soon: SQLite keeps up to 2 MiB of
+a database that grows, which is no leak."""
 
 MEANS = 10
 T_95 = 2.306
