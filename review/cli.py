@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
@@ -116,6 +116,9 @@ def export(
     out: Annotated[Path, typer.Argument(help="New folder for `haltline dataset import`.")],
     task: Annotated[str | None, typer.Option(help="Which task's labels; needed when there are several.")] = None,
     allow_single: Annotated[bool, typer.Option(help="Frames that only one person labelled as well.")] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="labelled (keeps everything), coco, label-studio or yolo.")
+    ] = "labelled",
     soft: Annotated[
         bool, typer.Option(help="Weigh people by how reliable they are: soft labels, also of frames they differ on.")
     ] = False,
@@ -123,15 +126,21 @@ def export(
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
 ) -> None:
     """Write what people agree on as a labelled folder; name what they differ on."""
+    from review.exchange import WANTED, Wanted, convert
     from review.export import export_labels
     from review.settings import Settings
 
+    if form not in WANTED:
+        _give_up(f"--format: {form!r} is none of {', '.join(WANTED)}")
     try:
         settings = Settings(data_dir=data, database_url=database)
         summary = export_labels(settings, out, task, allow_single=allow_single, soft=soft)
+        converted = convert(out, cast(Wanted, form))
     except HaltlineError as e:
         _give_up(str(e))
     typer.echo(f"{out}: {summary.line()}")
+    if converted and converted.left_out:
+        typer.echo(f"  {len(converted.left_out)} left out: nobody said where, which {form} has no word for")
     for why, uids in (("to adjudicate", summary.disputed), ("unreadable", summary.unreadable)):
         for uid in uids:
             typer.echo(f"  {why}: /label/{uid}")

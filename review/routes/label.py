@@ -19,6 +19,7 @@ from inspection.label_book import LabelBook
 from review import label_queue as queue
 from review import mirror
 from review.deps import ActingPerson, HubDep, page
+from review.exchange import Wanted
 from review.export import export_zip
 from review.hub import Hub, wall_ms
 from review.labelling import MAX_MASK_BYTES, LabelIn, check
@@ -150,12 +151,14 @@ def save_label(
 
 
 @router.get("/labels/export.zip")
-def download_labels(hub: HubDep, person: ActingPerson, task: str = "", allow_single: bool = False) -> Response:
+def download_labels(
+    hub: HubDep, person: ActingPerson, task: str = "", allow_single: bool = False, form: Wanted = "labelled"
+) -> Response:
     if not _sees_all(person):
         raise HTTPException(403, f"{person.name} is {person.role}: everybody's labels are for engineers")
     folder = Path(tempfile.mkdtemp(prefix="haltline-export-"))
     try:
-        path, summary = export_zip(hub.store, hub.frames, folder, task or None, allow_single=allow_single)
+        path, summary = export_zip(hub.store, hub.frames, folder, task or None, allow_single=allow_single, form=form)
     except InputError as e:
         shutil.rmtree(folder, ignore_errors=True)
         raise HTTPException(422, str(e)) from e
