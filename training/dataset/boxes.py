@@ -159,7 +159,7 @@ def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
         item = yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
         if own := known.get(image.stem):
             said = own.get("labels", item.labels)
-            item = replace(item, labels=tuple(c for c in item.labels if c in said))
+            item = replace(item, labels=tuple(c for c in item.labels or () if c in said))
             beside: Beside | None = read_beside(own, folder / f"{KEY}.json")
             # A box is all the format has: a picture without one was looked at all over.
             item = with_lineage(item, beside and beside.model_copy(update={"painted": True}))

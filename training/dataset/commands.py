@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from inspection.errors import DatasetError
-from inspection.exchange import FORMS, Form
+from inspection.exchange import FORMS
 from training.dataset.build import Looking, Shares, build
 from training.dataset.clips import classes_in, import_clips, read_intervals
 from training.dataset.crops import Cut, crop_items
@@ -25,7 +25,6 @@ from training.dataset.leaks import Claim, Leaks
 from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book, read_book
-from training.dataset.suspects import suspects
 from training.dataset.suspects import suspects
 
 dataset = typer.Typer(
@@ -170,7 +169,7 @@ def export(
     """Write a snapshot as COCO, Label Studio or YOLO; `haltline dataset import` reads each of them back."""
     if form not in FORMS:
         raise DatasetError("--format", f"is {form!r}", f"write one of {', '.join(FORMS)}")
-    written = export_snapshot(read_snapshot(snapshot), cast(Form, form), out)
+    written = export_snapshot(read_snapshot(snapshot), form, out)
     console = Console()
     console.print(f"{len(written.pictures)} pictures in {out}")
     if written.left_out:
@@ -220,9 +219,6 @@ def _print_list(console: Console, word: str, lines: list[str], most: int = 20) -
 
 def _said(labels: tuple[str, ...]) -> str:
     return " + ".join(labels) or "good"
-
-
-dataset.command()(suspects)
 
 
 dataset.command()(suspects)
