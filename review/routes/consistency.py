@@ -16,7 +16,7 @@ from inspection.attribute_study import kappa_word
 from inspection.escape import Share
 from inspection.label_book import BOOKS, LabelBook
 from inspection.size_band import NotEnough, SizeBand
-from review import consistency, label_books
+from review import audit_set, consistency, label_books
 from review.clock import wall_ms
 from review.consistency_plot import band_svg
 from review.deps import ActingPerson, HubDep, page, templates
@@ -142,6 +142,20 @@ def report(
         request, "consistency_report.html", title=_("Attribute agreement"), nav="consistency", person=person,
         choice=choice, study=consistency.attribute_study(frames), rule=choice.book.rule(choice.cls),
         without=sum(not f.reference for f in frames), made_ms=wall_ms(),
+    )  # fmt: skip
+
+
+@router.get("/consistency/people-and-model")
+def people_and_model(
+    request: Request, hub: HubDep, person: ActingPerson, book: str = "", version: str = "", cls: str = ""
+) -> Response:
+    _check(person)
+    with hub.store.reading() as session:
+        choice = _choose(session, book, version, cls)
+        frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+    return page(
+        request, "people_and_model.html", title=_("People and the model"), nav="consistency", person=person,
+        choice=choice, slices=audit_set.compare(frames, choice.book.rule(choice.cls)),
     )  # fmt: skip
 
 

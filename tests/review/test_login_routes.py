@@ -87,6 +87,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "POST /adjudicate/{uid}/borderline": ENGINEERS,
     "POST /adjudicate/{uid}/gold": ENGINEERS,
     "GET /suspects": ENGINEERS,
+    "GET /consistency/people-and-model": ENGINEERS,
     "POST /suspects/{suspect_id}": ENGINEERS,
     "POST /suspects/{suspect_id}/borderline": ENGINEERS,
     "GET /models": SIGNED_IN,

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from inspection.errors import DatasetError
 from inspection.suspects import SUSPECTS_FILE
 from training.dataset.snapshot import read_snapshot
 
@@ -24,14 +23,13 @@ def suspects(
 ) -> None:
     """List labels and outlines that are probably wrong (confident learning), for `haltline review suspects`."""
     data = read_snapshot(snapshot)
-    width, _, height = size.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise DatasetError("--size", f"is {size!r}", "write width x height in px, e.g. 320x256")
     from training.checkpoint import Ask
+    from training.dataset.commands import parse_size
     from training.out_of_fold import out_of_fold
     from training.out_of_fold import suspects as doubtful
 
-    ask = Ask(epochs=epochs, width_px=int(width), height_px=int(height), seed=seed, threads=threads)
+    width, height = parse_size(size, "--size")
+    ask = Ask(epochs=epochs, width_px=width, height_px=height, seed=seed, threads=threads)
     console = Console()
     with console.status(f"training {folds} models") as status:
         found = out_of_fold(

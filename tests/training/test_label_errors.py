@@ -1,0 +1,99 @@
+"""Confident learning: planted errors come first; models that judge never saw the part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspection.errors import DatasetError
+from inspection.samples import Sample
+from inspection.suspects import SuspectLine
+from training.dataset.snapshot import read_snapshot
+from training.label_errors import image_errors, mask_quality, share_found
+from training.out_of_fold import folds_of
+
+
+def test_flipped_labels_are_suspected_and_come_first() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((600, 2)) < (0.3, 0.5)
+    chance = np.clip(np.where(truth, 0.85, 0.15) + 0.1 * rng.normal(size=truth.shape), 0.01, 0.99)
+    planted = rng.random(truth.shape) < 0.05
+    found = image_errors(truth ^ planted, chance)
+    assert (found.suspected & planted).sum() >= 0.95 * planted.sum()
+    assert (found.suspected & ~planted).sum() <= 0.1 * planted.sum()
+    worst = np.argsort(found.quality.min(1))
+    assert share_found(worst, planted.any(1), 0.15) >= 0.95
+
+
+def test_a_class_that_hardly_occurs_is_not_judged() -> None:
+    present = np.zeros((50, 2), bool)
+    present[:4, 0], present[:25, 1] = True, True
+    found = image_errors(present, np.where(present, 0.1, 0.9))
+    assert np.isnan(found.quality[:, 0]).all()
+    assert not found.suspected[:, 0].any()
+    assert not np.isnan(found.quality[:, 1]).any()
+
+
+def test_an_outline_in_the_wrong_place_is_worse_than_one_in_the_right() -> None:
+    masks = np.zeros((3, 16, 16), np.uint8)
+    masks[0, 2:6, 2:6], masks[1, 9:13, 9:13], masks[2, 2:6, 2:6] = 1, 1, 2
+    chance = np.full((3, 2, 16, 16), 0.02)
+    chance[:, 0, 2:6, 2:6] = 0.95
+    right, moved, other_class = mask_quality(masks, chance)
+    assert right > 0.8
+    assert max(moved, other_class) < 0.3
+
+
+def sample(group: str, *labels: str) -> Sample:
+    digest = "0" * 64
+    return Sample(image=f"{group}.png", image_sha256=digest, width_px=8, height_px=8, labels=labels, group=group)
+
+
+def test_folds_are_whole_groups_with_each_class_in_each() -> None:
+    samples = [sample(f"p{n}", *(["scratch"] if n < 10 else [])) for n in range(40) for _ in range(3)]
+    folds = folds_of(samples, 5)
+    by_group = {s.group: set() for s in samples}
+    for s, fold in zip(samples, folds, strict=True):
+        by_group[s.group].add(int(fold))
+    assert all(len(f) == 1 for f in by_group.values())
+    for fold in range(5):
+        here = {s.group: s for s, f in zip(samples, folds, strict=True) if f == fold}
+        assert len(here) == 8
+        assert sum(bool(s.labels) for s in here.values()) == 2
+    with pytest.raises(DatasetError, match="folds of 3 groups"):
+        folds_of(samples[:9], 5)
+
+
+@pytest.mark.slow
+def test_the_command_finds_labels_flipped_in_rendered_frames(tmp_path: Path) -> None:
+    """The whole way: frames are drawn, some labels flipped, models trained without them, and a list written."""
+    from typer.testing import CliRunner
+
+    from haltline import app
+
+    runner = CliRunner()
+    assert runner.invoke(app, ["render", "scratch", str(tmp_path / "drawn"), "--count", "72"]).exit_code == 0
+    lines = (tmp_path / "drawn" / "samples.jsonl").read_text().splitlines()
+    flipped = set()
+    for n in (3, 20, 41, 66):
+        was = Sample.model_validate_json(lines[n])
+        bare = {"mask": None, "mask_sha256": None, "annotations": ()}
+        now = was.model_copy(update={"labels": () if was.labels else ("scratch",), **bare})
+        lines[n] = now.model_dump_json()
+        flipped.add(was.source)
+    (tmp_path / "drawn" / "samples.jsonl").write_text("\n".join(lines) + "\n")
+    made = runner.invoke(app, ["dataset", "import", str(tmp_path / "drawn"), "--out", str(tmp_path / "snapshot")])
+    assert made.exit_code == 0, made.output
+    command = ["dataset", "suspects", str(tmp_path / "snapshot"), "--out", str(tmp_path / "runs"), "--folds", "2"]
+    done = runner.invoke(app, [*command, "--epochs", "14", "--size", "160x128", "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    found = [
+        SuspectLine.model_validate_json(x) for x in (tmp_path / "runs" / "suspects.jsonl").read_text().splitlines()
+    ]
+    manifest = read_snapshot(tmp_path / "snapshot").manifest
+    assert all(line.snapshot == manifest.id for line in found)
+    assert [line.quality for line in found] == sorted(line.quality for line in found)
+    images = [line for line in found if line.kind == "image"]
+    assert len(flipped & {line.source for line in images[:10]}) >= 2

@@ -1,0 +1,94 @@
+"""Grouped K-fold: every picture is judged once, by a model that saw nothing of its group; figures from all together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inspection.errors import ConfigError, DatasetError
+from inspection.samples import Sample
+from training.checkpoint import Ask, write_atomically
+from training.dataset.snapshot import Snapshot, count, snapshot_id
+from training.evaluate import Figures, figures_of
+from training.fit import Report, fit
+from training.judging import JudgedPicture
+from training.outcome import Judge, judged
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """Figures over all pictures, each scored out of its fold, and those pictures."""
+
+    figures: Figures
+    pictures: list[JudgedPicture]
+
+
+def deal(samples: Sequence[Sample], classes: Sequence[str], k: int, seed: int = 0) -> list[int]:
+    """A fold per sample, groups whole, each fold with its share of every class as far as groups allow.
+
+    The groups with most pictures first, each into the fold where it brings the counts nearest to even.
+    """
+    groups: dict[str, list[int]] = {}
+    for n, s in enumerate(samples):
+        groups.setdefault(s.group, []).append(n)
+    if k < 3 or len(groups) < k:
+        raise ConfigError("-k", f"is {k} for {len(groups)} groups", "from 3 on, and no more than there are groups")
+    kinds = np.array([[not s.labels, *(c in s.labels for c in classes)] for s in samples], float)
+    weight = 1 / np.maximum(kinds.sum(0), 1)
+    names = list(np.random.default_rng(seed).permutation(sorted(groups)))
+    names.sort(key=lambda g: -len(groups[g]))
+    load, fold = np.zeros((k, kinds.shape[1])), [0] * len(samples)
+    for name in names:
+        adds = kinds[groups[name]].sum(0)
+        cost = (((load + adds) * weight) ** 2).sum(1) - ((load * weight) ** 2).sum(1)
+        best = int(np.argmin(cost))
+        load[best] += adds
+        for n in groups[name]:
+            fold[n] = best
+    return fold
+
+
+def fold_snapshot(snapshot: Snapshot, fold: Sequence[int], test: int, k: int) -> Snapshot:
+    """The snapshot with fold `test` as its test split and the next one for validation."""
+    split = {test: "test", (test + 1) % k: "val"}
+    pairs = zip(snapshot.samples, fold, strict=True)
+    samples = tuple(s.model_copy(update={"split": split.get(f, "train")}) for s, f in pairs)
+    digest = hashlib.sha256("".join(s.model_dump_json() for s in samples).encode()).hexdigest()
+    m = snapshot.manifest
+    changes = {
+        "id": snapshot_id(m.task, m.label_book, digest),
+        "samples_sha256": digest,
+        "counts": count(samples, m.classes),
+    }
+    return snapshot.model_copy(update={"samples": samples, "manifest": m.model_copy(update=changes)})
+
+
+def kfold(
+    snapshot: Snapshot, out: Path, ask: Ask, k: int, report: Callable[[int], Report] = lambda _: lambda *_: None
+) -> Pooled:
+    """Train and judge `k` runs in out/fold-1 ... ; a run that is there goes on, or is judged as it is."""
+    manifest = snapshot.manifest
+    fold = deal(snapshot.samples, manifest.classes, k, ask.seed)
+    pictures: list[JudgedPicture] = []
+    for test in range(k):
+        data = fold_snapshot(snapshot, fold, test, k)
+        if not any(s.labels for s in data.split("train")):
+            raise DatasetError(snapshot.folder, f"leaves fold {test + 1} no defect to learn", "use fewer folds")
+        run = out / f"fold-{test + 1}"
+        fit(data, run, ask, report(test))
+        pictures += judged(Judge(run, data).of("test"))
+    figures = figures_of(f"{k}-fold", manifest.id, "pooled", pictures, manifest.label_book)
+    write_atomically(out / "out-of-fold.jsonl", "".join(_line(p, manifest.classes) for p in pictures).encode())
+    figures.write(out / "figures.json")
+    return Pooled(figures, pictures)
+
+
+def _line(p: JudgedPicture, classes: Sequence[str]) -> str:
+    scores = {c: round(float(s), 6) for c, s in zip(classes, p.scores, strict=True)}
+    said = {"image": p.sample.image, "group": p.sample.group, "labels": p.sample.labels, "scores": scores}
+    return json.dumps({**said, "verdict": p.verdict}) + "\n"
