@@ -174,18 +174,21 @@ def _judged(who: httpx.Client, halt: int, verdict: str, saw: str) -> None:
 
 def _stored(made: Plant, number: int, station: str = "weld-1") -> int:
     """The hub's own number of an edge's halt."""
+    found: list[int] = []
 
-    def find() -> int:
+    def find() -> bool:
         halts = httpx.get(f"{made.hub.url}/api/halts").json()
-        return next((h["id"] for h in halts if h["halt"] == number and h["station"].endswith(f"~{station}")), 0)
+        found.extend(int(h["id"]) for h in halts if h["halt"] == number and h["station"].endswith(f"~{station}"))
+        return bool(found)
 
-    return int(_until(find))
+    _until(find)
+    return found[0]
 
 
-def _until(condition: Callable[[], object]) -> object:
+def _until(condition: Callable[[], bool]) -> None:
     from tests.review.factory import until
 
-    return until(condition, 15)
+    until(condition, 30)
 
 
 def take(made: Plant, shots: list[Shot], out: Path, language: str) -> Iterator[Path]:

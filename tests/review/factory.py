@@ -274,14 +274,15 @@ class FakeEdge:
         return message
 
     def _on_message(self, _client: mqtt.Client, _data: object, raw: mqtt.MQTTMessage) -> None:
+        payload = bytes(raw.payload)
         if raw.topic == self.topics.of(AckEvent):
-            self.acked += AckEvent.decode(raw.payload).uids
+            self.acked += AckEvent.decode(payload).uids
             return
         if raw.topic == self.topics.of(Heartbeat):
-            self._echo = Heartbeat.decode(raw.payload).n
+            self._echo = Heartbeat.decode(payload).n
             return
         if raw.topic == self.topics.of(CameraTest):
-            asked = CameraTest.decode(raw.payload)
+            asked = CameraTest.decode(payload)
             self.tests.append(asked)
             why = "frames come and can be judged" if self.sees else "cam: the picture is dark"
             self.send(
@@ -291,7 +292,7 @@ class FakeEdge:
                 )
             )  # fmt: skip
             return
-        resume = Resume.decode(raw.payload)
+        resume = Resume.decode(payload)
         self.resumes.append(resume)
         answer = self.on_resume(resume)
         if answer is None:
