@@ -85,6 +85,14 @@ def frames_of(session: Session, book: LabelBook) -> dict[str, dict[str, list[Boo
     return found
 
 
+def shown_beside(session: Session, book: LabelBook, record_id: int) -> dict[str, dict[str, list[BookFrame]]]:
+    """`frames_of` for whoever labels this record: without the record itself, whose answer would stand beside it."""
+    return {
+        cls: {kind: [f for f in frames if f.record_id != record_id] for kind, frames in kinds.items()}
+        for cls, kinds in frames_of(session, book).items()
+    }
+
+
 # -- drafting ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,12 +241,25 @@ def longest_mm(label: Label, cls: str) -> float | None:
     return max(lengths, default=None)
 
 
+def asked(session: Session, name: str) -> list[tuple[str, str]]:
+    """(person, record uid) of each label that publishing asked for and nobody has given yet."""
+    rows = session.execute(
+        select(LabelAssignment.person, Record.uid)
+        .join(Record, Record.id == LabelAssignment.record_id)
+        .where(LabelAssignment.why.startswith(f"relabel {name}@", autoescape=True), LabelAssignment.done_ms.is_(None))
+        .order_by(LabelAssignment.id)
+    )
+    return [(person, uid) for person, uid in rows]
+
+
 def waiting_to_relabel(session: Session, name: str) -> int:
     """How many labels publishing asked for and nobody has given yet."""
-    asked = select(LabelAssignment).where(
-        LabelAssignment.why.startswith(f"relabel {name}@", autoescape=True), LabelAssignment.done_ms.is_(None)
-    )
-    return len(session.scalars(asked).all())
+    return len(asked(session, name))
+
+
+def current_labels(session: Session, name: str) -> list[Label]:
+    """Every label in force that was made under some version of the book."""
+    return [label for _, labels in _labelled(session, name) for label in labels]
 
 
 def _ask(session: Session, record: Record, people: Iterable[str], why: str, now_ms: int) -> None:

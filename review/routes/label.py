@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from inspection.errors import InputError, StorageError
 from inspection.label_book import LabelBook
+from review import label_books, mirror
 from review import label_queue as queue
-from review import mirror
 from review.deps import ActingPerson, HubDep, page
 from review.exchange import Wanted
 from review.export import export_zip
@@ -69,6 +69,7 @@ def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -
         mine = queue.current(session, task, person.name)
         following = queue.next_for(session, person, task, need)
         total = queue.waiting_for(session, person, 0, need).total
+        shows = label_books.shown_beside(session, book, task.record.id)
     return page(
         request,
         "label.html",
@@ -80,6 +81,7 @@ def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -
         book=book,
         total=total,
         following=following,
+        shows=shows,
         mine_under=mine.label_book if mine and mine.label_book != book.id else None,
         data=_page_data(hub, task, book, mine, person),
     )

@@ -10,15 +10,16 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from inspection.errors import InputError
+from inspection.errors import InputError, StorageError
 from inspection.label_book import BOOKS
+from review import book_pictures
 from review import label_books as books
 from review.clock import wall_ms
-from review.deps import ActingPerson, HubDep, page
+from review.deps import ActingPerson, HubDep, RowId, page
 from review.hub import Hub
 from review.label_queue import SETTLES
 from review.language import _
-from review.store import BookRow, Person
+from review.store import BookFrame, BookRow, Person
 
 router = APIRouter()
 
@@ -33,6 +34,21 @@ def show_first(person: ActingPerson) -> RedirectResponse:
 @router.get("/label-book/{name}")
 def show(request: Request, hub: HubDep, person: ActingPerson, name: str) -> Response:
     return _page(request, hub, person, name)
+
+
+@router.get("/label-book/frames/{frame_id}.jpg")
+def show_small(hub: HubDep, person: ActingPerson, frame_id: RowId) -> Response:
+    """A small picture for the side of the canvas. A frame of a published version stays as it is, and so does this."""
+    with hub.store.reading() as session:
+        frame = session.get(BookFrame, frame_id)
+        place = book_pictures.place_of(session, frame) if frame else None
+    if frame is None:
+        raise HTTPException(404, f"no label book shows a frame {frame_id}")
+    try:
+        data = book_pictures.thumbnail(hub.frames, frame, place)
+    except StorageError as e:
+        raise HTTPException(404, str(e)) from e
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
 @router.get("/label-book/{name}/{version}")

@@ -77,6 +77,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /label/{uid}/heat": SIGNED_IN,
     "GET /label/{uid}/mine": SIGNED_IN,
     "POST /label/{uid}": SIGNED_IN,
+    "GET /label-book/frames/{frame_id}.jpg": SIGNED_IN,
     "GET /labels/export.zip": ENGINEERS,
     "GET /escapes": ENGINEERS,
     "GET /adjudicate": ENGINEERS,
