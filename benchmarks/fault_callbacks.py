@@ -53,13 +53,13 @@ KEPT = {"policy": "k: 2, n: 3, audit_share: 1.0", "more": "hub: {url: 'http://12
 def fault_11(times: int) -> list[Figure]:
     """Every function of both lists, `times` each; a supervisor restarts what exits."""
     found = [sabotaged(target) for _ in range(times) for target in SABOTAGED]
-    stopped = [target for _ in range(times) for target in HARMLESS if not harmless(target)]
+    stopped = sum(not harmless() for _ in range(times))
     back = max(back_s for _, back_s in found)
     deaf = [deaf_s() for _ in range(times)]
     return [
         worst([trip_s for trip_s, _ in found], "exception in the frame path"),
         Figure("a supervisor restarts it: good permit after", round(back, 2), "s", "<= 5"),
-        Figure("exception in other callbacks: lines that stopped", len(stopped), "", "<= 0", ", ".join(stopped[:3])),
+        Figure(f"exception in {len(HARMLESS)} other callbacks: lines that stopped", stopped, "", "<= 0"),
         Figure(
             "exception in the heartbeat's callback: trip after", round(max(deaf), 2), "s", None,
             "4 counts and the watchdog; halts go out meanwhile",
@@ -97,16 +97,21 @@ def sabotaged(target: str) -> tuple[float, float]:
         return trip_s, time.monotonic() - tripped
 
 
-def harmless(target: str) -> bool:
-    """Whether the line ran on through exceptions that were really raised, as the edge's log says."""
-    with _station(target, **KEPT) as (b, flag):
+def harmless() -> bool:
+    """Whether the line ran on through exceptions that were really raised in each of `HARMLESS`, as the log says."""
+    with _station(",".join(HARMLESS), **KEPT) as (b, flag):
         before = len(b.plc.transitions)
         flag.touch()
         _call_all(b)
         log = b.folder / "edge.log"
-        wait_for(lambda: f"sabotaged {target}" in log.read_text(errors="replace"), what=f"an exception in {target}")
+        for target in HARMLESS:
+            wait_for(partial(_says, log, f"sabotaged {target}"), what=f"an exception in {target}")
         time.sleep(1.5)
         return b.edge.poll() is None and len(b.plc.transitions) == before and b.plc.view()["state"] == "RUNNING"
+
+
+def _says(log: Path, words: str) -> bool:
+    return words in log.read_text(errors="replace")
 
 
 def deaf_s() -> float:

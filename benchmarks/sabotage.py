@@ -1,6 +1,6 @@
-"""`python -m benchmarks.sabotage FUNCTION FILE edge.yaml`: an edge in which FUNCTION raises once FILE exists.
+"""`python -m benchmarks.sabotage FUNCTION,... FILE edge.yaml`: an edge in which FUNCTION raises once FILE exists.
 
-For the fault bench only. FUNCTION is `module:Class.method`; everything else is the edge as shipped.
+For the fault bench only. FUNCTION is `module:Class.method`, or several with commas; the rest is the edge as shipped.
 """
 
 from __future__ import annotations
@@ -30,5 +30,6 @@ def sabotage(target: str, flag: Path) -> None:
 
 
 if __name__ == "__main__":
-    sabotage(sys.argv[1], Path(sys.argv[2]))
+    for function in sys.argv[1].split(","):
+        sabotage(function, Path(sys.argv[2]))
     run(Path(sys.argv[3]))

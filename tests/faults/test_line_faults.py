@@ -44,8 +44,7 @@ def test_an_exception_in_the_frame_path_trips_the_line(where: str) -> None:
     assert back_s <= 10  # the promised 5 s are measured by make faults; here the machine runs other tests as well
 
 
-@pytest.mark.parametrize("where", callbacks.HARMLESS)
-def test_an_exception_elsewhere_changes_nothing(where: str) -> None:
+def test_an_exception_elsewhere_changes_nothing() -> None:
     if mosquitto_path() is None:
         missing("mosquitto")
-    assert callbacks.harmless(where)
+    assert callbacks.harmless()
