@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 CSS = (REPO / "review" / "static" / "haltline.css").read_text()
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 SIZES = ((1280, 800), (390, 844))
+STATION = "/stations/plant~line-a~weld-1"
 MOST_CHROMA = 28
 """Largest minus smallest of R, G and B. The greys are a little blue (10); the palest warning is far above 100."""
 
@@ -122,8 +123,21 @@ def test_while_all_is_well_no_pixel_is_saturated(
     expect(page.locator(".live img")).to_be_visible()
     expect(page.locator(".age")).to_have_class("age")  # a picture of another test would rightly be red
     found = {}
-    for path in ("/", "/andon", "/alarms", "/handover", "/performance", "/models", "/label", "/who", "/audit"):
+    for path in (
+        "/",
+        "/andon",
+        "/alarms",
+        "/handover",
+        "/performance",
+        "/models",
+        "/label",
+        "/who",
+        "/audit",
+        STATION,
+        "/system",
+    ):
         if path != "/":
+            edge.picture(render("weld", 3, defects=[]).image, 41)  # one that grows old would rightly be red
             page.goto(hub.url + path)
         page.wait_for_timeout(100)
         found[path] = chroma(page)
@@ -182,6 +196,8 @@ def test_axe_finds_nothing_serious_on_any_page(
         "/label-book",
         "/consistency",
         "/adjudicate",
+        "/system",
+        STATION,
     ]
     found = {}
     for path in paths:

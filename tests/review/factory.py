@@ -74,7 +74,7 @@ class HubProcess:
     def start(self) -> HubProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=REPO, stdout=log, stderr=log)
-        until(self._answers, 60, f"the hub's /healthz; see {self.log}")
+        until(self._answers, 120, f"the hub's /healthz; see {self.log}")
         return self
 
     def _answers(self) -> bool:
