@@ -8,7 +8,7 @@ CAMERA ?=
 TASK ?= weld
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix loop real models bench faults figures clean
+.PHONY: help demo test check fix loop real models bench faults consistency figures clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -54,6 +54,9 @@ bench: $(VENV)/dev.stamp  ## what the README quotes about the edge, measured her
 
 faults: $(VENV)/dev.stamp  ## the fault table at its full numbers (hours)
 	$(BIN)/python -m benchmarks.faults
+
+consistency: $(VENV)/dev.stamp  ## what one rule does to people and to the model, simulated (25 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.consistency --model
 
 figures: $(VENV)/dev.stamp  ## every bench, written to docs/figures.md
 	$(BIN)/python -m benchmarks.all

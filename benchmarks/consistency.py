@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated
 
@@ -118,8 +119,16 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="A list of figure, value, unit, goal, ok, machine.")] = False,
     runs: Annotated[int, typer.Option(min=20, help="Simulations per figure.")] = 200,
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws per simulation.")] = 400,
+    model: Annotated[bool, typer.Option("--model", help="Instead: what one rule does to people and model.")] = False,
+    seeds: Annotated[int, typer.Option(min=2, max=5, help="With --model: how often all of it is drawn anew.")] = 5,
+    plot: Annotated[Path | None, typer.Option(help="With --model: where to put the picture (SVG).")] = None,
 ) -> None:
     """Does the size band find the rules simulated people really follow?"""
+    if model:
+        from benchmarks import consistency_cycle, consistency_model  # torch only when it is wanted
+
+        tell([*consistency_cycle.figures(), *consistency_model.figures(seeds, plot)], as_json=as_json)
+        return
     tell(measure(runs, draws), as_json=as_json)
 
 
