@@ -86,7 +86,7 @@ def kept_in_float(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that must not be quantized: whatever only the scores need, the convolution that draws the
     maps, and all behind it.
 
-    The decision is three small convolutions: a fiftieth of the time, and an error in them goes straight into a score.
+    The decision is three small convolutions, a fifteenth of the work, and an error in them goes straight into a score.
     Found from the outputs backwards, so that it holds for any network behind the bundle's contract.
     """
     made_by = {out: node for node in graph.node for out in node.output}
