@@ -28,6 +28,8 @@ def settle() -> None:
 
 
 def yield_to_others(by: int) -> None:
-    """Lower the calling thread's priority: what it does may come later than a halt, or than a live picture."""
+    """Lower the calling thread's priority by so much below its process's: what it does may come later than a halt, or
+    than a live picture. An edge that somebody set above the rest of the machine keeps all its threads above it."""
     with contextlib.suppress(AttributeError, OSError):  # only Linux has priorities of threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), by)
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + by)

@@ -1,0 +1,29 @@
+"""Threads that give way do so to their own process: not to everything else on the machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SAY = """
+import os, threading
+from edge.tuning import yield_to_others
+os.setpriority(os.PRIO_PROCESS, 0, 3)
+said = []
+def work():
+    yield_to_others(5)
+    said.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(said[0], os.getpriority(os.PRIO_PROCESS, os.getpid()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+def test_a_thread_gives_way_by_so_much_below_its_process() -> None:
+    done = subprocess.run([sys.executable, "-c", SAY], capture_output=True, text=True, check=True)
+    nice = 3
+    assert done.stdout.split() == [str(nice + 5), str(nice)]
