@@ -7,7 +7,6 @@ A payload that does not decode is refused with `MessageError`, never half-read.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
@@ -125,7 +124,7 @@ class Permit(Message):
     ts_ms: U53
 
     def encode(self) -> bytes:
-        payload = json.dumps(self.model_dump(), separators=(",", ":")).encode()
+        payload = super().encode()
         if len(payload) > PERMIT_MAX_BYTES:
             raise MessageError(self.TOPIC, f"{len(payload)} bytes", f"at most {PERMIT_MAX_BYTES}")
         return payload

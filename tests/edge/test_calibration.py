@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 from checkerboards import BOARD, SIZE, photograph
-from station import write_station
 from typer.testing import CliRunner
 
+from benchmarks.station import write_station
 from edge.cameras.framing import Framing
 from edge.cli import app
 from edge.config import CameraConfig

@@ -15,8 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from station import wait_for
 
+from benchmarks.station import wait_for
 from edge.cameras.child import ChildCamera
 from edge.cameras.clock import DeviceClock, WholeIds
 from edge.cameras.pixels import BAYER8, BGR8, MONO8, RGB8, picture

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
-from station import wait_for
 
+from benchmarks.station import wait_for
 from edge.cameras import pump as pumping
 from edge.cameras.pump import CameraPump
 from edge.inbox import Inbox

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from station import write_station
 from typer.testing import CliRunner
 
+from benchmarks.station import write_station
 from edge import runner
 from edge.cameras.framing import Framing
 from edge.cameras.views import fitness_of, limits_at, view_path

@@ -8,8 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-from station import TOPICS, end, plc_on, run_line, start_edge, state_file, trip_after, wait_for, write_station
 
+from benchmarks.station import (
+    TOPICS,
+    end,
+    plc_on,
+    run_line,
+    start_edge,
+    state_file,
+    trip_after,
+    wait_for,
+    write_station,
+)
 from edge.config import MqttConfig
 from edge.line.connection import Connection
 from inspection.messages import Resume
