@@ -32,6 +32,7 @@ from review.routes import (
     label_books,
     line,
     models,
+    outlines,
     performance,
     session,
     suspects,
@@ -42,7 +43,8 @@ from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
 FLOOR = (line, halts, alarms, andon, handover, performance, system)
-PAGES = (*FLOOR, label, label_books, consistency, escapes, adjudicate, suspects, models, session, audit, events, health)
+LABELS = (label, label_books, consistency, outlines, escapes, adjudicate, suspects)
+PAGES = (*FLOOR, *LABELS, models, session, audit, events, health)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""

@@ -67,7 +67,7 @@ def show(
 ) -> Response:
     _check(person)
     with hub.store.reading() as session:
-        choice = _choose(session, book, version, cls)
+        choice = choose(session, book, version, cls)
         parts = consistency.parts_of(session)
         shown = {choice.book.id, *choice.versions}
         of_version = {b: consistency.frames(session, b, choice.cls, parts) for b in shown}
@@ -115,7 +115,7 @@ def show_frames(
     """The frames behind a number of the page."""
     _check(person)
     with hub.store.reading() as session:
-        choice = _choose(session, book, version, cls)
+        choice = choose(session, book, version, cls)
         found = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     shown = []
     for frame in found:
@@ -136,7 +136,7 @@ def report(
 ) -> Response:
     _check(person)
     with hub.store.reading() as session:
-        choice = _choose(session, book, version, cls)
+        choice = choose(session, book, version, cls)
         frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     return page(
         request, "consistency_report.html", title=_("Attribute agreement"), nav="consistency", person=person,
@@ -151,7 +151,7 @@ def people_and_model(
 ) -> Response:
     _check(person)
     with hub.store.reading() as session:
-        choice = _choose(session, book, version, cls)
+        choice = choose(session, book, version, cls)
         frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     return page(
         request, "people_and_model.html", title=_("People and the model"), nav="consistency", person=person,
@@ -167,7 +167,7 @@ def propose(
     """Accept the proposal as the draft of the next version; publishing it, on the Label book page, asks for labels."""
     _check(person)
     with hub.store.reading() as session:
-        choice = _choose(session, book, version, cls)
+        choice = choose(session, book, version, cls)
         frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     view = consistency.class_view(frames, choice.cls)
     if isinstance(view.band, NotEnough):
@@ -182,7 +182,7 @@ def _check(person: Person) -> None:
         raise HTTPException(403, f"{person.name} is {person.role}: what others said is for {' and '.join(SETTLES)}s")
 
 
-def _choose(session: Session, name: str, version: str, cls: str) -> Choice:
+def choose(session: Session, name: str, version: str, cls: str) -> Choice:
     """What was asked for, or the first book, newest version and class that have labels."""
     labelled = {b.partition("@")[0] for b in session.scalars(select(Label.label_book).distinct())}
     names = [b.name for b in BOOKS.values()]

@@ -80,6 +80,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /label-book/frames/{frame_id}.jpg": SIGNED_IN,
     "GET /labels/export.zip": ENGINEERS,
     "GET /escapes": ENGINEERS,
+    "GET /consistency/outlines": ENGINEERS,
     "GET /adjudicate": ENGINEERS,
     "GET /adjudicate/next": ENGINEERS,
     "GET /adjudicate/{uid}": ENGINEERS,
