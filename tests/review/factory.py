@@ -74,7 +74,11 @@ class HubProcess:
     def start(self) -> HubProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=REPO, stdout=log, stderr=log)
-        until(self._answers, 120, f"the hub's /healthz; see {self.log}")
+        try:
+            until(self._answers, 120, f"the hub's /healthz; see {self.log}")
+        except BaseException:
+            self.stop(signal.SIGKILL)  # a fixture that never yields never ends what it began
+            raise
         return self
 
     def _answers(self) -> bool:
