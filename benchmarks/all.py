@@ -12,6 +12,7 @@ from typing import Any
 DOC = Path(__file__).resolve().parent.parent / "docs" / "figures.md"
 COMMANDS = {
     "Edge": ["haltline", "bench", "edge"],
+    "Hub": ["haltline", "bench", "review"],
     "Sequential test": ["benchmarks.sequential"],
     "Size band and agreement": ["benchmarks.consistency"],
 }

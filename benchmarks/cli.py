@@ -35,6 +35,18 @@ def edge(
 
 
 @app.command()
+def review(
+    as_json: AsJson = False,
+    quick: Annotated[bool, typer.Option(help="20 s and a fiftieth of the rows instead of 15 minutes.")] = False,
+) -> None:
+    """A hub with 200 stations, 20 browsers, 1,000,000 alarms and 10,000,000 records (docs/hub.md)."""
+    from benchmarks.figures import tell
+    from benchmarks.review import FULL, QUICK, measure
+
+    tell(measure(QUICK if quick else FULL), as_json=as_json)
+
+
+@app.command()
 def memory(
     as_json: AsJson = False,
     frames: Annotated[int, typer.Option(min=1000, help="So many frames are judged.")] = 100_000,

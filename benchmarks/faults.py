@@ -20,6 +20,7 @@ import typer
 from benchmarks import (
     fault_callbacks,
     fault_camera,
+    fault_hub,
     fault_inference,
     fault_line,
     fault_network,
@@ -128,6 +129,8 @@ FAULTS = (
         ("19 attacks, 1,000 packets", partial(fault_suite.fault_23, full=True)),
         ("19 attacks, 1,000 packets", partial(fault_suite.fault_23, full=False)),
     ),
+    Fault(24, "schemathesis, forged origins, guessed PINs, 200 MP PNG", *_times(fault_hub.fault_24, 10_000, 400)),
+    Fault(25, "audit log edited, deleted, reordered, cut off", *_times(fault_hub.fault_25, 100, 10)),
 )
 
 

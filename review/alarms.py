@@ -64,6 +64,8 @@ TABLE: dict[tuple[State, Cause], State] = {
 """A pair that is not listed changes nothing."""
 
 UNACKED = frozenset({State.ACTIVE_UNACKED, State.CLEARED_UNACKED})
+OPEN = frozenset(set(State) - {State.CLOSED})
+"""For queries: "not closed" would read every alarm there ever was, a list of states reads the open ones."""
 ACTIVE = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED, State.RESET_REQUESTED, State.RESET})
 
 

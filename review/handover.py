@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from review import audit, shelving
-from review.alarms import UNACKED, State
+from review.alarms import OPEN, UNACKED, State
 from review.halt_view import STATE_WORDS, cause_words
 from review.halts import NotNow
 from review.language import N_, _, ngettext, raw
@@ -110,7 +110,7 @@ def _blocked(session: Session) -> str:
 
 
 def _open(session: Session) -> tuple[Item, ...]:
-    rows = session.scalars(select(Halt).where(Halt.state != State.CLOSED).order_by(Halt.id).limit(MOST))
+    rows = session.scalars(select(Halt).where(Halt.state.in_([*OPEN])).order_by(Halt.id).limit(MOST))
     return tuple(
         Item(
             f"halt-{h.id}", f"{_at(h.station)}: {cause_words(h)}. {raw(STATE_WORDS[State(h.state)])}", f"/halts/{h.id}"

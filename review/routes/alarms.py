@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
 from review import shelving
-from review.alarms import ACTIVE, UNACKED, State, Verdict
+from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
 from review.broadcast import News
 from review.bursts import Burst, bursts
 from review.clock import wall_ms
@@ -174,7 +174,7 @@ def _urgency(burst: Burst, shelves: dict[shelving.CauseKey, Shelf]) -> tuple[boo
 
 
 def _open(session: Session, which: list[ColumnElement[bool]]) -> list[Halt]:
-    query = select(Halt).where(*which, Halt.state != State.CLOSED).order_by(Halt.id).limit(MAX_OPEN)
+    query = select(Halt).where(*which, Halt.state.in_([*OPEN])).order_by(Halt.id).limit(MAX_OPEN)
     return list(session.scalars(query))
 
 

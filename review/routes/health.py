@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sqlalchemy import func, select
 
-from review.alarms import State
+from review.alarms import OPEN
 from review.deps import HubDep, RowId
 from review.store import Halt, Record
 from review.system import failing
@@ -33,7 +33,7 @@ def halts(
     """Newest first. `before` is the id of the last one of the page before."""
     query = select(Halt).order_by(Halt.id.desc()).limit(limit)
     if open_only:
-        query = query.where(Halt.state != State.CLOSED)
+        query = query.where(Halt.state.in_([*OPEN]))
     if before is not None:
         query = query.where(Halt.id < before)
     with hub.store.reading() as session:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import StorageError
 from inspection.messages import LivePicture
 from review import pictures, shelving
-from review.alarms import State
+from review.alarms import OPEN
 from review.clock import wall_ms
 from review.deps import HubDep, page
 from review.halt_view import reason_words
@@ -27,6 +27,8 @@ from review.store import Halt, Shelf, Station
 router = APIRouter()
 
 Shelves = dict[CauseKey, Shelf]
+Floor = tuple[dict[int, tuple[Halt, int]], dict[int, int | None]]
+"""By station: its oldest open halt with how many are open, and when its newest began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +114,37 @@ def cards(hub: Hub) -> list[Card]:
     with hub.store.reading() as session:
         rows = {s.key: s.id for s in session.scalars(select(Station))}
         shelves = shelving.current(session, now_ms)
-        return [_card(session, now, rows.get(now.key), shelves, now_ns, now_ms) for now in hub.live.stations()]
+        floor = _floor(session, now_ms)
+        return [_card(session, now, rows.get(now.key), floor, shelves, now_ns, now_ms) for now in hub.live.stations()]
 
 
-def _card(session: Session, now: Now, station_id: int | None, shelves: Shelves, now_ns: int, now_ms: int) -> Card:
+def _floor(session: Session, now_ms: int) -> Floor:
+    """Two queries for all stations: what each has open, and when its newest halt was."""
+    # What calls before what is shelved: a shelf must not stand in front of another halt.
+    first = func.row_number().over(partition_by=Halt.station_id, order_by=(shelving.calling(now_ms).desc(), Halt.id))
+    count = func.count().over(partition_by=Halt.station_id)
+    ranked = select(Halt.id, first.label("place"), count.label("n")).where(Halt.state.in_([*OPEN])).subquery()
+    found = select(Halt, ranked.c.n).join(ranked, ranked.c.id == Halt.id).where(ranked.c.place == 1)
+    oldest = {halt.station_id: (halt, n) for halt, n in session.execute(found)}
+    newest = select(func.max(Halt.at_ms)).where(Halt.station_id == Station.id).correlate(Station).scalar_subquery()
+    last: dict[int, int | None] = dict(session.execute(select(Station.id, newest)).tuples().all())
+    return oldest, last
+
+
+def _card(
+    session: Session,
+    now: Now,
+    station_id: int | None,
+    floor: Floor,
+    shelves: Shelves,
+    now_ns: int,
+    now_ms: int,
+) -> Card:
     age_ms = now.picture_age_ms(now_ns)
     picture_at = None if age_ms >= NEVER_MS else now_ms - age_ms
-    is_open = (Halt.station_id == station_id, Halt.state != State.CLOSED)
-    # What calls before what is shelved: a shelf must not stand in front of another halt.
-    calls = shelving.calling(now_ms).desc()
-    oldest = session.scalar(select(Halt).where(*is_open).order_by(calls, Halt.id).limit(1))
-    count = session.scalar(select(func.count()).select_from(Halt).where(*is_open)) or 0
-    last = session.scalar(select(func.max(Halt.at_ms)).where(Halt.station_id == station_id))
+    open_halts, last_halt = floor
+    oldest, count = open_halts.get(station_id or 0, (None, 0))
+    last = last_halt.get(station_id or 0)
     seen = _with_reason(session, shown(now, now_ns), now, station_id)
     shelf = shelves.get(shelving.cause_of(oldest)) if oldest else None
     runs_anyway = _runs_anyway(now, now_ns)
