@@ -55,9 +55,9 @@ def fault_11(times: int) -> list[Figure]:
     found = [sabotaged(target) for _ in range(times) for target in SABOTAGED]
     stopped = sum(not harmless() for _ in range(times))
     back = max(back_s for _, back_s in found)
-    deaf = [deaf_s() for _ in range(times)]
+    deaf = [trip_s(HEARTBEAT) for _ in range(times)]
     return [
-        worst([trip_s for trip_s, _ in found], "exception in the frame path"),
+        worst([tripped_s for tripped_s, _ in found], "exception in the frame path"),
         Figure("a supervisor restarts it: good permit after", round(back, 2), "s", "<= 5"),
         Figure(f"exception in {len(HARMLESS)} other callbacks: lines that stopped", stopped, "", "<= 0"),
         Figure(
@@ -82,19 +82,29 @@ def _station(target: str, policy: str = "k: 2, n: 3", more: str = "") -> Iterato
         yield b, flags[0]
 
 
+def trip_s(target: str) -> float:
+    """Seconds to the trip."""
+    with _station(target) as (b, flag):
+        return _trip_s(b, flag)
+
+
 def sabotaged(target: str) -> tuple[float, float]:
     """Seconds to the trip, and from there to the good permit of an edge started again."""
     with _station(target) as (b, flag):
-        injected = time.monotonic_ns()
-        flag.touch()
-        trip_s, _ = trip_after(b.plc, injected)
+        tripped_s = _trip_s(b, flag)
         # What systemd does: an exit starts the edge again, and the watchdog ends a process that hangs.
         tripped = time.monotonic()
         wait_for(lambda: b.edge.poll() is not None or time.monotonic() - tripped > 2, what="the exit")
         flag.unlink()
         b.restart_edge()
         wait_for(lambda: b.plc.view()["state"] == "READY", what="the permit after the restart")
-        return trip_s, time.monotonic() - tripped
+        return tripped_s, time.monotonic() - tripped
+
+
+def _trip_s(b: Bench, flag: Path) -> float:
+    injected = time.monotonic_ns()
+    flag.touch()
+    return trip_after(b.plc, injected)[0]
 
 
 def harmless() -> bool:
@@ -112,14 +122,6 @@ def harmless() -> bool:
 
 def _says(log: Path, words: str) -> bool:
     return words in log.read_text(errors="replace")
-
-
-def deaf_s() -> float:
-    """Seconds until the line trips once the edge hears no heartbeat."""
-    with _station(HEARTBEAT) as (b, flag):
-        injected = time.monotonic_ns()
-        flag.touch()
-        return trip_after(b.plc, injected)[0]
 
 
 def _call_all(b: Bench) -> None:

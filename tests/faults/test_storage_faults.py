@@ -24,7 +24,7 @@ ALONE: dict[str, Callable[[], list[Figure]]] = {
     "a slow disk": partial(storage.slow_offer, 500),
 }
 WITH_A_HUB: dict[str, Callable[[], list[Figure]]] = {
-    "12 kill -9 of the edge": partial(storage.fault_12, 3, 150),
+    "12 kill -9 of the edge": partial(storage.fault_12, 2, 150),
     "14 kill -9 of the hub between commit and ack": partial(storage.fault_14, 2),
     "16 broker killed after PUBACK": partial(storage.fault_16, 2),
     "17 hub away": partial(storage.fault_17, 3600 if FULL else 600),
@@ -58,7 +58,7 @@ def test_a_broker_that_was_away_finds_everything() -> None:
     """Fault 15. On a busy machine frames may be turned away, each counted; what was accepted may not get lost."""
     if mosquitto_path() is None:
         missing("mosquitto")
-    for figure in outage.fault_15(600.0 if FULL else 15.0):
+    for figure in outage.fault_15(600.0 if FULL else 10.0):
         assert figure.ok or (not FULL and "refused" in figure.figure), figure
 
 
