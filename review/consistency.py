@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from inspection.agreement import Agreement, Unit, agreement, each_pair
 from inspection.attribute_study import Study, Trial, study
 from inspection.dawid_skene import Judged, TooLittle, Weighed, weigh
+from inspection.escape import Share, clopper_pearson
 from inspection.label_book import LabelBook
 from inspection.size_band import Call, NotEnough, SizeBand, size_band
 from review import label_books as books
@@ -169,6 +170,17 @@ def calls(of_class: Iterable[FrameLabels]) -> list[Call]:
         for person, said in f.trials.items()
         for answer in said
     ]
+
+
+def self_agreement(of_class: Sequence[FrameLabels]) -> dict[str, Share]:
+    """Person -> share of the frames they judged twice or more that they always called the same, with its exact
+    interval; also frames whose answer nobody knows, for which it takes none."""
+    said: dict[str, list[bool]] = defaultdict(list)
+    for f in of_class:
+        for person, trials in f.trials.items():
+            if len(trials) >= 2:
+                said[person].append(len(set(trials)) == 1)
+    return {person: clopper_pearson(sum(same), len(same)) for person, same in sorted(said.items())}
 
 
 def attribute_study(of_class: Sequence[FrameLabels]) -> Study:

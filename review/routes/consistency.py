@@ -140,7 +140,8 @@ def report(
         frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
     return page(
         request, "consistency_report.html", title=_("Attribute agreement"), nav="consistency", person=person,
-        choice=choice, study=consistency.attribute_study(frames), rule=choice.book.rule(choice.cls),
+        choice=choice, study=consistency.attribute_study(frames), repeated=consistency.self_agreement(frames),
+        rule=choice.book.rule(choice.cls),
         without=sum(not f.reference for f in frames), made_ms=wall_ms(),
     )  # fmt: skip
 

@@ -191,6 +191,14 @@ def test_a_repeat_is_no_label_of_the_frame_and_never_comes_with_the_first(world:
     with world.hub.store.reading() as session:
         seen = {f.record.id: f for f in consistency.frames(session, "weld@1", "porosity", {})}
     assert seen[frame.id].trials == {"Ann": ["defect", "defect"]}
+    alike = consistency.self_agreement(list(seen.values()))["Ann"]
+    assert (alike.value, alike.n) == (1.0, 1)
+    world.person("Bob").save(frame.uid)
+    with world.hub.store.writing() as session:
+        decide(session, frame.uid, "Cy", "gauge", wall_ms(), own={"porosity": 1.0})
+    report = world.person("Cy").get("/consistency/report?book=weld&cls=porosity").text
+    assert "Each person with themselves, all frames judged twice" in report
+    assert "100.0 % (2.5 to 100.0)" in report
 
 
 def masked(body: bytes, uid: str) -> bytes:
