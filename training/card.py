@@ -10,6 +10,9 @@ from training.checkpoint import RunConfig
 from training.dataset.snapshot import SnapshotManifest
 from training.evaluate import Figures
 from training.metrics import at_most
+from training.promise import Promise
+from training.promised import promise_words
+from training.slices import Slice
 
 LIMITS = """\
 ## What it cannot do
@@ -29,13 +32,14 @@ def card(
     config: RunConfig,
     classes: list[ClassCalibration],
     figures: Figures | None,
+    promise: Promise | None = None,
 ) -> str:
-    """The card as Markdown. `figures` None: no test pictures were set aside."""
+    """The card as Markdown. `figures` None: no test pictures were set aside. `promise`: what the limits certify."""
     untested = "No test pictures were set aside: nothing is known of its rates.\n"
     parts = [
         _what_it_is(manifest, config, classes),
         _data(data, config, manifest),
-        _calibration(classes),
+        promise_words(promise) if promise else _calibration(classes),
         _test(figures) if figures else untested,
         LIMITS,
     ]
@@ -78,13 +82,25 @@ def _data(data: SnapshotManifest, config: RunConfig, manifest: Manifest) -> str:
     return f"""\
 ## Trained on
 
-Snapshot `{data.id}`, split by part or scene: no group is on both sides. {config.epochs} epochs, seed
+Snapshot `{data.id}`, {_apart(data)} {config.epochs} epochs, seed
 {config.ask.seed}.{parent}{drawn}
 
 | split | pictures | groups | good | defective |
 | --- | --- | --- | --- | --- |
 {rows}
 """
+
+
+def _apart(data: SnapshotManifest) -> str:
+    """How far test and training are apart, as far as anybody looked."""
+    split = "split by part or scene: no group is on both sides."
+    if data.leaks is None:
+        return f"{split} Nobody looked whether two groups show one scene."
+    if data.leaks.crossing:
+        return (
+            f"split by force: **{data.leaks.crossing} pairs show one scene on both sides, the figures are too good**."
+        )
+    return f"{split} All pictures were compared; none shows a scene of the other side."
 
 
 def _all_rendered(data: SnapshotManifest) -> bool:
@@ -126,7 +142,26 @@ the longest region found and the longest outlined; the last column keeps its sig
 | class | defective | image AP | recall | pixel AP | length error | bias |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
-{_stream(f.stream)}"""
+
+AUGRC {f.augrc:.4f} (mean share of wrong calls when the surest are decided first; 0 is perfect). Expected calibration
+error: {", ".join(f"{c.cls} {c.calibration_error:.3f}" for c in f.classes)}.
+{_by_size(f)}{_stream(f.stream)}"""
+
+
+def _by_size(f: Figures) -> str:
+    rows = [(c.cls, s) for c in f.classes for s in c.by_size]
+    if not rows:
+        return ""
+    lines = "\n".join(f"| {cls} | {_size_row(s)} |" for cls, s in rows)
+    return f"""
+| class | size | defective | stopped | to a person | passed | recall at 1 % false calls |
+| --- | --- | --- | --- | --- | --- | --- |
+{lines}
+"""
+
+
+def _size_row(s: Slice) -> str:
+    return f"{s.name} | {s.defective} | {s.caught} | {s.unsure} | {s.missed} | {_or_dash(s.recall)}"
 
 
 def _stream(s: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from inspection.errors import InputError
 from training.dataset.commands import dataset
 from training.dataset.snapshot import read_snapshot
+from training.judge_cli import comparison_lines
 from training.progress import progress_bar
 from training.train_cli import train
 
@@ -57,10 +58,18 @@ def evaluate(
     stream: Annotated[
         bool, typer.Option(help="Also run over a moving seam and count false halts (rendered tasks).")
     ] = True,
+    page: Annotated[Path | None, typer.Option(help="Write figures and confusions as one HTML page here.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="The bundle in service: is this one better? Exit code 1 when not to promote.")
+    ] = None,
+    must_catch: Annotated[
+        Path | None, typer.Option(help="Pictures or groups that must never be passed, one a line; default all defects.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Judge a bundle as the edge would: what it catches, misses, stops for nothing and is unsure of."""
     data = read_snapshot(snapshot)
+    from training.compare import compare, read_must_catch
     from training.evaluate import evaluate as run
     from training.evaluate import evaluate_stream
     from training.served import read_bundle
@@ -74,6 +83,20 @@ def evaluate(
         figures.write(out)
     if pictures:
         _write_pictures(pictures, data, judged)
+    if page:
+        from training.page import write_page
+
+        card = bundle / "card.md"
+        write_page(page, served.manifest.id, card.read_text() if card.exists() else "", figures, judged, data)
+    if against:
+        old = read_bundle(against, threads)
+        wanted = read_must_catch(must_catch) if must_catch else None
+        names = (old.manifest.id, served.manifest.id)
+        found = compare(names, run(old, data, split)[1], judged, served.manifest.classes, wanted)
+        for line in comparison_lines(found):
+            Console().print(line)
+        if not found.promote:
+            raise typer.Exit(1)
 
 
 def _write_pictures(folder: Path, data: Snapshot, judged: list[JudgedPicture]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,11 +101,7 @@ def compare(
         newly_missed=missed,
         reasons=(),
     )
-    return Comparison(**{**_fields(made), "reasons": tuple(_reasons(made))})
-
-
-def _fields(c: Comparison) -> dict[str, object]:
-    return {name: getattr(c, name) for name in Comparison.__slots__}
+    return replace(made, reasons=tuple(_reasons(made)))
 
 
 def _reasons(c: Comparison) -> list[str]:

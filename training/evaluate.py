@@ -20,6 +20,7 @@ from training.checkpoint import write_atomically
 from training.dataset.snapshot import Snapshot
 from training.judging import JudgedPicture, StreamFrame, StreamResult, judge_pictures, judge_stream
 from training.served import Served
+from training.slices import Slice, by_kind, by_size
 
 FPS = 30.0
 STREAM_SPACING_MM = 100.0  # a camera's width between two defects: a good stretch follows every bad one
@@ -49,11 +50,17 @@ class ClassFigures:
     length_error_mm: float
     length_bias_mm: float
     lengths: int
+    pro: float = math.nan
+    calibration_error: float = math.nan
+    by_size: tuple[Slice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`caught`, `missed`, `unsure` are defective pictures by verdict; `false_stops` and `good_unsure` are good ones."""
+    """`caught`, `missed`, `unsure` are defective pictures by verdict; `false_stops` and `good_unsure` are good ones.
+
+    `augrc`: what being unsure is worth, `metrics.augrc` of the highest score. `slices`: pictures by kind.
+    """
 
     bundle: str
     snapshot: str
@@ -72,6 +79,12 @@ class Figures:
     ms_p50: float
     ms_p99: float
     stream: dict[str, float] = field(default_factory=dict)
+    augrc: float = math.nan
+    slices: tuple[Slice, ...] = ()
+
+    def false_stops_per_hour(self, parts_per_hour: float) -> float:
+        """Good parts stopped in an hour, where so many parts pass the camera and nearly all are good."""
+        return parts_per_hour * self.false_stops / self.good if self.good else math.nan
 
     def write(self, path: Path) -> None:
         text = json.dumps(_finite(asdict(self)), indent=2)
@@ -117,7 +130,16 @@ def figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[Judged
         uncertain_share=said(pictures, Call.UNCERTAIN) / len(pictures),
         ms_p50=float(np.percentile(ms, 50)),
         ms_p99=float(np.percentile(ms, 99)),
+        augrc=_augrc(pictures),
+        slices=tuple(by_kind(pictures)),
     )
+
+
+def _augrc(pictures: Sequence[JudgedPicture]) -> float:
+    """By the highest score of a picture against one half: how far from it is how sure, on which side is the call."""
+    top = np.array([p.scores.max() for p in pictures])
+    wrong = (top >= 0.5) != np.array([p.target.any() for p in pictures])
+    return metrics.augrc(np.abs(top - 0.5), wrong)
 
 
 def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> ClassFigures:
@@ -133,6 +155,7 @@ def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> Class
 
     outlined = [p for p in pictures if p.cells is not None]
     errors = np.array([p.found_mm[k] - p.region_mm[k] for p in outlined if p.target[k] and p.found_mm[k] > 0])
+    heat, cells = [p.heat[k] for p in outlined], [p.cells[k] for p in outlined if p.cells is not None]
     return ClassFigures(
         cls=cls,
         defective=int(labels.sum()),
@@ -140,9 +163,10 @@ def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> Class
         image_ap=over_groups(metrics.average_precision),
         auroc=over_groups(metrics.auroc),
         recall_at_1pc=over_groups(metrics.recall_at_false_calls),
-        pixel_ap=metrics.pixel_average_precision(
-            [p.heat[k] for p in outlined], [p.cells[k] for p in outlined if p.cells is not None]
-        ),
+        pixel_ap=metrics.pixel_average_precision(heat, cells),
+        pro=metrics.per_region_overlap(heat, cells),
+        calibration_error=metrics.calibration_error(scores, labels),
+        by_size=tuple(by_size(pictures, k)),
         length_error_mm=float(np.abs(errors).mean()) if len(errors) else math.nan,
         length_bias_mm=float(errors.mean()) if len(errors) else math.nan,
         lengths=len(errors),

@@ -44,6 +44,8 @@ from training.examples import Example, load
 from training.fit import predict_runs, trained
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
 from training.parity import RANDOM_FRAMES, Parity, held_against, random_frames
+from training.promise import Promise, metrics_of
+from training.promised import read_promise, with_promise
 from training.served import Served, open_session, read_bundle
 
 GOLDEN_FRAMES = 8
@@ -88,13 +90,15 @@ def export(
     heat = (maps * 255).round().to(torch.uint8).numpy()
     rules = config.label_book.rules
     classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride)
+    promise = read_promise(run, data.manifest.id)
+    classes = with_promise(classes, promise)
     graph = graph_of(network, [c.platt for c in classes])
     files = {MODEL_FILE: to_onnx(graph, config.input, OutputSpec(heat_stride=config.heat_stride))}
     golden = _golden(examples) if config.ask.frames == 1 else _golden_clip(runs)
     files |= {f"golden/{i}.png": cv2.imencode(".png", image)[1].tobytes() for i, image in enumerate(golden)}
     manifest = _manifest(config, name, version, classes, files, golden, graph)
     check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
-    release = _Parts(manifest, files, data, config, classes)
+    release = _Parts(manifest, files, data, config, classes, promise)
     return _publish(out, release, key, stream)
 
 
@@ -200,6 +204,7 @@ class _Parts:
     data: Snapshot
     config: RunConfig
     classes: list[ClassCalibration]
+    promise: Promise | None
 
 
 def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Release:
@@ -209,9 +214,9 @@ def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Relea
     try:
         write_files(partial, manifest, parts.files, None)
         figures = _figures(partial, parts.data, stream)
-        text = card(manifest, parts.data.manifest, parts.config, parts.classes, figures)
+        text = card(manifest, parts.data.manifest, parts.config, parts.classes, figures, parts.promise)
         files = {**parts.files, "card.md": text.encode()}
-        metrics = summary(figures) if figures else {}
+        metrics = {**(summary(figures) if figures else {}), **(metrics_of(parts.promise) if parts.promise else {})}
         changes = {
             "lineage": {**manifest.lineage.model_dump(), "metrics": metrics},
             "files": {path: sha256(content) for path, content in files.items()},

@@ -33,7 +33,8 @@ def limits(
     false_halt: Annotated[float, typer.Option(help="At most this share of the good parts stops the line.")] = 0.05,
     confidence: Annotated[float, typer.Option(help="How sure of both together.")] = 0.95,
     on_average: Annotated[
-        bool, typer.Option("--on-average", help="Bound the rates on average only (conformal risk control): fewer labels.")
+        bool,
+        typer.Option("--on-average", help="Bound the rates on average only (conformal risk control): fewer labels."),
     ] = False,
     cost_escape: Annotated[
         list[str] | None, typer.Option(help="Cost of a passed defect, or CLASS=cost; may be repeated.")
@@ -73,8 +74,8 @@ def limits(
     for line in promise_lines(found):
         Console().print(line)
     Console().print(
-        f"behind the guard: {figures.missed} of {figures.defective} defective pictures passed, {figures.false_stops} of "
-        f"{figures.good} good ones stopped, {figures.uncertain_share:.1%} to a person"
+        f"behind the guard: {figures.missed} of {figures.defective} defective pictures passed, {figures.false_stops} "
+        f"of {figures.good} good ones stopped, {figures.uncertain_share:.1%} to a person"
         + (f", {figures.false_stops_per_hour(parts_per_hour):.1f} false halts an hour" if parts_per_hour else "")
     )
 
@@ -147,7 +148,7 @@ def debug(
     hardest: Annotated[int, typer.Option(min=0, help="So many of the hardest test pictures to list.")] = 20,
     threads: Threads = 2,
 ) -> None:
-    """Look for what is wrong with runs that look fine: a number and a bound each; exit code 1 when one looks strange."""
+    """Look for what is wrong with runs that look fine, a number and a bound each; exit code 1 when one is strange."""
     from training.suspicious import check_snapshot
 
     if (what / SNAPSHOT_FILE).exists():
@@ -167,7 +168,9 @@ def debug(
         _show(checks)
         for h in hard_ones(judge.data, judge.of("test"), hardest) if hardest else []:
             labels, others = ("+".join(x) or "good" for x in (h.labels, h.neighbour_labels))
-            Console().print(f"loss {h.loss:.2f} {labels} {h.image}; in training {h.likeness:.2f} {others} {h.neighbour}")
+            Console().print(
+                f"loss {h.loss:.2f} {labels} {h.image}; in training {h.likeness:.2f} {others} {h.neighbour}"
+            )
     if any(not c.ok for c in checks):
         raise typer.Exit(1)
 
@@ -242,8 +245,8 @@ def comparison_lines(c: Comparison) -> Iterator[str | Table]:
         table.add_row(x.cls, f"{x.old_ap:.4f}", f"{x.new_ap:.4f}", f"{x.gain:+.4f}", f"{x.low:+.4f} to {x.high:+.4f}")
     yield table
     yield (
-        f"{c.negative_flips} right calls became wrong, {c.positive_flips} wrong ones right (McNemar p = {c.p_value:.3f}); "
-        f"{len(c.newly_missed)} of {c.must_catch} that must be caught newly passed"
+        f"{c.negative_flips} right calls became wrong, {c.positive_flips} wrong ones right "
+        f"(McNemar p = {c.p_value:.3f}); {len(c.newly_missed)} of {c.must_catch} that must be caught newly passed"
     )
     yield "[bold]promote[/bold]" if c.promote else "[bold]do not promote[/bold]: " + "; ".join(c.reasons)
 

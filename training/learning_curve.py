@@ -62,7 +62,9 @@ def fit_curve(labels: Sequence[int], figures: Sequence[float]) -> Curve:
     counts = len(set(labels))
     if counts < LEAST_COUNTS or n.min() < 1:
         raise DatasetError(
-            "learning curve", f"has results at {counts} label counts", f"train at {LEAST_COUNTS} or more, e.g. 20,50,100"
+            "learning curve",
+            f"has results at {counts} label counts",
+            f"train at {LEAST_COUNTS} or more, e.g. 20,50,100",
         )
     if not (np.isfinite(error).all() and (error >= 0).all() and (error <= 1).all()):
         raise DatasetError("learning curve", "a figure is not between 0 and 1", "give AP, AUROC or recall as a share")
@@ -105,5 +107,7 @@ def read_results(data: bytes, where: object) -> tuple[list[int], list[float]]:
 def _range(values: Floats, weight: Floats) -> Range:
     place = np.argsort(values)
     below = np.cumsum(weight[place])
-    low, middle, high = (float(values[place][min(len(below) - 1, np.searchsorted(below, q))]) for q in (0.025, 0.5, 0.975))
+    low, middle, high = (
+        float(values[place][min(len(below) - 1, np.searchsorted(below, q))]) for q in (0.025, 0.5, 0.975)
+    )
     return Range(middle, low, high)

@@ -53,15 +53,70 @@ def pixel_average_precision(heat: Sequence[NDArray[np.uint8]], masks: Sequence[B
     return float(np.sum(np.diff(hits, prepend=0) * hits / np.maximum(calls, 1)) / hits[-1])
 
 
-def group_interval(
+def calibration_error(scores: Floats, labels: Bools, bins: int = 15) -> float:
+    """Expected calibration error: mean |defective share - mean score| over bins of equally many pictures, weighted
+    (K. Nguyen, B. O'Connor, 2015: equal mass, since most scores are near 0). NaN without pictures."""
+    if not len(scores):
+        return math.nan
+    place = np.argsort(scores, kind="stable")
+    parts = np.array_split(place, min(bins, len(scores)))
+    return float(sum(abs(labels[p].mean() - scores[p].mean()) * len(p) for p in parts) / len(scores))
+
+
+def augrc(confidence: Floats, wrong: Bools) -> float:
+    """Area under the generalised risk-coverage curve (J. Traub et al., 2024): the mean, over all shares of pictures
+    that are decided by the model alone, surest first, of the share that is decided wrongly. 0 is perfect, 0.5 of the
+    error rate means that "unsure" says nothing. Ties are taken in their mean order."""
+    n = len(wrong)
+    if not n:
+        return math.nan
+    _, inverse, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
+    per_tie = np.bincount(inverse, weights=wrong.astype(float)) / counts
+    decided = np.cumsum(np.concatenate([[0.0], np.repeat(per_tie, counts)])) / n
+    return float(np.mean((decided[1:] + decided[:-1]) / 2))
+
+
+def per_region_overlap(
+    heat: Sequence[NDArray[np.uint8]], masks: Sequence[Bools], false_share: float = 0.3, levels: int = 64
+) -> float:
+    """PRO (P. Bergmann et al., 2020): the mean share of each connected region that is called, over the false-positive
+    rates of pixels up to `false_share`, normalised to 1. Small regions count as much as large ones. NaN without any."""
+    limits = np.unique(np.concatenate([m.ravel() for m in heat])) if heat else np.zeros(0)
+    limits = np.quantile(limits, np.linspace(0, 1, levels)) if len(limits) > levels else limits
+    regions = [one for h, m in zip(heat, masks, strict=True) for one in _regions(h, m)]
+    sound = np.concatenate([h[~m] for h, m in zip(heat, masks, strict=True)]) if heat else np.zeros(0)
+    if not regions or not len(sound):
+        return math.nan
+    rates = [1 - np.searchsorted(np.sort(values), limits) / len(values) for values in (sound, *regions)]
+    false, overlap = rates[0][::-1], np.mean(rates[1:], axis=0)[::-1]
+    x, y = np.concatenate([[0.0], false]), np.concatenate([[0.0], overlap])
+    grid = np.linspace(0, false_share, 301)
+    return float(np.interp(grid, x, y).mean())
+
+
+def _regions(heat: NDArray[np.uint8], mask: Bools) -> list[NDArray[np.uint8]]:
+    import cv2
+
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return [heat[np.asarray(labels) == k] for k in range(1, count)]
+
+
+def group_draws(
     figure: Callable[[NDArray[np.int64]], float], groups: Sequence[str], rounds: int = 500, seed: int = 0
-) -> tuple[float, float]:
-    """95 % bootstrap interval of `figure(rows)`, drawing whole groups: pictures of one part are not independent."""
+) -> Floats:
+    """`figure(rows)` for `rounds` bootstrap draws of whole groups, those without a value left out."""
     names, of_row = np.unique(np.asarray(groups), return_inverse=True)
     rows = [np.flatnonzero(of_row == k) for k in range(len(names))]
     rng = np.random.default_rng(seed)
     drawn = [figure(np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))])) for _ in range(rounds)]
-    known = np.array([v for v in drawn if not math.isnan(v)])
+    return np.array([v for v in drawn if not math.isnan(v)])
+
+
+def group_interval(
+    figure: Callable[[NDArray[np.int64]], float], groups: Sequence[str], rounds: int = 500, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of `figure(rows)`, drawing whole groups: pictures of one part are not independent."""
+    known = group_draws(figure, groups, rounds, seed)
     if not len(known):
         return math.nan, math.nan
     low, high = np.percentile(known, [2.5, 97.5])

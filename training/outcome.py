@@ -56,7 +56,7 @@ class Judge:
             raise DatasetError(
                 run, f"was trained on {self.config.snapshot_id}, not {self.data.manifest.id}", "name its own --snapshot"
             )
-        samples, examples, logits, heat = self._raw("val")
+        _, examples, logits, heat = self._raw("val")
         c = self.config
         self.classes: list[ClassCalibration] = calibrate(
             logits, heat, examples, c.label_book.rules, c.input, c.heat_stride

@@ -1,4 +1,4 @@
-"""The model card as a page: one HTML file with its pictures inside, to be sent to whoever asks. No script, no network."""
+"""The model card as a page: one HTML file, its pictures inside, to be sent to whoever asks. No script, no network."""
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ def write_page(
     """`words`: the card in Markdown, as headings, paragraphs, lists and tables; what follows is drawn from the rest."""
     parts = [
         f"<h1>{_e(title)}</h1>",
-        f'<p class="note">Measured on {figures.pictures} pictures of {figures.groups} groups '
-        f"({_e(figures.split)} of {_e(figures.snapshot)}). Intervals are 95 %, by bootstrap over groups.</p>",
+        (
+            f'<p class="note">Measured on {figures.pictures} pictures of {figures.groups} groups '
+            f"({_e(figures.split)} of {_e(figures.snapshot)}). Intervals are 95 %, by bootstrap over groups.</p>"
+        ),
         _key(figures),
         _classes(figures.classes),
         _calibration(figures, pictures),
@@ -85,13 +87,28 @@ def _classes(classes: Iterable[ClassFigures]) -> str:
     for c in classes:
         rows.append(
             [
-                c.cls, str(c.defective), str(c.image_ap), str(c.auroc), str(c.recall_at_1pc), _n(c.pixel_ap), _n(c.pro),
+                c.cls,
+                str(c.defective),
+                str(c.image_ap),
+                str(c.auroc),
+                str(c.recall_at_1pc),
+                _n(c.pixel_ap),
+                _n(c.pro),
                 _n(c.calibration_error),
-            ]  # fmt: skip
+            ]
         )
         if c.by_size:
             sizes.append(f"<h3>{_e(c.cls)} by size</h3>{_slice_table(c.by_size, 'recall at 1 % false calls')}")
-    head = ["class", "defective", "image AP", "AUROC", "recall at 1 % false calls", "pixel AP", "PRO", "calibration error"]
+    head = [
+        "class",
+        "defective",
+        "image AP",
+        "AUROC",
+        "recall at 1 % false calls",
+        "pixel AP",
+        "PRO",
+        "calibration error",
+    ]
     return f"<h2>By class</h2>{table(head, rows)}{''.join(sizes)}"
 
 
@@ -154,7 +171,9 @@ def _shot(p: JudgedPicture, data: Snapshot) -> str:
     path = data.folder / p.sample.image
     image = decode(read_bytes(path), path)
     scale = WIDTH_PX / image.shape[1]
-    small = np.asarray(cv2.resize(image, (WIDTH_PX, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA))
+    small = np.asarray(
+        cv2.resize(image, (WIDTH_PX, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA)
+    )
     hot = np.asarray(cv2.resize(p.heat.max(0), (small.shape[1], small.shape[0])), np.float32) / 255
     red = np.zeros_like(small)
     red[..., 2] = 255
@@ -163,9 +182,8 @@ def _shot(p: JudgedPicture, data: Snapshot) -> str:
     said = "+".join(p.sample.labels) or "good"
     scores = ", ".join(f"{s:.2f}" for s in p.scores)
     words = f"{said}, scores {scores}; group {p.sample.group}"
-    return (
-        f'<figure><img src="data:image/jpeg;base64,{jpeg}" alt="{_e(words)}"><figcaption>{_e(words)}</figcaption></figure>'
-    )
+    shown = f'<img src="data:image/jpeg;base64,{jpeg}" alt="{_e(words)}">'
+    return f"<figure>{shown}<figcaption>{_e(words)}</figcaption></figure>"
 
 
 # ── a little Markdown ───────────────────────────────────────────────────────────────────────────────────────────
@@ -185,7 +203,7 @@ def from_markdown(text: str) -> str:
             continue
         if lines[0].startswith("|"):
             rows = [[_inline(cell.strip()) for cell in line.strip().strip("|").split("|")] for line in lines]
-            blocks.append(table(rows[0], [r for r in rows[2:]], escape=False))
+            blocks.append(table(rows[0], rows[2:], escape=False))
         elif lines[0].startswith("- "):
             items = "\n".join(lines)[2:].split("\n- ")
             blocks.append("<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>")

@@ -1,10 +1,10 @@
 """Limits with a guarantee: pass / uncertain / halt for a stated miss rate and false-halt rate at a stated confidence.
 
 Learn then Test (A. Angelopoulos, S. Bates, E. Candès, M. Jordan, L. Lei, 2021): each limit walks a grid that was fixed
-beforehand, from where it is surely safe. At every step the hypothesis "the rate is above alpha" is tested with the exact
-binomial p = P(Bin(n, alpha) <= k); the walk ends at the first step with p > delta. As k only grows on the way, no more
-than delta of all samples certify a limit that breaks its rate (fixed sequence testing). The two limits share the error:
-delta / 2 each, so both promises hold together.
+beforehand, from where it is surely safe. At every step the hypothesis "the rate is above alpha" is tested with the
+exact binomial p = P(Bin(n, alpha) <= k); the walk ends at the first step with p > delta. As k only grows on the way, no
+more than delta of all samples certify a limit that breaks its rate (fixed sequence testing). The two limits share the
+error: delta / 2 each, so both promises hold together.
 
 What is counted are *groups* (parts, scenes), never frames: the frames of one part are not independent. A defective
 group is missed when any of its defective pictures is passed, a good group is stopped when any of its good ones is.
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np

@@ -55,9 +55,7 @@ def promise_words(p: Promise) -> str:
         sure = "on average over calibrations (conformal risk control; no single calibration is bounded)"
     else:
         sure = f"both together with {p.asked.confidence:.0%} confidence (Learn then Test, exact binomial)"
-    per_class = "\n".join(
-        f"| {cls} | {b.k} of {b.n} | {b.at_most:.1%} |" for cls, b in p.miss_of.items()
-    )
+    per_class = "\n".join(f"| {cls} | {b.k} of {b.n} | {b.at_most:.1%} |" for cls, b in p.miss_of.items())
     costs = ""
     if p.costs:
         of = "".join(f", {cls} {value:g}" for cls, value in p.costs.escape_of.items())

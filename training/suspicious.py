@@ -79,7 +79,10 @@ def _shortcuts(snapshot: Snapshot) -> Iterator[Check]:
     groups = [s.group for s in snapshot.samples]
     if labels.sum() < LEAST or (~labels).sum() < LEAST:
         return
-    for k, name in enumerate(("brightness", "contrast", "border", "width", "height", "file size")):
+    names = ["brightness", "contrast", "border", "width", "height", "file size"]
+    if any(s.mask for s in snapshot.samples):
+        names.pop()  # a file grows with the defect it shows, and from a file nobody can cut the outline out
+    for k, name in enumerate(names):
         values = np.array([row[k] for row in rows])
         found = auroc(values, labels)
         sign = 1.0 if found >= 0.5 else -1.0
@@ -108,9 +111,8 @@ def _looks(snapshot: Snapshot, sample: Sample) -> tuple[float, ...]:
     seen, edge = grey[sound], grey[rim & sound]
     brightness = float(seen.mean()) if seen.size else math.nan
     border = float(edge.mean()) if edge.size else brightness
-    # Bytes of a file grow with the defect it shows: without the outline that is no shortcut, so per sound px it is none.
-    bytes_per_px = len(data) / grey.size if not sample.mask else 0.0
-    return brightness, float(seen.std()) if seen.size else 0.0, border - brightness, *grey.shape[::-1], bytes_per_px
+    contrast = float(seen.std()) if seen.size else 0.0
+    return brightness, contrast, border - brightness, *grey.shape[::-1], len(data) / grey.size
 
 
 # ── of a run ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,7 +170,9 @@ def _away(test: Outcome, pictures: Sequence[JudgedPicture]) -> Iterator[Check]:
         if len(away) >= LEAST:
             share = float(np.mean(away))
             where = names[0] if names else ""
-            yield Check(f"right for the wrong place, {limits.cls}", share, f"below {MOST_AWAY}", share < MOST_AWAY, where)
+            yield Check(
+                f"right for the wrong place, {limits.cls}", share, f"below {MOST_AWAY}", share < MOST_AWAY, where
+            )
 
 
 def _easy_worse(test: Outcome, pictures: Sequence[JudgedPicture]) -> Iterator[Check]:

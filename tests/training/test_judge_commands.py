@@ -70,7 +70,9 @@ def test_limits_are_refused_or_reach_the_bundle_and_its_card(
 def test_folds_keep_groups_whole_and_classes_even(tiny: Snapshot) -> None:
     samples = [s.model_copy(update={"group": f"g{n // 2}"}) for n, s in enumerate(tiny.samples)]
     fold = deal(samples, tiny.manifest.classes, 4)
-    assert all(len({f for f, s in zip(fold, samples, strict=True) if s.group == g}) == 1 for g in {s.group for s in samples})
+    assert all(
+        len({f for f, s in zip(fold, samples, strict=True) if s.group == g}) == 1 for g in {s.group for s in samples}
+    )
     bad = [sum(bool(s.labels) for f, s in zip(fold, samples, strict=True) if f == k) for k in range(4)]
     assert max(bad) - min(bad) <= 2
     assert set(fold) == {0, 1, 2, 3}
@@ -106,6 +108,6 @@ def test_labels_says_how_many_more(commands: typer.Typer, tmp_path: Path) -> Non
     assert "1100" in said
     needed = int(said.split("needs about ")[1].split()[0])
     assert needed == pytest.approx((2 / 0.03) ** (1 / 0.6), rel=0.15)
+    results.write_text("labels,figure\n20,0.5\n50,0.6\n")
     with pytest.raises(InputError, match="2 label counts"):
-        results.write_text("labels,figure\n20,0.5\n50,0.6\n")
         run(commands, "train", "labels", results)

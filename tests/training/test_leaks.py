@@ -95,7 +95,10 @@ def folder_of_bursts(root: Path, splits: list[str | None], bursts: int = 6, each
             if b % 2:
                 mask[50:54, 40:80] = 1
             made.add(
-                np.repeat(grey[..., None], 3, 2), mask, labels=["scratch"] if b % 2 else [], split=splits[(b * each + e) % len(splits)]
+                np.repeat(grey[..., None], 3, 2),
+                mask,
+                labels=["scratch"] if b % 2 else [],
+                split=splits[(b * each + e) % len(splits)],
             )
     return made
 
@@ -118,7 +121,7 @@ def test_import_joins_the_groups_of_one_scene(tmp_path: Path) -> None:
 
 def test_a_split_across_a_scene_is_refused_unless_forced(tmp_path: Path) -> None:
     folder = folder_of_bursts(tmp_path, ["train", "val", "test"])
-    with pytest.raises(DatasetError, match="shows the same scene as .*--force-split"):
+    with pytest.raises(DatasetError, match=r"(?s)shows the same scene as .*--force-split"):
         made_from(folder, tmp_path / "s")
     assert not (tmp_path / "s").exists()
     forced = made_from(folder, tmp_path / "forced", Looking.FORCE)
@@ -163,7 +166,7 @@ def test_the_proxy_knows_nothing_it_was_not_trained_on() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not (REAL / "manifest.csv").exists(), reason="needs the public inspection images (HALTLINE_DATA)")
 def test_bursts_of_real_tiles_are_found_unaided() -> None:
-    """A fifth of magnetic_tile, groups unseen: what is found lies within the groups, and pairs of one burst are found."""
+    """A fifth of magnetic_tile, groups unseen: what is found lies within them, and pairs of one burst are found."""
     import csv
 
     rows = [r for r in csv.DictReader((REAL / "manifest.csv").open()) if r["dataset"] == "magnetic_tile"]

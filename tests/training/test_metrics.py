@@ -81,3 +81,29 @@ def test_interval_draws_groups_not_pictures() -> None:
     narrow, wide = metrics.group_interval(share, alone), metrics.group_interval(share, grouped)
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
     assert metrics.group_interval(share, grouped) == wide, "the same rows give the same interval"
+
+
+def test_calibration_error_by_hand() -> None:
+    scores, labels = of([0.1] * 10 + [0.8] * 10, [1] + [0] * 9 + [1] * 8 + [0] * 2)
+    assert metrics.calibration_error(scores, labels, bins=2) == pytest.approx(0.0)
+    assert metrics.calibration_error(scores, ~labels, bins=2) == pytest.approx((0.8 + 0.6) / 2)
+    assert math.isnan(metrics.calibration_error(*of([], [])))
+
+
+def test_augrc_by_hand() -> None:
+    # Four pictures, the least sure one wrong: nothing wrong until the last quarter, then a quarter.
+    assert metrics.augrc(*of([0.9, 0.8, 0.7, 0.1], [0, 0, 0, 1])) == pytest.approx(1 / 32)
+    assert metrics.augrc(*of([0.1, 0.8, 0.7, 0.9], [0, 0, 0, 1])) == pytest.approx(7 / 32)
+    assert metrics.augrc(*of([0.5] * 4, [0, 0, 0, 1])) == pytest.approx(1 / 8), "ties say nothing: half the error rate"
+    assert metrics.augrc(*of([0.5] * 4, [0] * 4)) == 0
+
+
+def test_per_region_overlap() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[2:4, 2:4] = mask[10:18, 10:18] = True
+    perfect = (mask * 200).astype(np.uint8)
+    assert metrics.per_region_overlap([perfect], [mask]) == pytest.approx(1.0, abs=0.01)
+    half = perfect.copy()
+    half[10:18, 10:18] = 0  # the large region is not seen: half of the regions, though most of the pixels
+    assert metrics.per_region_overlap([half], [mask]) == pytest.approx(0.5 + 0.5 * 0.15, abs=0.02)
+    assert math.isnan(metrics.per_region_overlap([perfect], [np.zeros_like(mask)]))

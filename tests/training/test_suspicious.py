@@ -95,7 +95,9 @@ def test_a_class_nobody_can_be_tested_on(tmp_path: Path) -> None:
 
 
 def test_near_identical_pictures_with_other_labels(tmp_path: Path) -> None:
-    snapshot = snapshot_with(tmp_path, lambda k, image, bad: (scratched(1, 19)[0] // 2 * 2 + k % 2) if k in (1, 2) else image)
+    snapshot = snapshot_with(
+        tmp_path, lambda k, image, bad: (scratched(1, 19)[0] // 2 * 2 + k % 2) if k in (1, 2) else image
+    )
     found = {c.name: c for c in check_snapshot(snapshot)}
     assert found["near-identical pictures with different labels"].value == 1
 
@@ -109,59 +111,59 @@ def judge(tiny_run: Path, tiny: Snapshot) -> Judge:
 
 
 @pytest.fixture(scope="module")
-def test_outcome(judge: Judge) -> Outcome:
+def outcome(judge: Judge) -> Outcome:
     return judge.of("test")
 
 
-def names_of(outcome: Outcome) -> list[str]:
-    return strange(list(check_outcome(outcome, judged(outcome))))
+def names_of(o: Outcome) -> list[str]:
+    return strange(list(check_outcome(o, judged(o))))
 
 
-def doubled(o: Outcome) -> Outcome:
-    """Enough pictures for every check: each three times."""
+def repeated_five_times(o: Outcome) -> Outcome:
+    """Enough pictures for every check: each five times."""
     return replace(
         o,
-        samples=o.samples * 3,
-        examples=o.examples * 3,
-        target=np.tile(o.target, (3, 1)),
-        logits=np.tile(o.logits, (3, 1)),
-        scores=np.tile(o.scores, (3, 1)),
-        heat=np.tile(o.heat, (3, 1, 1, 1)),
+        samples=o.samples * 5,
+        examples=o.examples * 5,
+        target=np.tile(o.target, (5, 1)),
+        logits=np.tile(o.logits, (5, 1)),
+        scores=np.tile(o.scores, (5, 1)),
+        heat=np.tile(o.heat, (5, 1, 1, 1)),
     )
 
 
 @pytest.mark.timeout(180)
-def test_a_clean_run_is_passed_in_silence(judge: Judge, test_outcome: Outcome) -> None:
+def test_a_clean_run_is_passed_in_silence(judge: Judge, outcome: Outcome) -> None:
     assert strange(list(check_run(judge))) == []
-    assert names_of(doubled(test_outcome)) == []
+    assert names_of(repeated_five_times(outcome)) == []
 
 
-def test_a_class_that_is_never_called(test_outcome: Outcome) -> None:
-    never = replace(test_outcome, scores=test_outcome.scores * 0.1)
-    assert "share of scratch called a defect" in names_of(doubled(never))
+def test_a_class_that_is_never_called(outcome: Outcome) -> None:
+    never = replace(outcome, scores=outcome.scores * 0.1)
+    assert "share of scratch called a defect" in names_of(repeated_five_times(never))
 
 
-def test_scores_only_at_0_or_1(test_outcome: Outcome) -> None:
-    hard = replace(test_outcome, scores=(test_outcome.scores > 0.5).astype(float))
+def test_scores_only_at_0_or_1(outcome: Outcome) -> None:
+    hard = replace(outcome, scores=(outcome.scores > 0.5).astype(float))
     assert "share of scores at 0 or 1" in names_of(hard)
 
 
-def test_a_map_that_points_elsewhere(test_outcome: Outcome) -> None:
-    away = replace(test_outcome, heat=np.roll(test_outcome.heat, test_outcome.heat.shape[2] // 2, axis=2))
-    assert "right for the wrong place, scratch" in names_of(doubled(away))
+def test_a_map_that_points_elsewhere(outcome: Outcome) -> None:
+    away = replace(outcome, heat=np.roll(outcome.heat, outcome.heat.shape[2] // 2, axis=2))
+    assert "right for the wrong place, scratch" in names_of(repeated_five_times(away))
 
 
-def test_large_defects_found_less_than_small_ones(test_outcome: Outcome) -> None:
-    o = doubled(test_outcome)
+def test_large_defects_found_less_than_small_ones(outcome: Outcome) -> None:
+    o = repeated_five_times(outcome)
     sizes = np.array([p.region_mm[0] for p in judged(o)])
     scores = o.scores.copy()
     scores[sizes > np.median(sizes[sizes > 0]), 0] = 0.0
     assert "small scratch found more often than large" in names_of(replace(o, scores=scores))
 
 
-def test_scores_that_do_not_mean_what_they_say(test_outcome: Outcome) -> None:
-    unsure = replace(test_outcome, scores=np.where(test_outcome.target, 0.62, 0.38))
-    assert "calibration error of scratch" in names_of(doubled(unsure))
+def test_scores_that_do_not_mean_what_they_say(outcome: Outcome) -> None:
+    unsure = replace(outcome, scores=np.where(outcome.target, 0.62, 0.38))
+    assert "calibration error of scratch" in names_of(repeated_five_times(unsure))
 
 
 def test_numbers_against_their_bounds() -> None:
@@ -182,11 +184,11 @@ def test_labels_that_do_not_reach_the_network(judge: Judge) -> None:
     assert by_heart(judge.config, mixed) > 0.1
 
 
-def test_hardest_pictures_come_with_their_neighbours(tiny: Snapshot, test_outcome: Outcome) -> None:
-    scores = test_outcome.scores.copy()
-    scores[2, 0] = 1 - float(test_outcome.target[2, 0])
-    hard = hardest(tiny, replace(test_outcome, scores=scores), 3)
-    assert hard[0].image == test_outcome.samples[2].image
+def test_hardest_pictures_come_with_their_neighbours(tiny: Snapshot, outcome: Outcome) -> None:
+    scores = outcome.scores.copy()
+    scores[2, 0] = 1 - float(outcome.target[2, 0])
+    hard = hardest(tiny, replace(outcome, scores=scores), 3)
+    assert hard[0].image == outcome.samples[2].image
     assert {h.neighbour for h in hard} <= {s.image for s in tiny.split("train")}
 
 

@@ -122,7 +122,7 @@ def _reduced(count: int, picture: Callable[[int], Grey]) -> tuple[list[Floats], 
     for k in range(count):
         grey = picture(k)
         # Kept at twice the size that is needed: the common factor is known only when all have been seen.
-        shrink = min(1.0, 4 * _LARGE_PAD / max(grey.shape))
+        shrink = min(1.0, 2 * _LARGE_PAD / max(grey.shape))
         size = (max(9, round(grey.shape[1] * shrink)), max(9, round(grey.shape[0] * shrink)))
         middles.append((cv2.resize(grey, size, interpolation=cv2.INTER_AREA), max(grey.shape)))
     usual = float(np.median([side for _, side in middles])) if middles else 1.0
