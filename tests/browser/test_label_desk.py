@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page
 from inspection.render import DefectSpec, render
 from review import label_books
 from tests.browser.label_desk import Desk, World
+from tests.review.factory import until
 
 pytestmark = pytest.mark.browser
 GREY = np.full((512, 640, 3), 128, np.uint8)
@@ -70,9 +71,8 @@ def test_the_label_book_shows_its_pictures_beside_the_canvas_but_not_the_frame_i
     pictures = ann.page.locator(".label-shows img")
     assert pictures.count() == 4
     pictures.last.scroll_into_view_if_needed()
-    ann.page.wait_for_function(
-        "[...document.querySelectorAll('.label-shows img')].every((i) => i.naturalWidth === 240)"
-    )
+    all_there = "[...document.querySelectorAll('.label-shows img')].every((i) => i.naturalWidth === 240)"
+    until(lambda: ann.page.evaluate(all_there), 20)
     assert pictures.first.get_attribute("alt") == "Defect: example note"
     ann.open(uids[0])
     assert ann.page.locator(".label-shows img").count() == 3
@@ -109,7 +109,7 @@ def test_a_draft_is_kept_within_five_seconds_and_outlives_the_browser(world: Wor
     ann.press("1", "b")
     ann.drag((100, 100), (180, 100))
     began = time.monotonic()
-    ann.page.wait_for_function("Object.keys(localStorage).some((k) => k.startsWith('haltline.label.'))", timeout=5000)
+    until(lambda: _painted(ann.page), 5, "a draft within 5 s")
     assert time.monotonic() - began < 5
     drawn = _painted(ann.page)
     time.sleep(1)  # Chromium writes its storage behind the page's back; a person's pause is longer
