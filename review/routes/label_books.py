@@ -15,7 +15,7 @@ from inspection.label_book import BOOKS
 from review import book_pictures
 from review import label_books as books
 from review.clock import wall_ms
-from review.deps import ActingPerson, HubDep, RowId, page
+from review.deps import ActingPerson, HubDep, NotForRole, RowId, page
 from review.hub import Hub
 from review.label_queue import SETTLES
 from review.language import _
@@ -109,7 +109,7 @@ def publish(request: Request, hub: HubDep, person: ActingPerson, name: str) -> R
 
 def may_change(person: Person) -> None:
     if person.role not in SETTLES:
-        raise InputError(person.name, f"is {person.role}", f"the label book is for {' and '.join(SETTLES)}s to change")
+        raise NotForRole(person, tuple(SETTLES))
 
 
 def _needed(hub: Hub) -> books.FramesNeeded:

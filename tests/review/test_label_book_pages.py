@@ -22,8 +22,8 @@ def test_everybody_reads_and_only_engineers_write(world: World) -> None:
     assert "A scratch 1.5 mm or longer" in text
     assert "/draft" not in text
     refused = ann.post("/label-book/scratch/draft", data={"reason": "mine"})
-    assert refused.status_code == 422
-    assert "Ann: is inspector" in refused.text
+    assert refused.status_code == 403
+    assert "Ann is inspector: this is for the roles engineer, admin" in refused.text
     assert ann.get("/label-book/paint").status_code == 404
     assert ann.get("/label-book/scratch/7").status_code == 404
 
