@@ -37,7 +37,7 @@ def found() -> Catalog:
         METHODS,
         OPTIONS,
         keywords=KEYWORDS,
-        comment_tags=("Translators:",),  # type: ignore[arg-type]
+        comment_tags=("Translators:",),
     ):
         if message:
             catalogue.add(message, None, [(file, 0)], auto_comments=comments)

@@ -108,7 +108,7 @@ class AlarmLife(RuleBasedStateMachine):
 
 
 AlarmLife.TestCase.settings = settings(
-    max_examples=1000 if FULL else 10,
+    max_examples=1000 if FULL else 6,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
