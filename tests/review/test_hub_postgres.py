@@ -1,8 +1,9 @@
-"""The same hub on PostgreSQL. Needs psycopg and an empty database: HALTLINE_TEST_POSTGRES=postgresql+psycopg://…"""
+"""The same hub on PostgreSQL: a server of the tests' own, or HALTLINE_TEST_POSTGRES=postgresql+psycopg://… (empty)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,17 +15,22 @@ from sqlalchemy import create_engine
 from review.store import Base
 from tests.conftest import free_port
 from tests.review.factory import FakeEdge, HubProcess, until
+from tests.review.postgres import server
 
 pytestmark = pytest.mark.broker
 
-URL = os.environ.get("HALTLINE_TEST_POSTGRES")
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    if given := os.environ.get("HALTLINE_TEST_POSTGRES"):
+        yield given
+        return
+    with server() as own:
+        yield own
 
 
-@pytest.mark.skipif(not URL, reason="HALTLINE_TEST_POSTGRES is not set")
-def test_records_halts_and_resets_on_postgresql(mosquitto: int, data_dir: Path) -> None:
-    pytest.importorskip("psycopg")
-    assert URL
-    hub = HubProcess(data_dir, free_port(), mosquitto, "--database", URL).start()
+def test_records_halts_and_resets_on_postgresql(mosquitto: int, data_dir: Path, url: str) -> None:
+    hub = HubProcess(data_dir, free_port(), mosquitto, "--database", url).start()
     edge = FakeEdge(mosquitto, hub.url, "pg")
     try:
         edge.online()
@@ -40,5 +46,5 @@ def test_records_halts_and_resets_on_postgresql(mosquitto: int, data_dir: Path) 
     finally:
         edge.close()
         hub.stop()
-    with create_engine(URL).connect() as connection:
+    with create_engine(url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
