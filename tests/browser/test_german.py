@@ -1,0 +1,57 @@
+"""The pages in German: longer words still fit their keys, and the choice of a language follows its person."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.review.factory import FakeEdge, HubProcess, until
+
+SIZES = ((1280, 800), (390, 844))
+CUT_OFF = """() => [...document.querySelectorAll("button, .key, a.more, .state strong, .state .why, label")]
+    .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.trim().slice(0, 60))"""
+
+
+def german(browser: Browser, hub: HubProcess, size: tuple[int, int]) -> Page:
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, locale="de-DE")
+    page = context.new_page()
+    page.goto(f"{hub.url}/who")
+    page.click("text=Chen")
+    page.wait_for_url(f"{hub.url}/")
+    return page
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+@pytest.mark.parametrize("size", SIZES)
+def test_german_words_fit(browser: Browser, hub: HubProcess, edge: FakeEdge, size: tuple[int, int]) -> None:
+    edge.halt()
+    page = german(browser, hub, size)
+    halt = until(lambda: page.request.get(f"{hub.url}/api/halts").json())[0]["id"]
+    paths = ["/", f"/halts/{halt}", "/alarms", f"/alarms/shelve?halt={halt}", "/handover", "/performance", "/models"]
+    wrong = {}
+    for path in [*paths, "/label", "/label-book", "/consistency", "/adjudicate", "/system", "/audit", "/who"]:
+        answer = page.goto(hub.url + path)
+        assert answer
+        assert answer.status == 200, path
+        expect(page.locator("html")).to_have_attribute("lang", "de")
+        cut_off = page.evaluate(CUT_OFF)
+        too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        if cut_off or too_wide > 0:
+            wrong[path] = (too_wide, cut_off)
+    page.context.close()
+    assert wrong == {}
+
+
+@pytest.mark.browser
+@pytest.mark.broker
+def test_the_language_is_chosen_by_one_key_and_follows_the_person(browser: Browser, hub: HubProcess) -> None:
+    page = german(browser, hub, (1280, 800))
+    page.click("button[lang=en]")
+    expect(page.locator("nav a").first).to_have_text("Line")
+    page.context.close()
+    elsewhere = german(browser, hub, (1280, 800))
+    expect(elsewhere.locator("nav a").first).to_have_text("Line")
+    elsewhere.click("button[lang=de]")
+    expect(elsewhere.locator("nav a").first).to_have_text("Linie")
+    elsewhere.context.close()
