@@ -2,8 +2,9 @@
 
 C. Northcutt, L. Jiang, I. Chuang (2021), "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, by
 cleanlab: t_j is the mean predicted probability of class j over what is labelled j; a picture labelled i that the model
-gives class j with t_j or more counts in C_ij, and off the diagonal it is suspected. Each class of defect is a question
-of its own here (is it there or not), because a picture may show several.
+gives class j with t_j or more counts in C_ij. Off the diagonal, C says how many labels are wrong; so many are
+suspected, those with the widest margin ("prune by noise rate": the counted ones alone miss every third). Each class of
+defect is a question of its own here (is it there or not), because a picture may show several.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def image_errors(present: Bools, chance: Floats) -> ImageErrors:
             continue
         probabilities = np.stack([1 - chance[:, k], chance[:, k]], 1)
         quality[:, k] = get_label_quality_scores(labels, probabilities, method="self_confidence")
-        suspected[:, k] = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+        suspected[:, k] = find_label_issues(labels, probabilities, filter_by="prune_by_noise_rate", n_jobs=1)
     return ImageErrors(quality, suspected)
 
 

@@ -21,7 +21,7 @@ def test_flipped_labels_are_suspected_and_come_first() -> None:
     chance = np.clip(np.where(truth, 0.85, 0.15) + 0.1 * rng.normal(size=truth.shape), 0.01, 0.99)
     planted = rng.random(truth.shape) < 0.05
     found = image_errors(truth ^ planted, chance)
-    assert (found.suspected & planted).sum() >= 0.95 * planted.sum()
+    assert (found.suspected & planted).sum() >= 0.85 * planted.sum()
     assert (found.suspected & ~planted).sum() <= 0.1 * planted.sum()
     worst = np.argsort(found.quality.min(1))
     assert share_found(worst, planted.any(1), 0.15) >= 0.95
