@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
+from inspection.messages import Tally
 from review.store import Base
 from tests.conftest import free_port
-from tests.review.factory import FakeEdge, HubProcess, until
+from tests.review.factory import FakeEdge, HubProcess, until, wall_ms
 from tests.review.postgres import server
 
 pytestmark = pytest.mark.broker
@@ -27,6 +29,36 @@ def url() -> Iterator[str]:
         return
     with server() as own:
         yield own
+
+
+def test_labels_rules_and_escapes_on_postgresql(mosquitto: int, data_dir: Path, url: str) -> None:
+    """The tables of the label book, and the queries that read JSON as text, which differs between databases."""
+    hub = HubProcess(data_dir, free_port(), mosquitto, "--database", url).start()
+    edge = FakeEdge(mosquitto, hub.url, "pg-labels")
+    try:
+        ben, chen = hub.signed_in("Ben (inspector)"), hub.signed_in("Chen (engineer)")
+        audit = edge.good(3)
+        edge.send(Tally(uid=uuid.uuid4().hex, from_ms=wall_ms() - 60_000, to_ms=wall_ms(), frames_passed=500))
+        until(lambda: len(edge.acked) == 2, what="the audit and the tally")
+        for person in (ben, chen):
+            assert f"/label/{audit.uid}" in person.get("/label").text
+            answer = person.post(f"/label/{audit.uid}", json={"label_book": "weld@1", "classes": ["porosity"]})
+            assert answer.status_code == 200, answer.text
+        assert "1 of 1" in chen.get("/escapes").text
+        assert chen.post("/label-book/weld/draft", data={"reason": "smaller pores"}).status_code == 303
+        rule = {"cls": "porosity", "limit_mm": "0.4", "rule": "A pore 0.4 mm or more across."}
+        assert chen.post("/label-book/weld/rule", data=rule).status_code == 303
+        shown = {"cls": "porosity", "kind": "example", "uid": audit.uid}
+        assert chen.post("/label-book/weld/frame", data=shown).status_code == 303
+        text = chen.get("/label-book/weld").text
+        assert "never measured" in text
+        assert chen.post("/label-book/weld/publish").status_code == 422
+        for path in ("/consistency", "/consistency/report", "/adjudicate", "/performance", "/label"):
+            assert chen.get(path).status_code == 200, path
+        assert chen.get("/labels/export.zip").status_code == 200
+    finally:
+        edge.close()
+        hub.stop()
 
 
 def test_records_halts_and_resets_on_postgresql(mosquitto: int, data_dir: Path, url: str) -> None:
