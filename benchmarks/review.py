@@ -65,6 +65,8 @@ def measure(plan: Plan) -> list[Figure]:
         hub = Hub(data, port, mqtt_port, folder / "hub.log", (200,), "--demo-people")
         try:
             load = _load(hub, mqtt_port, plan, folder)
+            for figure in load:
+                print(f"{figure.figure}: {figure.value:g} {figure.unit}", file=sys.stderr, flush=True)
             pages = _pages(hub, plan.rounds, filled)
         finally:
             hub.stop()
@@ -102,7 +104,9 @@ class Hub:
 
     def signed_in(self) -> httpx.Client:
         client = httpx.Client(base_url=self.url, timeout=60)
-        client.post("/who", data={"name": "Chen (engineer)"}).raise_for_status()
+        answer = client.post("/who", data={"name": "Chen (engineer)"})
+        if answer.status_code != 303:
+            raise RuntimeError(f"nobody can sign in: {answer.status_code} {answer.text[:200]}")
         return client
 
     def stop(self) -> None:
