@@ -79,6 +79,7 @@ def fit_curve(labels: Sequence[int], figures: Sequence[float]) -> Curve:
         return np.asarray(((np.log(error)[None] - np.log(expected)) ** 2).sum(1))
 
     noise = max(LEAST_NOISE, math.sqrt(float(misfit(height).min()) / max(1, len(n) - 3)))
+    noise *= 1 + 2 / max(1, len(n) - 3)  # itself known from few results: as much as Student's t widens
     # The height is no better known than its mean: without that the interval is too short.
     heights = np.concatenate([height + z * noise / math.sqrt(len(n)) for z in np.linspace(-2, 2, 9)])
     b, f = np.tile(b, 9), np.tile(f, 9)
