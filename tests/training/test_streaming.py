@@ -233,7 +233,7 @@ def test_films_become_clips(tmp_path: Path) -> None:
         ("a.avi,2,1,good", r"told.csv:2 runs from 2 to 1 s|runs from 2 to 1 s"),
         ("a.avi,0,x,good", "'x' is no time"),
         ("a.avi,0,1,good\na.avi,0.5,2,pore", "begins at 0.5 s, inside"),
-        ("c.avi,0,1,good", "names 'c.avi', which was not given"),
+        ("c.avi,0,1,good", "names the video 'c.avi', which was not given"),
         ("a.avi,50,51,good", "begins at 50 s"),
         ("a.avi,0,1,", "has no label"),
     ],
