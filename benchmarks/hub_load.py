@@ -25,7 +25,7 @@ HALT_EVERY_S = 2.0
 HELD_S = 4.0
 """How long a station's permit names its halt before its own panel resets it."""
 PERMIT_S = 0.25
-ACK_WAIT_S = 30.0
+ACK_WAIT_S = 120.0
 
 
 def now_ms() -> int:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,8 @@ def _load(hub: Hub, mqtt_port: int, plan: Plan, folder: Path) -> list[Figure]:
         committed = {uid: (str(halt_id), received) for uid, halt_id, received in rows}
         stored = db.execute("SELECT COUNT(*) FROM records WHERE frame_id > 0 AND id > ?", (plan.filling.records,))
         records = stored.fetchone()[0]
-    lost = len(sent["missing"]) + sent["sent"] - len(sent["halts"]) - records
+    # Not acknowledged, or not in the database: usually the same ones.
+    lost = max(len(sent["missing"]), sent["sent"] - len(committed.keys() & sent["halts"].keys()) - records)
     return _told(plan, sent, committed, lost, streams.seen, rss)
 
 
@@ -184,7 +186,7 @@ def paths(hub: Hub) -> list[str]:
 
 def _pages(hub: Hub, rounds: int, filled: str) -> list[Figure]:
     took: dict[str, list[float]] = {}
-    with hub.signed_in() as client:
+    with closing(hub.signed_in()) as client:
         for path in paths(hub):
             for _ in range(rounds + 1):
                 began = time.perf_counter()
