@@ -116,10 +116,11 @@ def test_a_draft_is_kept_within_five_seconds_and_outlives_the_browser(world: Wor
     first.close()
     again = kind.launch_persistent_context(tmp_path / "profile", **options)  # type: ignore[arg-type]
     try:
-        back = Desk(again.new_page(), f"http://127.0.0.1:{world.port}", "Ann")
-        back.open(uid)
-        assert back.decision().startswith("Scratch")
-        assert _painted(back.page) == drawn > 0
+        page = again.new_page()  # the profile still has Ann signed in
+        page.goto(f"{ann.base}/label/{uid}")
+        page.wait_for_selector("body[data-ready]")
+        assert page.locator("#decision").inner_text().startswith("Scratch")
+        assert _painted(page) == drawn > 0
     finally:
         again.close()
 
