@@ -161,7 +161,7 @@ def picture_labels(real: RealSet, share: float, seed: int) -> Found:
     return Found(
         right / max(1, int(errors.suspected.sum())),
         right / int(planted.sum()),
-        share_found(np.argsort(worst, kind="stable"), planted.any(1), TOP),
+        share_found(np.argsort(worst, kind="stable"), np.asarray(planted.any(axis=1)), TOP),
     )
 
 

@@ -115,8 +115,8 @@ def outcome(seen: Sequence[Seen], level: float, k: int, n: int) -> Outcome:
             missed += not len(here)
             delays += [int(here[0]) - first] if len(here) else []
         # A halt rests on the last n frames: it is false when none of them showed any of a bubble.
-        false = [h for h in halts if not clip.peeking[max(0, h - n + 1) : h + 1].any()]
-        false_halts += sum(1 for a, b in zip([-1000, *false], false, strict=False) if b - a > FPS / 2)
+        false = [int(h) for h in halts if not clip.peeking[max(0, h - n + 1) : h + 1].any()]
+        false_halts += sum(b - a > FPS / 2 for a, b in zip([-1000, *false], false, strict=False))
     return Outcome(bubbles, missed, false_halts, frames, tuple(delays))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -126,7 +126,7 @@ def export(
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
 ) -> None:
     """Write what people agree on as a labelled folder; name what they differ on."""
-    from review.exchange import WANTED, Wanted, convert
+    from review.exchange import WANTED, convert
     from review.export import export_labels
     from review.settings import Settings
 
@@ -135,7 +135,7 @@ def export(
     try:
         settings = Settings(data_dir=data, database_url=database)
         summary = export_labels(settings, out, task, allow_single=allow_single, soft=soft)
-        converted = convert(out, cast(Wanted, form))
+        converted = convert(out, form)
     except HaltlineError as e:
         _give_up(str(e))
     typer.echo(f"{out}: {summary.line()}")

@@ -82,7 +82,7 @@ def compare(
     changes = tuple(_change(k, cls, old, new) for k, cls in enumerate(classes))
     worse = [_right(a) and not _right(b) for a, b in zip(old, new, strict=True)]
     better = [_right(b) and not _right(a) for a, b in zip(old, new, strict=True)]
-    wanted = [p.target.any() and _named(p, must_catch) for p in old]
+    wanted = [bool(p.target.any()) and _named(p, must_catch) for p in old]
     missed = tuple(
         b.sample.image
         for a, b, must in zip(old, new, wanted, strict=True)

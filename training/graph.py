@@ -30,6 +30,9 @@ Floats = NDArray[np.float32]
 class Graph(nn.Module):
     """What is exported. Heat is rounded to 256 levels, so that it costs the edge a quarter of the memory traffic."""
 
+    scale: Tensor
+    bias: Tensor
+
     def __init__(self, network: SegmentAndDecide, calibration: list[Platt]) -> None:
         super().__init__()
         self.network = network.eval()

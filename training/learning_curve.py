@@ -109,6 +109,6 @@ def _range(values: Floats, weight: Floats) -> Range:
     place = np.argsort(values)
     below = np.cumsum(weight[place])
     low, middle, high = (
-        float(values[place][min(len(below) - 1, np.searchsorted(below, q))]) for q in (0.025, 0.5, 0.975)
+        float(values[place][min(len(below) - 1, int(np.searchsorted(below, q)))]) for q in (0.025, 0.5, 0.975)
     )
     return Range(middle, low, high)

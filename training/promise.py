@@ -153,7 +153,7 @@ def promise(
     stops the line when any is from hi on, as the guard has it. Costs move a class's own limits further to the safe
     side, never back. DatasetError, with what could be promised, where there are too few groups.
     """
-    top, bad = scores.max(1), target.any(1)
+    top, bad = scores.max(1), np.asarray(target.any(axis=1))
     missed_from = _per_group(top, bad, groups, min)
     stopped_from = _per_group(top, ~bad, groups, max)
     share = (1 - asked.confidence) / 2
@@ -164,7 +164,7 @@ def promise(
         lo = hi = float(GRID[(np.searchsorted(GRID, lo) + np.searchsorted(GRID, hi)) // 2])
     limits = {cls: _with_costs(lo, hi, costs, cls) for cls in classes}
     low, high = (np.array([limits[c][side] for c in classes]) for side in (0, 1))
-    passed, stopped = (scores < low).all(1), (scores >= high).any(1)
+    passed, stopped = np.asarray((scores < low).all(axis=1)), np.asarray((scores >= high).any(axis=1))
     return Promise(
         asked=asked,
         costs=costs,

@@ -129,7 +129,7 @@ def check_outcome(test: Outcome, pictures: Sequence[JudgedPicture]) -> Iterator[
 
 def check_blind(zeroed: NDArray[np.float64], target: NDArray[np.bool_]) -> Check:
     """`zeroed` (N,): highest scores on the same pictures with all pixels 0. What still tells them apart is no image."""
-    found = auroc(zeroed, target.any(1))
+    found = auroc(zeroed, np.asarray(target.any(axis=1)))
     return Check("AUROC with inputs zeroed", found, "0.45 to 0.55", math.isnan(found) or 0.45 <= found <= 0.55)
 
 

@@ -210,7 +210,9 @@ def _numbered(groups: Sequence[str]) -> NDArray[np.int64]:
 # ── are they ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _registered(a: Floats, b: Floats, fa: NDArray[np.complex64], fb: NDArray[np.complex64]) -> tuple[float, float]:
+def _registered(
+    a: Floats, b: Floats, fa: NDArray[np.complexfloating], fb: NDArray[np.complexfloating]
+) -> tuple[float, float]:
     """(likeness, overlap) of two structures at the shift where they fit best; (0, 0) when nothing fits."""
     surface = np.fft.irfft2(fa.conj() * fb, s=(_LARGE_PAD, _LARGE_PAD))
     dy, dx = (int(v) for v in np.unravel_index(int(np.argmax(surface)), surface.shape))
