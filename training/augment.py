@@ -157,7 +157,8 @@ def with_defect_of(example: Example, donor: Example, rng: np.random.Generator, b
         return example
     region = (regions == int(rng.integers(1, count))).astype(np.uint8)
     k = int(donor.mask[region > 0][0]) - 1
-    around = cv2.dilate(region, np.ones((7, 7), np.uint8))
+    # OpenCV takes 3 px off the mask again; what is left must hold the edge, for its gradient is all that is carried.
+    around = cv2.dilate(region, np.ones((15, 15), np.uint8))
     x, y, w, h = cv2.boundingRect(around)
     height, width = region.shape
     if min(x, y) < 1 or x + w > width - 1 or y + h > height - 1:  # a border of its own that Poisson's equation needs

@@ -28,7 +28,7 @@ STRIDE = 8
 DIMENSIONS = 64
 PATCHES = 512  # in the memory
 CANDIDATES = 40_000  # patches the memory is chosen from
-LEAST_GOOD = 8
+LEAST_GOOD, LEAST_HELD_OUT = 8, 5
 HI_RATE, LO_RATE = 0.01, 0.10
 """Of good parts: how many may be called a defect, and how many may be at least uncertain."""
 SCORE_HI, SCORE_LO = 0.6, 0.3
@@ -158,7 +158,7 @@ class Limits:
 
 def limits(good: NDArray[np.float64], bad: NDArray[np.float64]) -> Limits:
     """From the logits of held-out good pictures, and of defective ones as soon as there are some."""
-    if len(good) < LEAST_GOOD:
+    if len(good) < LEAST_HELD_OUT:
         raise DatasetError(
             "good parts", f"{len(good)} held-out ones are too few for a limit", "import more, or raise --val"
         )
