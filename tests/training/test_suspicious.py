@@ -209,7 +209,7 @@ def test_what_is_judged_is_what_export_ships(judge: Judge, tiny_run: Path, tiny:
 
 def test_a_run_on_other_pictures_is_refused(tiny_run: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="was trained on"):
-        Judge(tiny_run, snapshot_with(tmp_path))
+        Judge(tiny_run, snapshot_with(tmp_path, brighter))
 
 
 def test_zeroed_inputs_say_nothing(judge: Judge) -> None:
