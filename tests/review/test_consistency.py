@@ -67,9 +67,9 @@ class World:
                 defect = rng.uniform() < 1 / (1 + math.exp(-math.log(size / threshold) / sigma))
                 self.label(uid, person, bool(defect), round(float(size), 2))
 
-    def frames(self, book_id: str = "scratch@1") -> list[consistency.FrameLabels]:
+    def frames(self, book_id: str = "scratch@1", most: int | None = None) -> list[consistency.FrameLabels]:
         with self.hub.store.reading() as session:
-            return consistency.frames(session, book_id, "scratch", consistency.parts_of(session))
+            return consistency.frames(session, book_id, "scratch", consistency.parts_of(session), most)
 
     def browser(self, name: str) -> TestClient:
         client = TestClient(self.app, base_url="http://hub")
@@ -113,12 +113,11 @@ def test_a_label_made_again_under_new_rules_was_no_correction(world: World) -> N
     assert world.frames()[0].answers == {"Ann": "defect"}
 
 
-def test_the_newest_frames_are_taken_where_there_are_very_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_frames_are_taken_where_there_are_very_many(world: World) -> None:
     uids = [world.frame() for _ in range(4)]
     for uid in uids:
         world.label(uid, "Ann", True)
-    monkeypatch.setattr(consistency, "MOST", 3)
-    assert [f.record.uid for f in world.frames()] == uids[1:]
+    assert [f.record.uid for f in world.frames(most=3)] == uids[1:]
 
 
 def test_a_person_alone_is_counted_alone(world: World) -> None:
@@ -196,7 +195,7 @@ def test_twelve_double_labels_are_too_few(world: World) -> None:
     assert isinstance(view.band, NotEnough)
     cy = world.browser("Cy")
     text = cy.get("/consistency").text
-    assert text.count("Too few double labels (n=12)") == 2
+    assert text.count("Too few double labels (n=12)") == 3, "of agreement, of the band, of the people's reliability"
     assert "alpha</th>" not in text
     form = {"book": "scratch", "version": "scratch@1", "cls": "scratch"}
     assert cy.post("/consistency/propose", data=form).status_code == 409

@@ -26,8 +26,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def commands() -> typer.Typer:
     app = typer.Typer()
-    for command in (cli.render, cli.train, cli.evaluate, cli.export):
+    for command in (cli.render, cli.evaluate, cli.export):
         app.command()(command)
+    app.add_typer(cli.train, name="train")
     app.add_typer(cli.dataset, name="dataset")
     return app
 
