@@ -6,18 +6,56 @@ it in which people still disagreed when the rule was made.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from math import dist
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from inspection.samples import ClassName
 
 
+class CountLimit(BaseModel):
+    """Regions that are a defect together, however small each is: `regions` or more of them within `within_mm`.
+
+    Within: their middles are at most that far from one of them, which needs no direction along the part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regions: int = Field(ge=2, le=200)
+    within_mm: float = Field(gt=0, allow_inf_nan=False)
+
+    @property
+    def per_mm(self) -> float:
+        """The same as a density, regions per mm."""
+        return self.regions / self.within_mm
+
+    def most(self, middles_mm: Sequence[tuple[float, float]]) -> int:
+        """The most regions within `within_mm` of one of them; `middles_mm`: (x, y) of each region in mm."""
+        return max((sum(dist(a, b) <= self.within_mm for b in middles_mm) for a in middles_mm), default=0)
+
+
+class DepthProxy(BaseModel):
+    """A depth no picture shows, by what a picture does show: `sign`, `sign_mm` across, stands for `depth_mm`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    depth_mm: float = Field(gt=0, allow_inf_nan=False)
+    sign: str = Field(min_length=1, max_length=200)
+    sign_mm: float = Field(gt=0, allow_inf_nan=False)
+
+
+def _unset(value: Any) -> bool:
+    return value is None
+
+
 class ClassRule(BaseModel):
-    """From which length a region of this class is a defect.
+    """From which length a region of this class is a defect, and which other measure makes it one.
 
     `limit_mm`: this long or longer is a defect. `ambiguous_mm`: sizes between which inspectors disagreed; a
-    measured size inside it is worth a second look.
+    measured size inside it is worth a second look. `count` and `depth` are for people: a station measures lengths only.
+    A rule without them is written without them, so that a book from before they existed keeps its id and its bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +64,8 @@ class ClassRule(BaseModel):
     title: str
     limit_mm: float = Field(ge=0)
     ambiguous_mm: tuple[float, float] | None = None
+    count: CountLimit | None = Field(default=None, exclude_if=_unset)
+    depth: DepthProxy | None = Field(default=None, exclude_if=_unset)
     rule: str = Field(min_length=1)
     color: str = Field(default="#d55e00", pattern=r"^#[0-9a-f]{6}$")
 

@@ -119,6 +119,9 @@ def export(
     form: Annotated[
         str, typer.Option("--format", help="labelled (keeps everything), coco, label-studio or yolo.")
     ] = "labelled",
+    labels_per_frame: Annotated[
+        int, typer.Option(min=1, max=9, help="Labels a frame must have: what the hub was started with.")
+    ] = 2,
     soft: Annotated[
         bool, typer.Option(help="Weigh people by how reliable they are: soft labels, also of frames they differ on.")
     ] = False,
@@ -133,7 +136,7 @@ def export(
     if form not in WANTED:
         _give_up(f"--format: {form!r} is none of {', '.join(WANTED)}")
     try:
-        settings = Settings(data_dir=data, database_url=database)
+        settings = Settings(data_dir=data, database_url=database, labels_per_frame=labels_per_frame)
         summary = export_labels(settings, out, task, allow_single=allow_single, soft=soft)
         converted = convert(out, form)
     except HaltlineError as e:

@@ -19,8 +19,7 @@ from sqlalchemy.orm import Session
 from inspection.escape import EscapeRate, Share, Stratum, clopper_pearson, escape_rate, more_audits
 from review.adjudication import in_force
 from review.label_books import newest
-from review.label_queue import NEED
-from review.labelling import Vote, consensus
+from review.labelling import NEED, Vote, consensus
 from review.store import Label, Record, Station, TallyRow
 
 WEEKS = (4, 8, 26)
@@ -99,13 +98,13 @@ def week_starts(now_ms: int, weeks: int) -> list[int]:
     return [int((monday - timedelta(weeks=n)).timestamp() * 1000) for n in reversed(range(weeks))]
 
 
-def rates(session: Session, now_ms: int, weeks: int) -> list[LineRates]:
+def rates(session: Session, now_ms: int, weeks: int, need: int = NEED) -> list[LineRates]:
     """Every line on which something passed or was audited, by name."""
     starts = week_starts(now_ms, weeks)
     tallies = session.scalars(select(TallyRow).where(TallyRow.from_ms >= starts[0], TallyRow.from_ms < now_ms)).all()
     count = _Count(starts, {s.id: s for s in session.scalars(select(Station))}, tallies)
     audits = _audits(session, starts[0], now_ms)
-    decided = _decided(session, audits)
+    decided = _decided(session, audits, need)
     books = {name: newest(session, name) for name in {_book_name(r) for r in audits}}
     for unit in count.units(audits):
         book = books[_book_name(unit[0])]
@@ -201,7 +200,7 @@ def _audits(session: Session, from_ms: int, to_ms: int) -> list[Record]:
     return list(session.scalars(select(Record).where(*drawn, *within).order_by(Record.ts_ms, Record.id)))
 
 
-def _decided(session: Session, records: Sequence[Record]) -> dict[int, frozenset[str]]:
+def _decided(session: Session, records: Sequence[Record], need: int) -> dict[int, frozenset[str]]:
     """Record id -> the classes people settled on; a record that is missing waits for a label or for adjudication."""
     found: dict[int, frozenset[str]] = {}
     votes: dict[int, list[Vote]] = defaultdict(list)
@@ -211,7 +210,7 @@ def _decided(session: Session, records: Sequence[Record]) -> dict[int, frozenset
             vote = Vote(label.person, label.label_book, tuple(label.classes), label.unsure, (), None)
             votes[label.record_id].append(vote)
     for record_id, of_record in votes.items():
-        settled = consensus(of_record, NEED)
+        settled = consensus(of_record, need)
         if settled.decided:
             found[record_id] = frozenset(settled.classes)
     for name in {_book_name(r) for r in records}:

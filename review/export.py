@@ -28,8 +28,17 @@ from review.adjudication import in_force
 from review.exchange import Wanted, convert
 from review.frames import FolderFrames, FrameStore
 from review.label_books import newest
-from review.label_queue import NEED
-from review.labelling import Consensus, Mark, Vote, consensus, decode_mask, encode_mask, merge_annotations, merge_masks
+from review.labelling import (
+    NEED,
+    Consensus,
+    Mark,
+    Vote,
+    consensus,
+    decode_mask,
+    encode_mask,
+    merge_annotations,
+    merge_masks,
+)
 from review.settings import Settings
 from review.store import Adjudication, Label, Record, Station, Store
 
@@ -113,12 +122,12 @@ def groups_of(moments: Iterable[Moment]) -> dict[str, str]:
 
 def export_folder(
     store: Store, frames: FrameStore, out: Path, task: str | None = None, *, allow_single: bool = False,
-    soft: bool = False,
+    soft: bool = False, need: int = NEED,
 ) -> Summary:  # fmt: skip
     """Write the labelled folder `out`, which must not exist yet or be empty; it appears whole or not at all.
 
     `soft`: labels come with the chance that they are right, everybody's weighed by how reliable they are, and frames
-    people differ on leave too.
+    people differ on leave too. `need`: how many labels a frame must have, the hub's `labels_per_frame`.
 
     DatasetError when `out` is taken, the task is unknown or there is nothing to export.
     """
@@ -135,9 +144,10 @@ def export_folder(
     try:
         staging.chmod(0o755)
         summary = Summary(book.task)
-        _Writer(staging, book, frames, allow_single, summary, decisions, weights, left_out).write(work, groups)
+        _Writer(staging, book, frames, allow_single, need, summary, decisions, weights, left_out).write(work, groups)
         if not summary.exported:
-            raise DatasetError("labels", f"nothing to export: {summary.line()}", f"{NEED} people label the same frames")
+            people = "1 person labels a frame" if need == 1 else f"{need} people label the same frames"
+            raise DatasetError("labels", f"nothing to export: {summary.line()}", people)
         staging.replace(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -160,12 +170,14 @@ def _weights(session: Session, book: LabelBook) -> Mapping[int, dict[str, float]
 def export_labels(
     settings: Settings, out: Path, task: str | None = None, *, allow_single: bool = False, soft: bool = False
 ) -> Summary:
-    """`export_folder` from a hub's data folder, also while the hub runs: it only reads."""
+    """`export_folder` from a hub's data folder, also while the hub runs: it only reads. A frame must have
+    `settings.labels_per_frame` labels."""
     if settings.database_url is None and not (settings.data_dir / "hub.db").is_file():
         raise ConfigError("--data", f"{settings.data_dir} holds no hub.db", "name the hub's data folder")
     store = Store(settings.database)
     try:
-        return export_folder(store, FolderFrames(settings.frames_dir), out, task, allow_single=allow_single, soft=soft)
+        frames, need = FolderFrames(settings.frames_dir), settings.labels_per_frame
+        return export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need)
     except SQLAlchemyError as e:
         raise StorageError(f"{settings.database} cannot be read: {e}") from e
     finally:
@@ -174,16 +186,17 @@ def export_labels(
 
 def export_zip(
     store: Store, frames: FrameStore, folder: Path, task: str | None = None, *, allow_single: bool = False,
-    form: Wanted = "labelled",
+    soft: bool = False, form: Wanted = "labelled", need: int = NEED,
 ) -> tuple[Path, Summary]:  # fmt: skip
     """The labels in the form that is wanted, as one zip file inside `folder` with a folder's name around its files."""
-    summary = export_folder(store, frames, folder / "labels", task, allow_single=allow_single)
-    convert(folder / "labels", form)
+    out = folder / "labels"
+    summary = export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need)
+    convert(out, form)
     path = folder / f"haltline-labels-{summary.task}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
-        for file in sorted((folder / "labels").rglob("*")):
+        for file in sorted(out.rglob("*")):
             if file.is_file():
-                archive.write(file, f"{path.stem}/{file.relative_to(folder / 'labels').as_posix()}")
+                archive.write(file, f"{path.stem}/{file.relative_to(out).as_posix()}")
     return path, summary
 
 
@@ -231,6 +244,7 @@ class _Writer:
     book: LabelBook
     frames: FrameStore
     allow_single: bool
+    need: int
     summary: Summary
     decisions: Mapping[int, Adjudication]
     weights: Mapping[int, dict[str, float]]
@@ -265,7 +279,7 @@ class _Writer:
         if decision := self.decisions.get(record.id):  # outranks whatever the labels add up to
             vote = self._vote(decision, record)
             return Consensus("adjudicated", vote.classes, (vote,))
-        found = consensus([self._vote(label, record) for label in labels], NEED, self.allow_single)
+        found = consensus([self._vote(label, record) for label in labels], self.need, self.allow_single)
         if found.votes:
             return found
         if found.state == "disputed" and (chances := self.weights.get(record.id)):

@@ -14,13 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
-from inspection.label_book import BOOKS, ClassRule, LabelBook
+from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from review import audit
+from review.labelling import NEED
 from review.store import BookFrame, BookRow, Label, LabelAssignment, Record
 
 KINDS = ("example", "counterexample", "borderline")
-NEED_LABELS = 2
-"""Frames with fewer labels than this are asked for again too: half a pair under old rules never becomes a pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,30 @@ def missing(session: Session, row: BookRow, needed: FramesNeeded) -> list[str]:
             if have < want:
                 word = "borderline case" if kind == "borderline" else kind
                 lacks.append(f"{rule.title}: {want - have} more {word}{'s' * (want - have > 1)} ({have} of {want})")
+        lacks += contradicted(session, rule, shown[rule.cls])
     return lacks
+
+
+def contradicted(session: Session, rule: ClassRule, shown: Mapping[str, Sequence[BookFrame]]) -> list[str]:
+    """Frames that show the opposite of a rule with a count, one line each, by what everybody marked on them.
+
+    Nothing is said of a frame on which nobody marked places, nor of an example nobody measured, nor of a depth.
+    """
+    found: list[str] = []
+    for kind in ("example", "counterexample") if rule.count else ():
+        for frame in shown[kind]:
+            assert rule.count is not None
+            of_frame = (Label.record_id == frame.record_id, Label.superseded_ms.is_(None))
+            labels = session.scalars(select(Label).where(*of_frame)).all()
+            most = most_within(rule.count, rule.cls, labels, frame.record)
+            sizes = [s for label in labels if (s := longest_mm(label, rule.cls)) is not None]
+            many, small = most >= rule.count.regions, sizes and not any(map(rule.is_defect, sizes))
+            what = f"{rule.title}: frame {frame.record.uid[:8]} has {most} within {rule.count.within_mm:g} mm"
+            if kind == "example" and most and small and not many:
+                found.append(f"{what} and is too short: no defect by this rule")
+            elif kind == "counterexample" and many:
+                found.append(f"{what}: a defect by this rule")
+    return found
 
 
 # -- publishing -------------------------------------------------------------------------------------------------------
@@ -192,31 +214,46 @@ def touched(session: Session, row: BookRow) -> list[Touched]:
     """
     old = newest(session, row.name)
     assert old is not None
-    moved = {
-        rule.cls: tuple(sorted((old.rule(rule.cls).limit_mm, rule.limit_mm)))
-        for rule in as_book(row).rules
-        if rule.limit_mm != old.rule(rule.cls).limit_mm
-    }
     found: list[Touched] = []
+    changed = [(old.rule(rule.cls), rule) for rule in as_book(row).rules if rule != old.rule(rule.cls)]
     for record, labels in _labelled(session, row.name):
-        for cls, (low, high) in moved.items():
-            sizes = {label.id: longest_mm(label, cls) for label in labels}
+        for before, rule in changed:
+            sizes = {label.id: longest_mm(label, rule.cls) for label in labels}
             others = [s for s in sizes.values() if s is not None]
             for label in labels:
                 own = sizes[label.id]
                 size = own if own is not None else sum(others) / len(others) if others else None
-                if size is None and cls in label.classes:
-                    found.append(Touched(label, record, cls, None, "never measured"))
-                elif size is not None and low <= size < high:
-                    found.append(Touched(label, record, cls, size, f"between {low:g} and {high:g} mm"))
+                if why := _why_touched(before, rule, label, record, size):
+                    found.append(Touched(label, record, rule.cls, size, why))
     return found
 
 
-def publish(session: Session, row: BookRow, person: str, needed: FramesNeeded, now_ms: int) -> list[Touched]:
+def _why_touched(before: ClassRule, rule: ClassRule, label: Label, record: Record, size: float | None) -> str:
+    """Empty where the label's answer is the same under both rules."""
+    low, high = sorted((before.limit_mm, rule.limit_mm))
+    if low != high and size is None and rule.cls in label.classes:
+        return "never measured"
+    if size is not None and low <= size < high:
+        return f"between {low:g} and {high:g} mm"
+    marked = rule.cls in label.classes or any(a["cls"] == rule.cls for a in label.annotations)
+    if before.depth != rule.depth and marked:
+        return "judged by another depth"
+    if before.count != rule.count and _counted(before, label, record) != _counted(rule, label, record):
+        return "as many regions are judged otherwise"
+    return ""
+
+
+def _counted(rule: ClassRule, label: Label, record: Record) -> bool:
+    return rule.count is not None and most_within(rule.count, rule.cls, [label], record) >= rule.count.regions
+
+
+def publish(
+    session: Session, row: BookRow, person: str, needed: FramesNeeded, now_ms: int, labels_per_frame: int = NEED
+) -> list[Touched]:
     """Put a draft into force and ask again for what it touches; InputError names what is missing.
 
-    Everybody who labelled a touched frame is asked again, and so is whoever labelled a frame that still waits for
-    its second label: labels are only ever compared under one version.
+    Everybody who labelled a touched frame is asked again, and so is whoever labelled a frame that has fewer than
+    `labels_per_frame`: labels are only ever compared under one version.
     """
     _still_a_draft(row)
     if lacks := missing(session, row, needed):
@@ -227,12 +264,35 @@ def publish(session: Session, row: BookRow, person: str, needed: FramesNeeded, n
     why = f"relabel {row.name}@{row.version}"
     for record, labels in _labelled(session, row.name):
         people = {label.person for label in labels}
-        if record.id in again or len(people) < NEED_LABELS:
+        if record.id in again or len(people) < labels_per_frame:
             _ask(session, record, people, why, now_ms)
     book = f"{row.name}@{row.version}"
     audit.note(session, person, "label_book_published", f"label book {book}", touched=len(found), reason=row.reason)
     session.flush()
     return found
+
+
+def most_within(count: CountLimit, cls: str, labels: Iterable[Label], record: Record) -> int:
+    """The most regions of a class that one of the labels shows as near together as the rule asks; 0 without a scale."""
+    if record.px_per_mm is None:
+        return 0
+    middles = [
+        [_middle_mm(a, record.px_per_mm) for a in label.annotations if a["cls"] == cls and _is_placed(a)]
+        for label in labels
+    ]
+    return max((count.most(of_label) for of_label in middles), default=0)
+
+
+def _is_placed(annotation: Mapping[str, Any]) -> bool:
+    return bool(annotation.get("box_px") or annotation.get("points_px"))
+
+
+def _middle_mm(annotation: Mapping[str, Any], px_per_mm: float) -> tuple[float, float]:
+    if box := annotation.get("box_px"):
+        x, y, w, h = box
+        return (x + w / 2) / px_per_mm, (y + h / 2) / px_per_mm
+    xs, ys = zip(*annotation["points_px"], strict=True)
+    return (min(xs) + max(xs)) / 2 / px_per_mm, (min(ys) + max(ys)) / 2 / px_per_mm
 
 
 def longest_mm(label: Label, cls: str) -> float | None:

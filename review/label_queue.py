@@ -15,11 +15,8 @@ from sqlalchemy.orm import Session
 from inspection.label_book import BOOKS, LabelBook
 from review.clock import wall_ms
 from review.label_books import newest
-from review.labelling import CheckedLabel
+from review.labelling import NEED, CheckedLabel
 from review.store import Adjudication, Label, LabelAssignment, Person, Record, Showing
-
-NEED = 2
-"""How many people label a frame unless the hub was told otherwise. Two is what agreement can be measured from."""
 
 BLIND = "blind"
 """`LabelAssignment.why` of the people a frame was dealt out to."""

@@ -27,6 +27,9 @@ from inspection.samples import Annotation, BoxPx, ClassName
 Mask = NDArray[np.uint8]
 """(H, W) uint8: 0 = sound, k = the k-th class of the label book, from 1."""
 
+NEED = 2
+"""How many people label a frame unless the hub was told otherwise. Two is what agreement can be measured from."""
+
 MAX_MASK_BYTES = 8 * 2**20
 MAX_ANNOTATIONS = 200
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -194,7 +197,7 @@ class Consensus:
         return bool(self.votes)
 
 
-def consensus(votes: Sequence[Vote], need: int = 2, allow_single: bool = False) -> Consensus:
+def consensus(votes: Sequence[Vote], need: int = NEED, allow_single: bool = False) -> Consensus:
     """Agreed when `need` people or more name the same classes; a strict majority of more than two decides as well.
 
     Only labels under the newest label book among them count: older ones answered another question.

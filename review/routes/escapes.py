@@ -26,7 +26,7 @@ def show(
         raise HTTPException(422, f"{weeks} weeks is no choice: one of {', '.join(map(str, escapes.WEEKS))}")
     now_ms = wall_ms()
     with hub.store.reading() as session:
-        lines = escapes.rates(session, now_ms, weeks)
+        lines = escapes.rates(session, now_ms, weeks, hub.settings.labels_per_frame)
     return page(
         request, "escapes.html", title=_("Escapes"), nav="consistency", person=person, lines=lines, weeks=weeks,
         choices=escapes.WEEKS, sites=len({line.place.site for line in lines}),

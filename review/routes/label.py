@@ -49,6 +49,7 @@ def show_queue(request: Request, hub: HubDep, person: ActingPerson) -> Response:
         done_today=today,
         orphans=orphans,
         may_export=_sees_all(person),
+        each=hub.settings.labels_per_frame,
     )
 
 
@@ -154,13 +155,17 @@ def save_label(
 
 @router.get("/labels/export.zip")
 def download_labels(
-    hub: HubDep, person: ActingPerson, task: str = "", allow_single: bool = False, form: Wanted = "labelled"
-) -> Response:
+    hub: HubDep, person: ActingPerson, task: str = "", allow_single: bool = False, soft: bool = False,
+    form: Wanted = "labelled",
+) -> Response:  # fmt: skip
     if not _sees_all(person):
         raise HTTPException(403, f"{person.name} is {person.role}: everybody's labels are for engineers")
     folder = Path(tempfile.mkdtemp(prefix="haltline-export-"))
     try:
-        path, summary = export_zip(hub.store, hub.frames, folder, task or None, allow_single=allow_single, form=form)
+        path, summary = export_zip(
+            hub.store, hub.frames, folder, task or None,
+            allow_single=allow_single, soft=soft, form=form, need=hub.settings.labels_per_frame,
+        )  # fmt: skip
     except InputError as e:
         shutil.rmtree(folder, ignore_errors=True)
         raise HTTPException(422, str(e)) from e

@@ -77,12 +77,23 @@ def change_rule(
     rule: Text,
     low_mm: Annotated[float | None, Form()] = None,
     high_mm: Annotated[float | None, Form()] = None,
+    regions: Annotated[int | None, Form()] = None,
+    within_mm: Annotated[float | None, Form()] = None,
+    depth_mm: Annotated[float | None, Form()] = None,
+    sign: Text = "",
+    sign_mm: Annotated[float | None, Form()] = None,
 ) -> Response:
+    """A count and a depth are whole or left out: half of one is refused, naming what is missing."""
     band = None if low_mm is None or high_mm is None else (low_mm, high_mm)
-    return _write(
-        request, hub, person, name,
-        lambda s: books.set_rule(s, _draft(s, name), cls, limit_mm=limit_mm, rule=rule.strip(), ambiguous_mm=band),
-    )  # fmt: skip
+    count = _whole(regions=regions, within_mm=within_mm)
+    depth = _whole(depth_mm=depth_mm, sign=sign.strip() or None, sign_mm=sign_mm)
+    changes = {"limit_mm": limit_mm, "rule": rule.strip(), "ambiguous_mm": band, "count": count, "depth": depth}
+    return _write(request, hub, person, name, lambda s: books.set_rule(s, _draft(s, name), cls, **changes))
+
+
+def _whole(**fields: float | str | None) -> dict[str, float | str] | None:
+    """What was filled in; None where nothing was."""
+    return {name: value for name, value in fields.items() if value is not None} or None
 
 
 @router.post("/label-book/{name}/frame")
@@ -102,9 +113,11 @@ def remove_frame(request: Request, hub: HubDep, person: ActingPerson, name: str,
 
 @router.post("/label-book/{name}/publish")
 def publish(request: Request, hub: HubDep, person: ActingPerson, name: str) -> Response:
+    each = hub.settings.labels_per_frame
     return _write(
-        request, hub, person, name, lambda s: books.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms())
-    )
+        request, hub, person, name,
+        lambda s: books.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms(), each),
+    )  # fmt: skip
 
 
 def may_change(person: Person) -> None:

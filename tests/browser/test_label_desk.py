@@ -168,7 +168,8 @@ def _painted(page: Page) -> int:
     draft = page.evaluate(
         "JSON.parse(Object.entries(localStorage).find(([k]) => k.startsWith('haltline.label.'))?.[1] ?? 'null')"
     )
-    return 0 if draft is None else len(draft["shapes"][0]["points"])
+    shapes = draft["shapes"] if draft else []  # the class key alone is a draft too
+    return len(shapes[0]["points"]) if shapes else 0
 
 
 def _executable() -> str:

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from inspection.label_book import BOOKS, SCRATCH_BOOK, WELD_BOOK, ClassRule, LabelBook
+from inspection.label_book import BOOKS, SCRATCH_BOOK, WELD_BOOK, ClassRule, CountLimit, LabelBook
+from training.dataset.snapshot import snapshot_id
+
+PORES: dict[str, Any] = {"cls": "pore", "title": "Pore", "limit_mm": 0.5, "rule": "A pore."}
 
 
 @pytest.mark.parametrize(("length_mm", "defect"), [(1.49, False), (1.5, True), (9, True), (0, False)])
@@ -58,3 +61,45 @@ def test_a_class_without_a_rule_is_a_key_error_that_names_the_book() -> None:
     assert WELD_BOOK.rule("undercut").limit_mm == 1.0
     with pytest.raises(KeyError, match="label book weld@1 has no class 'scratch'"):
         WELD_BOOK.rule("scratch")
+
+
+def test_a_rule_without_count_and_depth_is_written_as_before_they_existed() -> None:
+    """Ids of snapshots are hashes of this: a null more, and every snapshot there is would be refused."""
+    fields = ["cls", "title", "limit_mm", "ambiguous_mm", "rule", "color"]
+    assert list(SCRATCH_BOOK.model_dump(mode="json")["rules"][0]) == fields
+    assert snapshot_id("scratch", SCRATCH_BOOK, "0" * 64) == "scratch-cd6b072ac393"
+
+
+def test_a_rule_with_count_and_depth_reads_as_it_was_written() -> None:
+    depth = {"depth_mm": 0.3, "sign": "width of the dark edge", "sign_mm": 0.8}
+    rule = ClassRule(**PORES, count={"regions": 3, "within_mm": 10}, depth=depth)  # type: ignore[arg-type]
+    assert ClassRule.model_validate_json(rule.model_dump_json()) == rule
+    assert rule.model_dump(mode="json")["depth"] == depth
+    assert rule.count
+    assert rule.count.per_mm == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"count": {"regions": 1, "within_mm": 10}},
+        {"count": {"regions": 3, "within_mm": 0}},
+        {"count": {"regions": 3, "within_mm": float("inf")}},
+        {"count": {"regions": 3}},
+        {"depth": {"depth_mm": 0.3, "sign_mm": 0.8}},
+        {"depth": {"depth_mm": 0.3, "sign": "", "sign_mm": 0.8}},
+        {"depth": {"depth_mm": -0.3, "sign": "edge", "sign_mm": 0.8}},
+    ],
+    ids=str,
+)
+def test_half_a_count_or_depth_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ClassRule(**(PORES | wrong))
+
+
+def test_regions_count_together_by_the_distance_of_their_middles() -> None:
+    count = CountLimit(regions=3, within_mm=10)
+    assert count.most([]) == 0
+    assert count.most([(0, 0), (10, 0), (20, 0)]) == 3, "both are 10 mm from the middle one"
+    assert count.most([(0, 0), (10.01, 0), (0, 50)]) == 1
+    assert count.most([(0, 0), (6, 8), (6, 8.1)]) == 3, "from the second it is 10 and 0.1 mm"

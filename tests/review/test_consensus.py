@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -119,3 +121,17 @@ def test_the_page_says_how_reliable_each_person_is(world: World) -> None:
     assert [person for person, _ in rows] == ["Ann", "Bob", "Dan"]
     ann, bob, dan = (float(value) for _, value in rows)
     assert min(ann, bob) > 0.9 > 0.8 > dan
+
+
+def test_the_download_brings_soft_labels_when_asked_for(world: World) -> None:
+    crew(world)
+    cy = world.browser("Cy")
+    assert "/labels/export.zip?soft=true" in cy.get("/label").text
+    found = {}
+    for query in ("", "?soft=true"):
+        with zipfile.ZipFile(io.BytesIO(cy.get(f"/labels/export.zip{query}").content)) as archive:
+            lines = archive.read("haltline-labels-scratch/samples.jsonl").splitlines()
+        found[query] = [json.loads(line)["soft_labels"] for line in lines]
+    assert not any(found[""])
+    assert all(set(soft) == {"scratch"} for soft in found["?soft=true"] if soft)
+    assert len(found["?soft=true"]) == 60

@@ -84,3 +84,30 @@ def test_how_many_frames_a_book_needs_is_the_sites_choice(tmp_path: Path) -> Non
     assert "1 more example (0 of 1)" in cy.get("/label-book/scratch").text
     cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": "example", "uid": uid})
     assert cy.post("/label-book/scratch/publish", follow_redirects=False).status_code == 303
+
+
+def test_a_count_and_a_depth_are_kept_shown_and_taken_back(world: World) -> None:
+    uid = world.frame()
+    cy, ann = world.browser("Cy"), world.browser("Ann")
+    cy.post("/label-book/scratch/draft", data={"reason": "small ones together"})
+    rule = {"cls": "scratch", "limit_mm": "1.5", "rule": "A scratch."}
+    half = cy.post("/label-book/scratch/rule", data=rule | {"regions": "3"})
+    assert half.status_code == 422
+    assert "count.within_mm" in half.text
+    more = {"regions": "3", "within_mm": "10", "depth_mm": "0.3", "sign": "dark edge", "sign_mm": "0.8"}
+    assert cy.post("/label-book/scratch/rule", data=rule | more).status_code == 200
+    with world.hub.store.writing() as session:
+        row = label_books.draft_of(session, "scratch")
+        assert row
+        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+    text = ann.get("/label-book/scratch").text
+    assert "3 or more within 10 mm (0.30 per mm)" in text
+    assert "0.3 mm deep, to be seen by: dark edge, 0.8 mm" in text
+    assert "Or 3 within 10 mm" in ann.get(f"/label/{uid}").text
+    cy.post("/label-book/scratch/draft", data={"reason": "by length only"})
+    cy.post("/label-book/scratch/rule", data=rule)
+    with world.hub.store.reading() as session:
+        row = label_books.draft_of(session, "scratch")
+        assert row
+        kept = label_books.as_book(row).rule("scratch")
+    assert (kept.count, kept.depth) == (None, None)

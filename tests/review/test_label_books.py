@@ -194,3 +194,77 @@ def test_new_words_alone_touch_no_label(world: World) -> None:
         books.set_rule(session, row, "scratch", rule="A scratch 1.5 mm or longer, measured along its whole course.")
         assert books.publish(session, row, "Cy", NONE, 7) == []
         assert books.waiting_to_relabel(session, "scratch") == 0
+
+
+PX_PER_MM = 20.0
+
+
+def pores(*at_mm: float, size_mm: float = 0.1) -> list[dict[str, Any]]:
+    """Marks of small regions, side by side at these places."""
+    return [{"cls": "scratch", "length_mm": size_mm, "box_px": [x * PX_PER_MM - 1, 10, 2, 2]} for x in at_mm]
+
+
+def marked(world: World, marks: list[dict[str, Any]], defect: bool, person: str = "Ann") -> str:
+    uid = world.frame()
+    world.label(uid, person, None, defect)
+    with world.store.writing() as session:
+        session.scalars(select(Label).order_by(Label.id.desc()).limit(1)).one().annotations = marks
+    return uid
+
+
+def test_a_changed_count_touches_exactly_the_labels_it_judges_otherwise(world: World) -> None:
+    three = marked(world, pores(0.5, 1.0, 1.5), defect=True)
+    marked(world, pores(0.5, 1.0), defect=False)
+    marked(world, pores(0.2, 1.9, 3.6), defect=False)
+    marked(world, pores(), defect=False)
+    with world.store.writing() as session:
+        row = books.draft(session, "scratch", "Cy", "small ones together", 5)
+        assert books.touched(session, row) == []
+        books.set_rule(session, row, "scratch", count={"regions": 3, "within_mm": 1.0})
+        found = books.touched(session, row)
+        assert [(t.record.uid, t.why) for t in found] == [(three, "as many regions are judged otherwise")]
+
+
+def test_a_changed_depth_touches_every_label_that_marked_the_class(world: World) -> None:
+    called, seen = marked(world, [], defect=True), marked(world, pores(1.0), defect=False)
+    marked(world, [], defect=False)
+    with world.store.writing() as session:
+        row = books.draft(session, "scratch", "Cy", "deep ones", 5)
+        depth = {"depth_mm": 0.3, "sign": "dark edge", "sign_mm": 0.8}
+        books.set_rule(session, row, "scratch", depth=depth)
+        assert [t.record.uid for t in books.touched(session, row)] == [called, seen]
+        books.publish(session, row, "Cy", NONE, 7)
+        newest = books.newest(session, "scratch")
+        assert newest
+        assert newest.rule("scratch").depth.model_dump() == depth  # type: ignore[union-attr]
+
+
+def test_frames_that_show_the_opposite_of_a_count_keep_a_book_from_being_published(world: World) -> None:
+    few, many = marked(world, pores(0.5, 1.0), defect=True), marked(world, pores(0.5, 0.7, 0.9), defect=False)
+    long = marked(world, pores(0.5, size_mm=1.6), defect=True)
+    unknown = marked(world, [], defect=True)
+    with world.store.writing() as session:
+        row = books.draft(session, "scratch", "Cy", "small ones together", 5)
+        for kind, uid in (("example", few), ("example", long), ("example", unknown), ("counterexample", many)):
+            books.show_frame(session, row, "scratch", kind, uid, "", "Cy", 6)
+        assert books.missing(session, row, NONE) == []
+        books.set_rule(session, row, "scratch", count={"regions": 3, "within_mm": 1.0})
+        assert books.missing(session, row, NONE) == [
+            f"Scratch: frame {few[:8]} has 2 within 1 mm and is too short: no defect by this rule",
+            f"Scratch: frame {many[:8]} has 3 within 1 mm: a defect by this rule",
+        ]
+        with pytest.raises(InputError, match="cannot be published"):
+            books.publish(session, row, "Cy", NONE, 7)
+
+
+@pytest.mark.parametrize(("each", "again"), [(1, []), (2, ["Ann"]), (3, ["Ann", "Ann", "Bob"])])
+def test_a_frame_is_asked_for_again_until_it_has_as_many_labels_as_the_hub_wants(
+    world: World, each: int, again: list[str]
+) -> None:
+    one, two = world.frame(), world.frame()
+    for uid, person in ((one, "Ann"), (two, "Ann"), (two, "Bob")):
+        world.label(uid, person, 9.0, True)
+    with world.store.writing() as session:
+        row = world.draft(session, 2.0)
+        books.publish(session, row, "Cy", NONE, 7, each)
+        assert sorted(person for person, _ in books.asked(session, "scratch")) == again

@@ -270,3 +270,15 @@ def test_engineers_download_what_two_agree_on(world: World) -> None:
     shown = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(shown, stroke(1, 10, 5, 8, 6))
     assert cy.client.get("/labels/export.zip?task=nothing").status_code == 422
+
+
+@pytest.mark.parametrize(("each", "leaves"), [(1, True), (2, True), (3, False)])
+def test_a_download_waits_for_as_many_labels_as_the_hub_wants(world: World, each: int, leaves: bool) -> None:
+    world.hub.settings = world.hub.settings.model_copy(update={"labels_per_frame": each})
+    uid = world.frame()
+    for name in ("Ann", "Bob")[:each]:
+        world.person(name).save(uid, classes=[])
+    answer = world.person("Cy").client.get("/labels/export.zip")
+    assert (answer.status_code == 200) == leaves
+    if not leaves:
+        assert "3 people label the same frames" in answer.text
