@@ -5,6 +5,7 @@ Trips are measured at a PLC simulator with a 1,000 ms watchdog, as in `fault_lin
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 import time
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import structlog
 
 from benchmarks.clock_step import HOUR_S, SteppedClock
 from benchmarks.fault_line import Bench, station
@@ -24,9 +27,13 @@ from edge.line.connection import Connection, Received
 from edge.line.plc_sim import PlcSim
 from inspection.messages import HaltEvent
 
+log = structlog.get_logger()
+
 FPS = 30
 DEFECT = [6.0] * 4
 PATIENCE_S = 60.0
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
+BLIND = re.compile(r" guard .*new=blind .*why=(.*)")
 STEPS_S = (HOUR_S, -HOUR_S, HOUR_S, 0, -HOUR_S, 0)
 """What the wall clock of edge and broker is set off by, in turn: steps of one hour and of two, both ways."""
 
@@ -83,7 +90,7 @@ def fault_6(seconds: float, halt_every_s: float = 36.0) -> list[Figure]:
         hour, end_s = Hour(), time.monotonic() + seconds
         seen = len(b.plc.transitions)
         while time.monotonic() < end_s:
-            seen = _until_halt(b.plc, seen, hour, end_s)
+            seen = _until_halt(b, seen, hour, end_s)
             if seen < 0:
                 break
             halted_ns = b.plc.transitions[seen - 1][0]
@@ -138,20 +145,30 @@ def _bad_hour(pictures: list[float]) -> Iterator[tuple[Bench, SteppedClock, list
                 proxy.close()
 
 
-def _until_halt(plc: PlcSim, seen: int, hour: Hour, end_s: float) -> int:
+def _until_halt(b: Bench, seen: int, hour: Hour, end_s: float) -> int:
     """How many transitions there were with the next halt's, other trips noted and started again; -1 at the end."""
+    plc = b.plc
     while time.monotonic() < end_s:
         for number, (_, state, why) in enumerate(list(plc.transitions)[seen:], seen + 1):
             if state == "RUNNING":
                 continue
             if "code 1" in why:
                 return number
-            hour.false_trips.append(why)
+            time.sleep(0.2)  # the edge's log may come after its permit
+            hour.false_trips.append(f"{why}: {_edge_said(b.folder / 'edge.log')}")
+            log.warning("false trip", why=hour.false_trips[-1])
             run_line(plc, PATIENCE_S)
             seen = len(plc.transitions)
             break
         time.sleep(0.02)
     return -1
+
+
+def _edge_said(edge_log: Path) -> str:
+    """The edge's own reason for having gone blind last."""
+    lines = [COLOR.sub("", line) for line in edge_log.read_text(errors="replace").splitlines()[-40:]]
+    reasons = [found[1] for line in lines if (found := BLIND.search(line))]
+    return reasons[-1].strip() if reasons else "no reason in its log"
 
 
 def _time_halt(hour: Hour, halts: list[HaltEvent], halted_ns: int, clock: SteppedClock) -> None:
