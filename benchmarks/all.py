@@ -15,6 +15,8 @@ COMMANDS = {
     "Hub": ["haltline", "bench", "review"],
     "Sequential test": ["benchmarks.sequential"],
     "Size band and agreement": ["benchmarks.consistency"],
+    "One label-book cycle": ["benchmarks.consistency", "--cycle"],
+    "Label errors": ["benchmarks.label_errors"],
 }
 """What is run, as `python -m ...` with `--json`."""
 
@@ -36,8 +38,11 @@ def main() -> int:
         try:
             figures: list[dict[str, Any]] = json.loads(done.stdout)
         except ValueError:
+            # The other tables are worth having where one lacks its data; the hole is on the page and fails this.
             sys.stderr.write(f"{' '.join(command)} printed no figures:\n{done.stdout[-500:]}{done.stderr[-2000:]}\n")
-            return 1
+            lines += [f"## {title}", "", f"`{_typed(command)}` printed no figures: **not measured**", ""]
+            missed += 1
+            continue
         missed += sum(not f["ok"] for f in figures)
         lines += [f"## {title}", "", f"`{_typed(command)}` on {figures[0]['machine']}", ""]
         lines += ["| figure | measured | goal | |", "| --- | --- | --- | --- |"]

@@ -119,11 +119,19 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="A list of figure, value, unit, goal, ok, machine.")] = False,
     runs: Annotated[int, typer.Option(min=20, help="Simulations per figure.")] = 200,
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws per simulation.")] = 400,
+    cycle: Annotated[bool, typer.Option("--cycle", help="Instead: once round the loop in the hub's own code.")] = False,
     model: Annotated[bool, typer.Option("--model", help="Instead: what one rule does to people and model.")] = False,
-    seeds: Annotated[int, typer.Option(min=2, max=5, help="With --model: how often all of it is drawn anew.")] = 5,
+    seeds: Annotated[
+        int, typer.Option(min=2, max=5, help="With --cycle or --model: how often all of it is drawn anew.")
+    ] = 5,
     plot: Annotated[Path | None, typer.Option(help="With --model: where to put the picture (SVG).")] = None,
 ) -> None:
     """Does the size band find the rules simulated people really follow?"""
+    if cycle:
+        from benchmarks import consistency_cycle
+
+        tell(consistency_cycle.figures(seeds), as_json=as_json)
+        return
     if model:
         from benchmarks import consistency_cycle, consistency_model  # torch only when it is wanted
 
