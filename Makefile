@@ -8,7 +8,7 @@ CAMERA ?=
 TASK ?= weld
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix loop real models bench faults consistency figures clean
+.PHONY: help demo test check fix loop real models bench faults consistency figures screenshots clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -60,6 +60,9 @@ consistency: $(VENV)/dev.stamp  ## what one rule does to people and to the model
 
 figures: $(VENV)/dev.stamp  ## every bench, written to docs/figures.md
 	$(BIN)/python -m benchmarks.all
+
+screenshots: $(VENV)/dev.stamp  ## the pictures of every page in docs/screenshots, from a filled hub
+	$(BIN)/python -m deploy.screenshots
 
 clean:  ## remove what is made here, never data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info

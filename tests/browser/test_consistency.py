@@ -96,7 +96,7 @@ def test_pages_fit_the_screen(world: World, size: tuple[int, int]) -> None:
 
 def expect_few(desk: Desk) -> None:
     desk.page.goto(f"{desk.base}/consistency")
-    expect(desk.page.get_by_text("Too few double labels (n=1)")).to_have_count(2)
+    expect(desk.page.get_by_text("Too few double labels (n=1)")).to_have_count(3)
 
 
 def test_the_report_prints_without_buttons(world: World) -> None:
