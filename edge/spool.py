@@ -41,7 +41,8 @@ BALLAST_BYTES = 2 * 2**20
 RELEASE_BYTES = 32 * 2**20
 ANSWER_S = 30.0
 NICE = 5
-"""Evidence gives way to frames and permits, not to everything: behind other processes it would be refused."""
+"""Evidence gives way to frames and permits, not to everything: behind other processes it would be refused. What falls
+behind, a full group at once or several jobs, gives way no longer, where the system lets a thread take that back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,13 @@ class Spool:
     # ── the spool's own thread ──────────────────────────────────────────────────────────────────────────────────
 
     def _work(self) -> None:
-        yield_to_others(NICE)
+        yields = 0
         while True:
             jobs, offers = self._intake.take(GROUP, 0.0 if self._ending else 1.0)
+            behind = len(offers) == GROUP or len(jobs) > 1
+            if yields != (0 if behind else NICE):
+                yields = 0 if behind else NICE
+                yield_to_others(yields)
             for job in jobs:
                 try:
                     job()

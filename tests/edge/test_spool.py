@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.storage_disk import FailingDisk
-from edge.spool import RANK_AUDIT, RANK_CONTEXT, RANK_HALT, RANK_UNCERTAIN, Item, Spool
+from edge.spool import GROUP, NICE, RANK_AUDIT, RANK_CONTEXT, RANK_HALT, RANK_UNCERTAIN, Item, Spool
 from inspection.errors import StorageError
 
 QUOTA = 10**9
@@ -300,3 +303,32 @@ def test_closing_writes_what_was_accepted(tmp_path: Path) -> None:
     spool = Spool(tmp_path, QUOTA)
     assert len(pending(spool)) == 30
     spool.close()
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root, or LimitNICE, lets a thread take its priority back"
+)
+def test_a_spool_that_falls_behind_gives_way_no_longer(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    seen: list[int] = []
+    may_go = threading.Event()
+
+    def wait() -> None:
+        may_go.wait(5)
+
+    def note() -> None:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) - own)
+
+    spool = Spool(tmp_path, 10**6)
+    try:
+        spool.offer(wait)
+        time.sleep(0.1)  # the first one is taken alone
+        for _ in range(GROUP):
+            spool.offer(note)
+        may_go.set()
+        spool.flush()
+        spool.offer(note)
+        spool.flush()
+    finally:
+        spool.close()
+    assert seen == [0] * GROUP + [NICE]
