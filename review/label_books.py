@@ -195,7 +195,7 @@ def contradicted(session: Session, rule: ClassRule, shown: Mapping[str, Sequence
             most = most_within(rule.count, rule.cls, labels, frame.record)
             sizes = [s for label in labels if (s := longest_mm(label, rule.cls)) is not None]
             many, small = most >= rule.count.regions, sizes and not any(map(rule.is_defect, sizes))
-            what = f"{rule.title}: frame {frame.record.uid[:8]} has {most} within {rule.count.within_mm:g} mm"
+            what = f"{rule.title}: frame {frame.record.uid[-8:]} has {most} within {rule.count.within_mm:g} mm"
             if kind == "example" and most and small and not many:
                 found.append(f"{what} and is too short: no defect by this rule")
             elif kind == "counterexample" and many:

@@ -250,8 +250,8 @@ def test_frames_that_show_the_opposite_of_a_count_keep_a_book_from_being_publish
         assert books.missing(session, row, NONE) == []
         books.set_rule(session, row, "scratch", count={"regions": 3, "within_mm": 1.0})
         assert books.missing(session, row, NONE) == [
-            f"Scratch: frame {few[:8]} has 2 within 1 mm and is too short: no defect by this rule",
-            f"Scratch: frame {many[:8]} has 3 within 1 mm: a defect by this rule",
+            f"Scratch: frame {few[-8:]} has 2 within 1 mm and is too short: no defect by this rule",
+            f"Scratch: frame {many[-8:]} has 3 within 1 mm: a defect by this rule",
         ]
         with pytest.raises(InputError, match="cannot be published"):
             books.publish(session, row, "Cy", NONE, 7)
