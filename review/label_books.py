@@ -273,9 +273,7 @@ def publish(
 
 
 def most_within(count: CountLimit, cls: str, labels: Iterable[Label], record: Record) -> int:
-    """The most regions of a class that one of the labels shows as near together as the rule asks; 0 without a scale."""
-    if record.px_per_mm is None:
-        return 0
+    """The most regions of a class that one of the labels shows as near together as the rule asks."""
     middles = [
         [_middle_mm(a, record.px_per_mm) for a in label.annotations if a["cls"] == cls and _is_placed(a)]
         for label in labels

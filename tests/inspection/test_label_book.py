@@ -72,7 +72,7 @@ def test_a_rule_without_count_and_depth_is_written_as_before_they_existed() -> N
 
 def test_a_rule_with_count_and_depth_reads_as_it_was_written() -> None:
     depth = {"depth_mm": 0.3, "sign": "width of the dark edge", "sign_mm": 0.8}
-    rule = ClassRule(**PORES, count={"regions": 3, "within_mm": 10}, depth=depth)  # type: ignore[arg-type]
+    rule = ClassRule(**PORES, count={"regions": 3, "within_mm": 10}, depth=depth)
     assert ClassRule.model_validate_json(rule.model_dump_json()) == rule
     assert rule.model_dump(mode="json")["depth"] == depth
     assert rule.count

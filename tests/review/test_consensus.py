@@ -40,8 +40,8 @@ def crew(world: World, count: int = 60) -> tuple[list[str], np.ndarray]:
     return uids, truth
 
 
-def exported(world: World, out: Path, **how: bool) -> dict[str, dict[str, object]]:
-    export_folder(world.hub.store, world.hub.frames, out, **how)
+def exported(world: World, out: Path, *, soft: bool = False) -> dict[str, dict[str, object]]:
+    export_folder(world.hub.store, world.hub.frames, out, soft=soft)
     return {s["source"][-32:]: s for s in map(json.loads, (out / "samples.jsonl").read_text().splitlines())}
 
 
