@@ -104,13 +104,14 @@ class Hub:
             self.process.wait()
 
     def stored(self) -> Counter[str]:
-        """How often each uid of a record or halt stands in the hub's database."""
+        """How often each uid of a record, halt or tally stands in the hub's database."""
         path = self.data / "hub.db"
         if not path.exists():
             return Counter()
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as db:
             db.execute("PRAGMA query_only=ON")
-            return Counter(uid for (uid,) in db.execute("SELECT uid FROM records UNION ALL SELECT uid FROM halts"))
+            tables = " UNION ALL ".join(f"SELECT uid FROM {table}" for table in ("records", "halts", "tallies"))
+            return Counter(uid for (uid,) in db.execute(tables))
 
     def __enter__(self) -> Self:
         return self.start()
