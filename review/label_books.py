@@ -273,7 +273,9 @@ def publish(
 
 
 def most_within(count: CountLimit, cls: str, labels: Iterable[Label], record: Record) -> int:
-    """The most regions of a class that one of the labels shows as near together as the rule asks."""
+    """The most regions of a class that one of the labels shows as near together as the rule asks; 0 without a scale."""
+    if record.px_per_mm <= 0:
+        return 0
     middles = [
         [_middle_mm(a, record.px_per_mm) for a in label.annotations if a["cls"] == cls and _is_placed(a)]
         for label in labels
