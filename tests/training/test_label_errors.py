@@ -74,10 +74,10 @@ def test_the_command_finds_labels_flipped_in_rendered_frames(tmp_path: Path) -> 
     from haltline import app
 
     runner = CliRunner()
-    assert runner.invoke(app, ["render", "scratch", str(tmp_path / "drawn"), "--count", "72"]).exit_code == 0
+    assert runner.invoke(app, ["render", "scratch", str(tmp_path / "drawn"), "--count", "144"]).exit_code == 0
     lines = (tmp_path / "drawn" / "samples.jsonl").read_text().splitlines()
     flipped = set()
-    for n in (3, 20, 41, 66):
+    for n in (3, 20, 41, 66, 90, 133):
         was = Sample.model_validate_json(lines[n])
         bare = {"mask": None, "mask_sha256": None, "annotations": ()}
         now = was.model_copy(update={"labels": () if was.labels else ("scratch",), **bare})
@@ -87,7 +87,7 @@ def test_the_command_finds_labels_flipped_in_rendered_frames(tmp_path: Path) -> 
     made = runner.invoke(app, ["dataset", "import", str(tmp_path / "drawn"), "--out", str(tmp_path / "snapshot")])
     assert made.exit_code == 0, made.output
     command = ["dataset", "suspects", str(tmp_path / "snapshot"), "--out", str(tmp_path / "runs"), "--folds", "2"]
-    done = runner.invoke(app, [*command, "--epochs", "14", "--size", "160x128", "--threads", "1"])
+    done = runner.invoke(app, [*command, "--epochs", "24", "--size", "160x128", "--threads", "1"])
     assert done.exit_code == 0, done.output
     found = [
         SuspectLine.model_validate_json(x) for x in (tmp_path / "runs" / "suspects.jsonl").read_text().splitlines()
@@ -96,4 +96,4 @@ def test_the_command_finds_labels_flipped_in_rendered_frames(tmp_path: Path) -> 
     assert all(line.snapshot == manifest.id for line in found)
     assert [line.quality for line in found] == sorted(line.quality for line in found)
     images = [line for line in found if line.kind == "image"]
-    assert len(flipped & {line.source for line in images[:10]}) >= 2
+    assert len(flipped & {line.source for line in images[:14]}) >= 3, "by chance it is 0.6 of 6"
