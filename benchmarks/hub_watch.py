@@ -36,6 +36,8 @@ class Seen:
     news: list[dict[str, int]] = field(default_factory=list)
     refetch_ms: list[float] = field(default_factory=list)
     browser: dict[str, int] = field(default_factory=dict)
+    ended_ms: int = 0
+    """When nobody looked any more."""
 
 
 class Streams:
@@ -106,5 +108,6 @@ def chromium(url: str, seen: Seen) -> Iterator[None]:
         page.goto(f"{url}/alarms")
         yield
         found: dict[str, Any] = page.evaluate("window.seenHalts")
+        seen.ended_ms = time.time_ns() // 1_000_000
         seen.browser.update({key: int(at) for key, at in found.items()})
         browser.close()

@@ -10,7 +10,7 @@ from typing import Annotated
 from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, HTTPException, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from pydantic import Field
 from starlette import status
@@ -172,3 +172,13 @@ def page(request: Request, name: str, status_code: int = 200, **context: object)
         context["person"] = current_person(request, hub)
     context["hub_settings"] = hub.settings
     return templates.TemplateResponse(request, name, context, status_code=status_code)
+
+
+async def same_for_all(request: Request, make: Callable[[], Response], signed_in: bool = False) -> Response:
+    """A part of a page that is the same for everybody of one language, rendered once for all who ask together.
+
+    `signed_in`: whether somebody is, where the part has keys for whoever is; their name must not be in it.
+    """
+    key = (request.url.path, request.url.query, signed_in, language.current())
+    body: bytes = await get_hub(request).shared.get(key, lambda: bytes(make().body))
+    return HTMLResponse(body)

@@ -17,6 +17,7 @@ from review.frames import FolderFrames, FrameStore
 from review.live import Live
 from review.mqtt_in import MqttIn
 from review.settings import Settings
+from review.shared import Shared
 from review.store import Station, Store
 from review.writer import Writer
 
@@ -36,6 +37,7 @@ class Hub:
     writer: Writer
     mqtt: MqttIn
     backups: Backups
+    shared: Shared
 
     @staticmethod
     def build(settings: Settings) -> Hub:
@@ -48,7 +50,8 @@ class Hub:
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
-        return Hub(settings, store, frames, FrameCache(frames), live, news, writer, mqtt, Backups(settings, store))
+        images, backups = FrameCache(frames), Backups(settings, store)
+        return Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared())
 
     def start(self) -> None:
         self._remember_stations()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from inspection.errors import InputError
 from review import shelving
@@ -16,7 +18,7 @@ from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
 from review.broadcast import News
 from review.bursts import Burst, bursts
 from review.clock import wall_ms
-from review.deps import ActingPerson, HubDep, NotForRole, RowId, page
+from review.deps import ActingPerson, HubDep, MaybePerson, NotForRole, RowId, page, same_for_all
 from review.halt_view import CODE_WORDS, ICONS, STATE_WORDS, VERDICT_WORDS
 from review.halts import NoSuchHalt, NotNow, acknowledge, load
 from review.hub import Hub
@@ -36,9 +38,10 @@ Ms = Annotated[int | None, Query(ge=0, le=10**14)]
 
 
 @router.get("/alarms")
-def alarms(
+async def alarms(
     request: Request,
     hub: HubDep,
+    person: MaybePerson,
     station: str = "",
     verdict: Verdict | None = None,
     cls: Annotated[str | None, Query(max_length=32)] = None,
@@ -49,16 +52,39 @@ def alarms(
 ) -> Response:
     """`station` is a station's key; `before` the id of the last halt of the page before; the rest are filters that
     the numbers of the Alarm performance page link with."""
-    now_ms = wall_ms()
+
+    def make() -> Response:
+        return _list(request, hub, person, Asked(station, verdict, cls, code, from_ms, to_ms, before))
+
+    if request.headers.get("hx-request"):  # the list alone: a refetch after news, of every tab at once
+        return await same_for_all(request, make, signed_in=person is not None)
+    return await run_in_threadpool(make)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which alarms; the address in one value."""
+
+    station: str
+    verdict: Verdict | None
+    cls: str | None
+    code: int | None
+    from_ms: int | None
+    to_ms: int | None
+    before: int | None
+
+
+def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Response:
+    now_ms, station, before = wall_ms(), asked.station, asked.before
     with hub.store.reading() as session:
         stations = sorted(session.scalars(select(Station)), key=lambda s: s.key)
         chosen = [s.id for s in stations if not station or s.key == station]
         which: list[ColumnElement[bool]] = [Halt.station_id.in_(chosen)]
-        for column, value in ((Halt.verdict, verdict), (Halt.cls, cls), (Halt.code, code)):
+        for column, value in ((Halt.verdict, asked.verdict), (Halt.cls, asked.cls), (Halt.code, asked.code)):
             which += [column == value] if value is not None else []
-        which += [Halt.at_ms >= from_ms] if from_ms is not None else []
-        which += [Halt.at_ms < to_ms] if to_ms is not None else []
-        still_open = [] if before else _open(session, which)
+        which += [Halt.at_ms >= asked.from_ms] if asked.from_ms is not None else []
+        which += [Halt.at_ms < asked.to_ms] if asked.to_ms is not None else []
+        still_open, hidden = ([], 0) if before else _open(session, which)
         closed = _closed(session, which, before)
         shelves = shelving.current(session, now_ms)
     return page(
@@ -66,14 +92,16 @@ def alarms(
         "alarms_list.html" if request.headers.get("hx-request") else "alarms.html",
         nav="alarms",
         title=_("Alarms"),
+        person=person,
         open=sorted(bursts(still_open), key=lambda b: _urgency(b, shelves)),
+        hidden=hidden,
         closed=bursts(closed[:PAGE])[::-1],
         more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
         filtered=len(which) > 1 or bool(station),
         shelves=shelves,
         stations=stations,
         station=station,
-        verdict=verdict or "",
+        verdict=asked.verdict or "",
         **words(),
     )
 
@@ -173,9 +201,14 @@ def _urgency(burst: Burst, shelves: dict[shelving.CauseKey, Shelf]) -> tuple[boo
     return burst.cause in shelves, not burst.unacked, not burst.held, burst.halts[0].at_ms
 
 
-def _open(session: Session, which: list[ColumnElement[bool]]) -> list[Halt]:
-    query = select(Halt).where(*which, Halt.state.in_([*OPEN])).order_by(Halt.id).limit(MAX_OPEN)
-    return list(session.scalars(query))
+def _open(session: Session, which: list[ColumnElement[bool]]) -> tuple[list[Halt], int]:
+    """What holds a line, then the newest of the rest, and how many more are open: a flood hides no new one."""
+    found = select(Halt).where(*which, Halt.state.in_([*OPEN]))
+    first = session.scalars(found.order_by(Halt.state.in_([*ACTIVE]).desc(), Halt.id.desc()).limit(MAX_OPEN)).all()
+    if len(first) < MAX_OPEN:
+        return list(first), 0
+    count = select(func.count()).select_from(Halt).where(*which, Halt.state.in_([*OPEN]))
+    return list(first), (session.scalar(count) or 0) - len(first)
 
 
 def _closed(session: Session, which: list[ColumnElement[bool]], before: int | None) -> list[Halt]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from review.deps import HubDep, page
+from review.deps import HubDep, page, same_for_all
 from review.halt_view import CODE_WORDS
 from review.routes.line import cards
 
@@ -18,5 +18,7 @@ def andon(request: Request, hub: HubDep) -> Response:
 
 
 @router.get("/andon/board")
-def board(request: Request, hub: HubDep) -> Response:
-    return page(request, "andon_board.html", cards=cards(hub), code_words=CODE_WORDS)
+async def board(request: Request, hub: HubDep) -> Response:
+    return await same_for_all(
+        request, lambda: page(request, "andon_board.html", person=None, cards=cards(hub), code_words=CODE_WORDS)
+    )

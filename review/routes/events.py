@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import select
-from starlette.concurrency import run_in_threadpool
 
 from review import shelving
 from review.alarms import Cause
@@ -40,7 +39,7 @@ async def events(hub: HubDep) -> AsyncIterator[ServerSentEvent]:
             if time.monotonic() >= next_tick or any(item.kind == "halt" for item in news):
                 number += 1
                 yield ServerSentEvent(
-                    event="tick", data=await run_in_threadpool(_tick, hub), id=str(number), retry=1000
+                    event="tick", data=await hub.shared.get("tick", lambda: _tick(hub)), id=str(number), retry=1000
                 )
                 next_tick = time.monotonic() + TICK_S
             await asyncio.sleep(GATHER_S)

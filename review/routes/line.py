@@ -16,7 +16,7 @@ from inspection.messages import LivePicture
 from review import pictures, shelving
 from review.alarms import OPEN
 from review.clock import wall_ms
-from review.deps import HubDep, page
+from review.deps import HubDep, page, same_for_all
 from review.halt_view import reason_words
 from review.hub import Hub
 from review.language import N_, _, raw
@@ -52,8 +52,8 @@ def line(request: Request, hub: HubDep) -> Response:
 
 
 @router.get("/line/stations")
-def stations(request: Request, hub: HubDep) -> Response:
-    return page(request, "line_stations.html", cards=cards(hub))
+async def stations(request: Request, hub: HubDep) -> Response:
+    return await same_for_all(request, lambda: page(request, "line_stations.html", person=None, cards=cards(hub)))
 
 
 Key = Annotated[str, Path(max_length=100)]
