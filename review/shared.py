@@ -41,15 +41,20 @@ class Shared:
     async def _make(
         self, key: Hashable, before: asyncio.Task[None] | None, answer: asyncio.Future[T], make: Callable[[], T]
     ) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        # From here on a newcomer may have missed what `make` reads.
-        del self._waiting[key]
-        began = time.monotonic()
         try:
-            answer.set_result(await run_in_threadpool(make))
-        except Exception as e:
-            answer.set_exception(e)
-        await asyncio.sleep(min(time.monotonic() - began, MOST_REST_S))
-        if self._making.get(key) is asyncio.current_task():
-            del self._making[key]
+            if before is not None and not before.done():  # done long ago, it may belong to a loop that has ended
+                await asyncio.wait([before])
+            # From here on a newcomer may have missed what `make` reads.
+            del self._waiting[key]
+            began = time.monotonic()
+            try:
+                answer.set_result(await run_in_threadpool(make))
+            except Exception as e:
+                answer.set_exception(e)
+            await asyncio.sleep(min(time.monotonic() - began, MOST_REST_S))
+        finally:  # a hub that ends cancels this: whoever waits must hear of it
+            answer.cancel()
+            if self._waiting.get(key) is answer:
+                del self._waiting[key]
+            if self._making.get(key) is asyncio.current_task():
+                del self._making[key]
