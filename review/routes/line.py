@@ -127,7 +127,7 @@ def _floor(session: Session, now_ms: int) -> Floor:
     found = select(Halt, ranked.c.n).join(ranked, ranked.c.id == Halt.id).where(ranked.c.place == 1)
     oldest = {halt.station_id: (halt, n) for halt, n in session.execute(found)}
     newest = select(func.max(Halt.at_ms)).where(Halt.station_id == Station.id).correlate(Station).scalar_subquery()
-    last: dict[int, int | None] = dict(row._tuple() for row in session.execute(select(Station.id, newest)))
+    last: dict[int, int | None] = dict(tuple(row) for row in session.execute(select(Station.id, newest)))
     return oldest, last
 
 

@@ -74,8 +74,8 @@ def test_a_b_e_and_s_by_keys_each_with_a_reason(world: World) -> None:
     page.locator("input[name=cls]").check()
     page.locator("input[name=length_mm]").fill("1.9")
     page.locator("#reason").fill("both ends were missed")
-    page.get_by_role("button", name="Decide").click()
-    page.wait_for_load_state("load")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Decide").click()
     assert sorted(decisions(world).values()) == sorted(
         [("Ann", "2.0 mm by the gauge, as bad as sabe"), ("Bob", "a shadow"), ("", "both ends were missed")]
     )
