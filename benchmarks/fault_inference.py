@@ -82,19 +82,20 @@ def _station() -> Iterator[tuple[PlcSim, Path]]:
 
 
 def hang_while(flag: Path) -> None:
-    """Let the served model hang inside `run`, as a driver or a runtime would, while this file exists."""
+    """Let the served model hang inside `step`, as a driver or a runtime would, while this file exists."""
+    from edge.memory import State
     from edge.model_base import BundleModel, Outputs
 
-    run = BundleModel.run
+    step = BundleModel.step
 
-    def hanging(self: BundleModel, image: Image) -> Outputs:
+    def hanging(self: BundleModel, image: Image, state: State) -> tuple[Outputs, State]:
         if flag.exists():
             _began(flag).write_text(str(time.monotonic_ns()))
         while flag.exists():
             time.sleep(0.01)
-        return run(self, image)
+        return step(self, image, state)
 
-    BundleModel.run = hanging  # type: ignore[method-assign]
+    BundleModel.step = hanging  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
