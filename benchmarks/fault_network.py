@@ -54,10 +54,10 @@ def fault_5(times: int, cuts_s: tuple[float, ...] = (0.5, 1.1, 5.0, 60.0)) -> li
             for _ in range(times):
                 before = len(b.plc.transitions)
                 network.cut()
-                time.sleep(cut_s)
+                time.sleep(cut_s)  # the fault itself
                 was_running = b.plc.view()["state"] == "RUNNING"
                 network.mend()
-                time.sleep(1.0)
+                time.sleep(1.0)  # what waited in the network arrives now: none of it may start the line
                 tripped += any(state != "RUNNING" for _, state, _ in list(b.plc.transitions)[before:])
                 stale += not was_running and b.plc.view()["state"] == "RUNNING"
                 run_line(b.plc)
@@ -196,7 +196,7 @@ def _reset_and_start(plc: PlcSim, hour: Hour) -> None:
 def _step(plc: PlcSim, clock: SteppedClock, hour: Hour) -> None:
     clock.step(STEPS_S[hour.steps % len(STEPS_S)])
     hour.steps += 1
-    time.sleep(1)
+    time.sleep(1)  # four permits made by the stepped clock
     permit = plc.newest
     off_s = permit.ts_ms / 1000 - time.time() if permit else float("nan")
     hour.steps_seen += abs(off_s - clock.offset_s) < 3

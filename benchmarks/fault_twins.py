@@ -84,7 +84,7 @@ def rivalry(folder: Path, name: str) -> Rivalry:
         edge = start_edge(first)
         stack.callback(end, edge)
         run_line(plc, 60)
-        time.sleep(0.6)
+        time.sleep(0.6)  # two permits and more: the line runs on the first edge alone
         known = len(ear.online)
         other = start_edge(second)
         stack.callback(lambda: other.poll() is None and end(other))
@@ -105,7 +105,7 @@ def rivalry(folder: Path, name: str) -> Rivalry:
 def _start_once(config: Path) -> None:
     edge = start_edge(config)
     wait_for(lambda: (config.parent / "state" / "state.json").exists(), 60, "the first start")
-    time.sleep(0.5)
+    time.sleep(0.5)  # its start is on disk before it is told to end
     end(edge)
 
 
@@ -120,9 +120,9 @@ def _both_say_so(*configs: Path) -> bool:
 
 
 def _stays_quiet(plc: PlcSim, ear: Ear) -> bool:
-    time.sleep(2)
+    time.sleep(2)  # both edges have noticed each other and what was on its way has arrived
     settled_ns = time.monotonic_ns()
-    time.sleep(3)
+    time.sleep(3)  # twelve permits' time in which neither may say run
     return not ear.any_run(settled_ns) and plc.view()["state"] == "TRIPPED"
 
 
