@@ -7,6 +7,7 @@ the disk allows it. A restore checks every byte against the list before the hub 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ DATABASE, LIST, POOL = "hub.db", "files.jsonl", "pool"
 SMALL = ("secret", "mqtt_client_id", "audit.anchor")
 """Beside the database: what signs cookies, the hub's name at the broker, the newest link of the audit log."""
 FOLDERS = ("frames", "bundles")
+NAME = "%Y-%m-%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,13 @@ class Backup:
 
 
 def make(settings: Settings, out: Path, now_ms: int) -> Backup:
-    """A new folder below `out`, named by the time; it appears whole or not at all. ConfigError for a database that is
-    no SQLite file, StorageError when the disk would not."""
-    name = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H%M%SZ")
-    folder, part = out / name, out / f"{name}.part"
+    """A new folder below `out`, named by the time, or by the next second that has none; it appears whole or not at all.
+    ConfigError for a database that is no SQLite file, StorageError when the disk would not."""
     database = _database_file(settings)
+    part = None
     try:
         (out / POOL).mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
+        folder, part = _claim(out, now_ms)
         # The audit log's anchor before the database, or it might name a row that the copy does not have; the frames
         # after it: whatever a row names was in its folder before the row was committed.
         for small in SMALL:
@@ -66,9 +66,26 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
         os.replace(part, folder)  # noqa: PTH105 - a folder, in one step
         _sync(out)
     except (OSError, sqlite3.Error) as e:
-        shutil.rmtree(part, ignore_errors=True)
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
         raise StorageError(f"no backup was made below {out}: {e}") from e
     return Backup(folder, now_ms, files, added, size)
+
+
+def _claim(out: Path, now_ms: int) -> tuple[Path, Path]:
+    """The name of a new backup and the folder it is made in, which nobody else has: the button and the command may
+    both make one in one second."""
+    for second in itertools.count(now_ms // 1000):
+        folder = out / datetime.fromtimestamp(second, UTC).strftime(NAME)
+        part = folder.with_name(f"{folder.name}.part")
+        try:
+            part.mkdir()
+        except FileExistsError:
+            continue
+        if not folder.exists():  # looked at only now: nobody can finish one of this name any more
+            return folder, part
+        part.rmdir()
+    raise AssertionError("seconds do not end")
 
 
 def newest(out: Path) -> Backup | None:
@@ -77,7 +94,7 @@ def newest(out: Path) -> Backup | None:
     if not found:
         return None
     rows = list(_listed(found[-1]))
-    at = datetime.strptime(found[-1].name, "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+    at = datetime.strptime(found[-1].name, NAME).replace(tzinfo=UTC)
     return Backup(found[-1], int(at.timestamp() * 1000), len(rows), 0, sum(int(row["bytes"]) for row in rows))
 
 

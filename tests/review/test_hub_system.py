@@ -85,6 +85,21 @@ def test_a_second_backup_adds_only_what_is_new(world: World, tmp_path: Path) -> 
     assert backup.newest(tmp_path / "nowhere") is None
 
 
+def test_two_backups_of_one_second_are_two(world: World, tmp_path: Path) -> None:
+    """The button and the command, or a hasty finger; half of a third one, left by a crash, is in nobody's way."""
+    fill(world, 1)
+    out = tmp_path / "out"
+    (out / "2027-01-15T080002Z.part").mkdir(parents=True)
+    made = [backup.make(world.hub.settings, out, NOW + ms) for ms in (0, 400, 900)]
+    assert [b.path.name[-6:] for b in made] == ["80000Z", "80001Z", "80003Z"]
+    assert len({b.files for b in made}) == 1
+    newest = backup.newest(out)
+    assert newest
+    assert newest.path == made[-1].path
+    for n, one in enumerate(made):
+        assert backup.restore(one.path, tmp_path / f"again-{n}") == one.files
+
+
 def test_a_backup_made_while_others_write_is_whole(world: World, tmp_path: Path) -> None:
     stop = threading.Event()
 
