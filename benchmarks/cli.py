@@ -28,7 +28,7 @@ def edge(
     """Halt latency over a real broker, throughput against bare onnxruntime, memory, CPU, start-up."""
     from benchmarks.edge import measure
     from benchmarks.figures import tell
-    from edge.cli import set_up_logging
+    from inspection.log import set_up_logging
 
     set_up_logging("quiet")
     tell(measure(halts, blocks, seconds), as_json=as_json)

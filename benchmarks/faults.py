@@ -31,8 +31,8 @@ from benchmarks import (
 )
 from benchmarks.faults_doc import Ran, merge
 from benchmarks.figures import Figure, machine
-from edge.cli import set_up_logging
 from inspection.errors import ConfigError
+from inspection.log import set_up_logging
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "faults.md"
 Run = Callable[[], list[Figure]]

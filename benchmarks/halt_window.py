@@ -20,9 +20,9 @@ import typer
 from benchmarks.figures import Figure, percentile, tell
 from benchmarks.station import TOPICS, end, start_edge, state_file, write_station
 from deploy.broker import free_port, start_mosquitto
-from edge.cli import set_up_logging
 from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
+from inspection.log import set_up_logging
 from inspection.messages import Permit
 
 KILLED_AFTER_MS = (0, 5, 20)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import structlog
 import typer
 
 from edge.calibrate import calibrate, learn_view
 from edge.replay_command import replay
+from inspection.log import set_up_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watch a camera, judge each frame, stop the line.")
 
@@ -138,30 +136,6 @@ def plc_sim(
     plc.close()
     if panel:
         panel.shutdown()
-
-
-def set_up_logging(log_format: str) -> None:
-    """One place: time, level, event and its facts, to stderr. `quiet` leaves only errors."""
-    level = logging.ERROR if log_format == "quiet" else logging.INFO
-    last: Any = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if log_format == "json" else _as_is,
-            last,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def _as_is(_logger: Any, _method: str, event: Any) -> Any:
-    return event
 
 
 def _stop_on_signals() -> threading.Event:

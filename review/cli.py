@@ -66,12 +66,15 @@ def serve(
     washout_days: Annotated[
         float, typer.Option(min=0, max=365, help="Days until a frame may be asked for again: nobody remembers it then.")
     ] = 7.0,
+    log_format: Annotated[str, typer.Option(help="`console` for people, `json` for machines.")] = "console",
 ) -> None:
     """Serve the pages until Ctrl+C."""
     from pydantic import ValidationError
 
+    from inspection.log import set_up_logging
     from review.settings import Settings
 
+    set_up_logging(log_format)
     try:
         settings = Settings.model_validate(
             {

@@ -33,9 +33,10 @@ from training.served import Served
 
 KINDS = ("Conv", "Add", "Relu")
 """Pools, resizes and joins gain nothing: onnxruntime measured slower with them quantized than without."""
-GOLDEN_TOLERANCE, GOLDEN_HEAT_TOLERANCE = 0.05, 4.0
+GOLDEN_TOLERANCE, GOLDEN_HEAT_TOLERANCE = 0.1, 4.0
 """Int8 kernels round differently from processor to processor, a float's do not: where a golden frame lies on a steep
-part of the sigmoid that is seen."""
+part of the sigmoid that is seen. Of one tiny model OpenVINO was 0.0005 off onnxruntime on one processor (AMX) and 0.065
+on another; a runtime that computes in the wrong type is off by more."""
 
 
 def to_int8(model: bytes, input_name: str, pictures: Sequence[Image], *, reduce_range: bool = False) -> bytes:
