@@ -1,4 +1,5 @@
-"""Labelled pictures in other programs' formats: COCO, Label Studio's JSON, YOLO. Pure: names and numbers, no files.
+"""Labelled pictures in other programs' formats: COCO, Label Studio's JSON, YOLO, and by `inspection.exchange_folders`
+folders with masks. Pure: names, numbers and bytes, no files.
 
 What these formats have no word for (part, split, label-book version, who labelled, mm) travels beside their own fields
 under the key `haltline`; whoever does not know it passes over it. Coordinates are px with the origin at the corner of
@@ -21,9 +22,9 @@ from inspection.samples import Annotation, Sample
 
 KEY = "haltline"
 GOOD = "good"
-Form = Literal["coco", "label-studio", "yolo"]
-FORMS: tuple[Form, ...] = ("coco", "label-studio", "yolo")
-KEPT = ("px_per_mm", "group", "split", "label_book", "labelled_by", "soft_labels", "source")
+Form = Literal["coco", "label-studio", "yolo", "mvtec", "pairs"]
+FORMS: tuple[Form, ...] = ("coco", "label-studio", "yolo", "mvtec", "pairs")
+KEPT = ("px_per_mm", "group", "split", "label_book", "labelled_by", "soft_labels", "source", "part", "model")
 """Of a sample, what travels under `haltline`."""
 
 
@@ -48,16 +49,22 @@ def unplaced(entry: Entry, book: LabelBook) -> list[str]:
 
 @dataclass(slots=True)
 class Written:
-    """`documents`: file name -> content, beside the pictures; `left_out`: pictures the format has no word for."""
+    """`documents`: file name -> content, beside the pictures; `pictures`: name -> name there; `left_out`: pictures the
+    format has no word for."""
 
     documents: dict[str, bytes]
-    pictures: list[str]
+    pictures: dict[str, str]
     left_out: list[str]
 
 
 def write(form: Form, entries: Iterable[Entry], book: LabelBook, made_by: str) -> Written:
-    """Everything but the pictures themselves, which keep their names. Entries are read once, one at a time."""
-    done = Written({}, [], [])
+    """Everything but the pictures themselves. Entries are read once, one at a time."""
+    done = Written({}, {}, [])
+    if form in ("mvtec", "pairs"):
+        from inspection.exchange_folders import write_folders  # which takes its words from here
+
+        write_folders(form, entries, book, done)
+        return done
     if form == "label-studio":
         tasks = label_studio(_noted(entries, done), book)
         done.documents = {"tasks.json": _json(tasks), "label-config.xml": label_studio_config(book).encode()}
@@ -78,7 +85,7 @@ def write(form: Form, entries: Iterable[Entry], book: LabelBook, made_by: str) -
 
 def _noted(entries: Iterable[Entry], done: Written) -> Iterator[Entry]:
     for entry in entries:
-        done.pictures.append(entry.sample.image)
+        done.pictures[entry.sample.image] = entry.sample.image
         yield entry
 
 

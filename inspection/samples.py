@@ -36,6 +36,10 @@ BoxPx = tuple[float, float, float, float]
 """x, y, width, height in px of the picture, origin at the top left corner of the top left pixel."""
 
 
+def _unsaid(value: str) -> bool:
+    return not value
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +57,9 @@ class Sample(_Strict):
 
     `labels` are the classes present; empty means a person (or the renderer) called it good. `mask` is None where
     only the picture as a whole was labelled. `group` names the part, tile or scene: samples of one group never
-    fall on both sides of a split. `label_book` is `name@version`, the rules the label was made under.
+    fall on both sides of a split. `label_book` is `name@version`, the rules the label was made under. `source` names
+    the frame (`hub:record=...`), `part` the part it shows and `model` the bundle that judged and sent it; empty where
+    nobody knows, and then not written, so that ids of older snapshots stay what they were.
     """
 
     image: RelPath
@@ -71,6 +77,8 @@ class Sample(_Strict):
     labelled_by: tuple[str, ...] = ()
     soft_labels: dict[ClassName, float] | None = None
     source: str = ""
+    part: str = Field(default="", exclude_if=_unsaid)
+    model: str = Field(default="", exclude_if=_unsaid)
 
     @model_validator(mode="after")
     def _consistent(self) -> Sample:

@@ -120,7 +120,7 @@ def export(
     task: Annotated[str | None, typer.Option(help="Which task's labels; needed when there are several.")] = None,
     allow_single: Annotated[bool, typer.Option(help="Frames that only one person labelled as well.")] = False,
     form: Annotated[
-        str, typer.Option("--format", help="labelled (keeps everything), coco, label-studio or yolo.")
+        str, typer.Option("--format", help="labelled (keeps everything), coco, label-studio, yolo, mvtec or pairs.")
     ] = "labelled",
     labels_per_frame: Annotated[
         int, typer.Option(min=1, max=9, help="Labels a frame must have: what the hub was started with.")

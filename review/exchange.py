@@ -1,4 +1,4 @@
-"""The hub's labels in other programs' formats: a labelled folder -> COCO, Label Studio or YOLO, in its place."""
+"""The hub's labels in other programs' formats: a labelled folder -> `inspection.exchange`'s, in its place."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def convert(folder: Path, form: Wanted) -> Written | None:
         written = write(form, _entries(folder), book, f"haltline review export, {book.id}")
         if not written.pictures:
             raise DatasetError("labels", f"{form} has no word for any of them: nobody painted", "use label-studio")
-        (staging / "images").mkdir()
-        for name in written.pictures:
-            (folder / name).rename(staging / name)
+        for name, there in written.pictures.items():
+            (staging / there).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(staging / there)
         for name, content in written.documents.items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).write_bytes(content)

@@ -338,4 +338,6 @@ class _Writer:
             labelled_by=tuple(sorted(v.person for v in found.votes)),
             soft_labels=soft,
             source=f"hub:record={record.uid}",
+            part=record.part,
+            model=record.model,
         )

@@ -70,7 +70,7 @@ def painted(snapshot: Snapshot) -> list[np.ndarray]:
     return sorted((m for m in masks if m is not None), key=lambda m: int(m.sum()))
 
 
-@pytest.mark.parametrize("form", ["labelled", "coco", "label-studio"])
+@pytest.mark.parametrize("form", ["labelled", "coco", "label-studio", "pairs"])
 def test_masks_rules_and_people_come_back_unchanged(world: World, tmp_path: Path, form: str) -> None:
     back = taken_in(downloaded(world, tmp_path, form), tmp_path / "snapshot")
     assert (back.manifest.label_book.id, back.manifest.label_book.rules[0].limit_mm) == ("scratch@2", 2.25)
@@ -80,6 +80,9 @@ def test_masks_rules_and_people_come_back_unchanged(world: World, tmp_path: Path
     assert {s.labelled_by for s in back.samples} == {("Ann", "Bob")}
     assert {s.group.split("/")[-1] for s in back.samples} == {"P1", "P2", "P3"}
     assert sorted(s.labels for s in back.samples) == [(), ("scratch",), ("scratch",)]
+    assert {s.part for s in back.samples} == {"P1", "P2", "P3"}
+    assert {s.model for s in back.samples} == {"scratch-1"}
+    assert all(s.source.startswith("hub:record=") for s in back.samples)
 
 
 def test_yolo_comes_back_as_boxes_within_half_a_pixel(world: World, tmp_path: Path) -> None:

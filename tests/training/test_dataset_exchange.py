@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inspection.errors import DatasetError
-from inspection.exchange import FORMS, Form
+from inspection.exchange import FORMS, KEPT, Form
 from inspection.outline import brush_rle, coco_counts, fill, from_brush_rle, from_coco_counts, regions
 from tests.training.pictures import SCRATCH, Folder, picture, scratched
 from training.dataset.build import Shares, build
@@ -46,7 +46,7 @@ def source(tmp_path: Path) -> Snapshot:
     """A hub's folder: scratches, a shape with a hole, one under the limit, a good one, a box, a class without place."""
     folder = Folder(tmp_path / "hub")
     mark = {"cls": "scratch", "box_px": [6.0, 11.0, 40.0, 2.0], "length_mm": 4.25}
-    who = {"labelled_by": ["Ann", "Bob"], "label_book": SCRATCH.id}
+    who = {"labelled_by": ["Ann", "Bob"], "label_book": SCRATCH.id, "part": "P-7", "model": "scratch-0.1.0"}
     folder.add(*scratched(1, 40), labels=["scratch"], annotations=[mark], group="part-1", split="test", **who)
     folder.add(picture(2), blob(2), labels=["scratch"], group="part-2", **who)
     folder.add(*scratched(3, 8), labels=[], group="part-3", **who)  # drawn, measured, under 1.5 mm
@@ -75,8 +75,9 @@ def test_a_round_trip_keeps_every_pixel_and_every_word(tmp_path: Path, source: S
         was, now = mask_of(source, before[key]), mask_of(back, s)
         assert (was is None) == (now is None)
         assert was is None or np.array_equal(was, now)
-        for field in ("labels", "group", "split", "label_book", "labelled_by", "px_per_mm", "soft_labels"):
+        for field in KEPT:
             assert getattr(s, field) == getattr(before[key], field), field
+        assert s.labels == before[key].labels
         for a, b in zip(before[key].annotations, s.annotations, strict=False):
             assert a.length_mm == b.length_mm
             if before[key].mask is None or before[key].mask.endswith(".boxes.png"):
@@ -105,6 +106,63 @@ def test_yolo_gives_the_boxes_of_what_was_painted_within_half_a_pixel(tmp_path: 
         for a, b in zip(was.annotations, s.annotations, strict=False):
             if mask is None or was.mask.endswith(".boxes.png"):
                 assert np.abs(np.array(a.box_px) - b.box_px).max() < 0.5
+
+
+@pytest.mark.parametrize("form", ["pairs", "mvtec"])
+def test_folders_with_masks_come_back_with_every_outline_length_and_word(
+    tmp_path: Path, source: Snapshot, form: Form
+) -> None:
+    written = export_snapshot(source, form, tmp_path / "there")
+    back = imported(tmp_path / "there", tmp_path / "back")
+    before, after = by_image(source), by_image(back)
+    groups = {s.image: s.group for s in source.samples}
+    assert {groups[name] for name in written.left_out} == {"part-5", "part-6"}, "nobody outlined them"
+    assert len(after) == 4
+    for key, s in after.items():
+        for field in (*KEPT, "labels", "annotations"):
+            assert getattr(s, field) == getattr(before[key], field), field
+        was, now = mask_of(source, before[key]), mask_of(back, s)
+        if form == "pairs" or s.labels:  # MVTec's good pictures have no mask
+            assert was is not None
+            assert now is not None
+            assert np.array_equal(was, now)
+    assert back.manifest.label_book == source.manifest.label_book
+
+
+def test_a_mask_changed_elsewhere_is_judged_by_the_rules(tmp_path: Path, source: Snapshot) -> None:
+    export_snapshot(source, "pairs", tmp_path / "there")
+    key = next(s.image_sha256 for s in source.samples if s.group == "part-1")
+    path = tmp_path / "there" / "masks" / f"{key}.png"
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    mask[:, 12:] = 0  # 6 px are left of 40: 0.6 mm
+    cv2.imwrite(str(path), mask)
+    s = by_image(imported(tmp_path / "there", tmp_path / "back"))[key]
+    assert (s.labels, s.annotations, s.part, s.labelled_by) == ((), (), "P-7", ("Ann", "Bob"))
+
+
+def test_mvtec_folders_are_as_others_read_them(tmp_path: Path, source: Snapshot) -> None:
+    export_snapshot(source, "mvtec", tmp_path / "there")
+    masks = sorted((tmp_path / "there" / "ground_truth" / "scratch").iterdir())
+    assert len(masks) == 2
+    for path in masks:
+        assert set(np.unique(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))) == {0, 255}
+        assert (tmp_path / "there" / "test" / "scratch" / f"{path.stem.removesuffix('_mask')}.png").is_file()
+    assert not (tmp_path / "there" / "images").exists()
+
+
+def test_lineage_names_people_rule_frame_part_and_model(tmp_path: Path, source: Snapshot) -> None:
+    run = CliRunner().invoke
+    s = source.samples[0]
+    one = run(dataset, ["lineage", str(source.folder), s.image_sha256[:12]])
+    assert one.exit_code == 0, one.output
+    for word in ("Ann, Bob", SCRATCH.id, "limit 1.5 mm", "P-7", "scratch-0.1.0", s.image):
+        assert word in one.stdout, word
+    every = run(dataset, ["lineage", str(source.folder), "--json"]).stdout.splitlines()
+    assert len(every) == len(source.samples)
+    assert json.loads(every[0])["model"] == "scratch-0.1.0"
+    assert "6" in run(dataset, ["lineage", str(source.folder)]).stdout.split("scratch-0.1.0")[1]
+    assert run(dataset, ["lineage", str(source.folder), "nothing"]).exit_code != 0
 
 
 def test_what_was_changed_in_label_studio_holds(tmp_path: Path, source: Snapshot) -> None:

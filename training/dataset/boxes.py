@@ -20,7 +20,7 @@ from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_coco_counts
 from inspection.samples import Annotation
 from training.dataset.item import Item, Target, class_name, decode, fill_boxes, pictures, read_bytes
-from training.dataset.lineage import Beside, read_beside, read_book_beside, with_lineage
+from training.dataset.lineage import Beside, read_beside, read_book_beside, read_file_beside, with_lineage
 from training.dataset.snapshot import first_error
 
 # ── COCO ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +154,7 @@ def yolo_classes(folder: Path) -> tuple[str, ...]:
 
 def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
     """images/, labels/ with `class x y w h` (middle and size, as shares of the picture), classes.txt."""
-    names, known = yolo_classes(folder), _yolo_beside(folder).get("pictures", {})
+    names, known = yolo_classes(folder), read_file_beside(folder).get("pictures", {})
     for image in pictures(folder / "images"):
         item = yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
         if own := known.get(image.stem):
@@ -164,22 +164,6 @@ def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
             # A box is all the format has: a picture without one was looked at all over.
             item = with_lineage(item, beside and beside.model_copy(update={"painted": True}))
         yield item
-
-
-def yolo_book(folder: Path) -> LabelBook | None:
-    """The rules our own export carries; None for anybody else's."""
-    return read_book_beside(_yolo_beside(folder).get("label_book"), folder / f"{KEY}.json")
-
-
-def _yolo_beside(folder: Path) -> dict[str, Any]:
-    path = folder / f"{KEY}.json"
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(read_bytes(path))
-    except ValueError as e:
-        raise DatasetError(path, f"is no JSON: {e}", "export it again, or remove it") from e
-    return found if isinstance(found, dict) else {}
 
 
 def yolo_item(image: Path, labels: Path, names: tuple[str, ...], target: Target, group: str | None = None) -> Item:

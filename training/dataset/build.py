@@ -170,6 +170,8 @@ class _Entries:
             # Labels that follow from a mask under newer rules are another answer than the one that was weighed.
             soft_labels=item.soft_labels if set(labels) == set(item.labels or ()) else None,
             source=item.source,
+            part=item.part,
+            model=item.model,
         )
 
     def _store_mask(self, mask: Mask | None, is_boxes: bool) -> tuple[str | None, str | None]:

@@ -22,6 +22,7 @@ from training.dataset.diff import Diff, diff
 from training.dataset.export import export_snapshot
 from training.dataset.item import Item, Target, class_name
 from training.dataset.leaks import Claim, Leaks
+from training.dataset.origin import lineage
 from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book, read_book
@@ -166,7 +167,7 @@ def export(
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMS)}.")],
     out: Annotated[Path, typer.Option(help="The folder to write. It must not exist.")],
 ) -> None:
-    """Write a snapshot as COCO, Label Studio or YOLO; `haltline dataset import` reads each of them back."""
+    """Write a snapshot as COCO, Label Studio, YOLO, MVTec AD or masks; `haltline dataset import` reads each back."""
     if form not in FORMS:
         raise DatasetError("--format", f"is {form!r}", f"write one of {', '.join(FORMS)}")
     written = export_snapshot(read_snapshot(snapshot), form, out)
@@ -222,6 +223,7 @@ def _said(labels: tuple[str, ...]) -> str:
 
 
 dataset.command()(suspects)
+dataset.command()(lineage)
 
 
 def _print_counts(console: Console, manifest: SnapshotManifest) -> None:

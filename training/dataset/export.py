@@ -1,4 +1,4 @@
-"""A snapshot in another program's format: COCO, Label Studio, YOLO. `haltline dataset export`."""
+"""A snapshot in another program's format: COCO, Label Studio, YOLO, MVTec AD, masks. `haltline dataset export`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def export_snapshot(snapshot: Snapshot, form: Form, out: Path) -> Written:
         raise DatasetError(out, "exists already", "choose another name")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        (partial / "images").mkdir(parents=True)
+        partial.mkdir(parents=True)
         manifest = snapshot.manifest
         written = write(form, _entries(snapshot), manifest.label_book, f"haltline snapshot {manifest.id}")
-        for name in written.pictures:
-            shutil.copyfile(snapshot.folder / name, partial / name)
+        for name, there in written.pictures.items():
+            (partial / there).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(snapshot.folder / name, partial / there)
         for name, content in written.documents.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)

@@ -47,6 +47,8 @@ class Item:
     labelled_by: tuple[str, ...] = ()
     soft_labels: dict[str, float] | None = None
     source: str = ""
+    part: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ def _item(folder: Path, sample: Sample, where: str, book: str | None, target: Ta
         labelled_by=sample.labelled_by,
         soft_labels=sample.soft_labels,
         source=sample.source,
+        part=sample.part,
+        model=sample.model,
     )
 
 

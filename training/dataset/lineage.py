@@ -6,15 +6,19 @@ fields, so that what somebody changed in the other program holds.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import DatasetError
+from inspection.exchange import KEY
+from inspection.exchange_folders import mask_id
 from inspection.label_book import LabelBook
-from inspection.samples import ClassName, Split
-from training.dataset.item import Item
+from inspection.samples import Annotation, ClassName, Split
+from training.dataset.item import Item, read_bytes
 from training.dataset.snapshot import first_error
 
 
@@ -30,7 +34,12 @@ class Beside(BaseModel):
     labelled_by: tuple[str, ...] = ()
     soft_labels: dict[ClassName, float] | None = None
     source: str = ""
+    part: str = ""
+    model: str = ""
     painted: bool = True
+    labels: tuple[ClassName, ...] | None = None
+    annotations: tuple[Annotation, ...] = ()
+    mask_id: str = ""
 
 
 def read_beside(found: Any, where: object) -> Beside | None:
@@ -57,8 +66,41 @@ def with_lineage(item: Item, known: Beside | None) -> Item:
         labelled_by=known.labelled_by,
         soft_labels=known.soft_labels,
         source=known.source or item.source,
+        part=known.part,
+        model=known.model,
         mask=None if nowhere else item.mask,
     )
+
+
+def read_file_beside(folder: Path) -> dict[str, Any]:
+    """`haltline.json` of a folder we exported: `label_book` and `pictures`, by stem; empty where there is none."""
+    path = folder / f"{KEY}.json"
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(read_bytes(path))
+    except ValueError as e:
+        raise DatasetError(path, f"is no JSON: {e}", "export it again, or remove it") from e
+    return found if isinstance(found, dict) else {}
+
+
+def book_of_folder(folder: Path) -> LabelBook | None:
+    """The rules our own export carries; None for anybody else's."""
+    return read_book_beside(read_file_beside(folder).get("label_book"), folder / f"{KEY}.json")
+
+
+def with_folder_lineage(item: Item, own: Any, folder: Path) -> Item:
+    """An item of a folder with masks as it was exported; labels and lengths only while its mask is the one written.
+
+    A good picture of MVTec's has no mask there: its labels hold.
+    """
+    known = read_beside(own, folder / f"{KEY}.json")
+    if known is None:
+        return item
+    item = with_lineage(item, known)
+    if known.labels is None or (item.mask is not None and mask_id(item.mask) != known.mask_id):
+        return item
+    return replace(item, labels=known.labels, annotations=known.annotations)
 
 
 def read_book_beside(found: Any, where: object) -> LabelBook | None:

@@ -15,6 +15,7 @@ from inspection.errors import DatasetError
 from inspection.samples import Split
 from training.dataset.boxes import yolo_classes, yolo_item
 from training.dataset.item import Item, Mask, Target, binary_to_class, class_name, decode_mask, pictures, read_bytes
+from training.dataset.lineage import read_file_beside, with_folder_lineage
 
 GOOD = {"", "good", "ok", "free", "mt_free", "none"}
 SPLIT_NAMES: dict[str, Split | None] = {
@@ -31,12 +32,14 @@ SPLIT_NAMES: dict[str, Split | None] = {
 
 
 def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
-    """images/x.* with masks/x.*; each picture is its own group."""
+    """images/x.* with masks/x.*; each picture is its own group, unless an export of ours says which."""
     masks = {p.stem: p for p in pictures(folder / "masks")}
+    known = read_file_beside(folder).get("pictures", {})
     for image in pictures(folder / "images"):
         if image.stem not in masks:
             raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
-        yield _item(image, masks[image.stem], None, target, group=image.stem, source="pairs")
+        item = _item(image, masks[image.stem], None, target, group=image.stem, source="pairs")
+        yield with_folder_lineage(item, known.get(image.stem), folder)
 
 
 def _item(
@@ -82,19 +85,22 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
     """One category: train/good, test/<defect>, ground_truth/<defect>/<name>_mask.png.
 
     Its own split is not kept: its training part has no defect, and this network learns from defects. A group is a
-    picture.
+    picture. An export of ours brings both.
     """
+    known = read_file_beside(folder).get("pictures", {})
     for part in ("train", "test"):
         for kind in sorted(p for p in (folder / part).iterdir() if p.is_dir()):
             for image in pictures(kind):
                 group = f"{folder.name}-{part}-{kind.name}-{image.stem}"
                 if kind.name == "good":
                     data = read_bytes(image)
-                    yield Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
+                    item = Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
+                    yield with_folder_lineage(item, known.get(image.stem), folder)
                     continue
                 mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
                 cls = target.class_of(class_name(kind.name, kind), image)
-                yield _item(image, mask_file, cls, target, group, "mvtec", named_by=image)
+                item = _item(image, mask_file, cls, target, group, "mvtec", named_by=image)
+                yield with_folder_lineage(item, known.get(image.stem), folder)
 
 
 # ── a table ─────────────────────────────────────────────────────────────────────────────────────────────────────

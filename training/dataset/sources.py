@@ -18,7 +18,6 @@ from training.dataset.boxes import (
     import_coco,
     import_yolo,
     is_coco,
-    yolo_book,
     yolo_classes,
 )
 from training.dataset.item import Item, Target, class_name, read_bytes
@@ -29,6 +28,7 @@ from training.dataset.label_studio import (
     label_studio_classes,
 )
 from training.dataset.labelled import import_labelled, import_snapshot, read_header
+from training.dataset.lineage import book_of_folder
 from training.dataset.pairs import import_mvtec, import_pairs, import_table, mvtec_classes, table_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
 
@@ -74,9 +74,12 @@ class Source:
 
     def book(self) -> LabelBook | None:
         """The label book the source was labelled under; None when its format knows none."""
-        carried = {Format.COCO: coco_book, Format.LABEL_STUDIO: label_studio_book, Format.YOLO: yolo_book}
-        if self.format in carried:
-            return carried[self.format](self.path)
+        if self.format is Format.COCO:
+            return coco_book(self.path)
+        if self.format is Format.LABEL_STUDIO:
+            return label_studio_book(self.path)
+        if self.format in (Format.YOLO, Format.MVTEC, Format.PAIRS):
+            return book_of_folder(self.path)
         if self.format is Format.SNAPSHOT:
             return read_snapshot(self.path).manifest.label_book
         if self.format is not Format.LABELLED:
