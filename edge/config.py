@@ -206,6 +206,10 @@ class PolicyConfig(_Strict):
     """At most so many frames an hour: 60 % unsure, 20 % models disagree, 20 % audit. Halts apart; 0 = no limit."""
     unstable_flips: int = Field(default=0, ge=0, le=7)
     """Keep a frame when a score has flipped so often within 8 frames of one camera; 0 = off, 4 is a good start."""
+    novel_from: float | None = Field(default=None, ge=0)
+    """Keep a frame whose novelty is above this; left out, the bundle's own threshold holds, where it has one."""
+    novel_every_ms: int = Field(default=60_000, ge=0)
+    """At most one novel frame of a camera is kept in this time."""
     classes: dict[str, ClassOverride] = Field(default_factory=dict)
     """A site's own limits, by class."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,9 +23,17 @@ from inspection.errors import BundleError, ModelError
 from inspection.types import Frame, Image, Prediction
 
 WARM_UP_RUNS = 3
-Outputs = tuple[NDArray[np.float32], NDArray[np.uint8]]
+Tensors = dict[str, NDArray[Any]]
 Port = tuple[list[int | str], str]
 """Shape (a text where a side is open) and type of one input or output, e.g. ([1, 3], "float32")."""
+
+
+class Outputs(NamedTuple):
+    """What is said of one input-sized picture: scores (C,), heat (C, h, w), and the novelty of a model that has one."""
+
+    scores: NDArray[np.float32]
+    heat: NDArray[np.uint8]
+    novelty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +73,8 @@ class BundleModel(ABC):
     def _signature(self) -> Signature: ...
 
     @abstractmethod
-    def _run(self, batch: NDArray[np.uint8], state: State) -> tuple[Outputs, State]:
-        """(1, height_px, width_px, 3) and what `manifest.state` takes -> scores (1, C) and heat (1, C, h, w), and what
-        it gives. No later run may overwrite any of them.
-        """
+    def _run(self, feeds: Tensors, names: list[str]) -> list[NDArray[Any]]:
+        """The graph's inputs by name -> the outputs called `names`. No later run may overwrite any of them."""
 
     def fit(self, frame: Frame) -> Image | None:
         return model_io.to_input(frame.image, self.manifest.input)[0] if self._takes_whole(frame) else None
@@ -78,13 +85,15 @@ class BundleModel(ABC):
         how = model_io.fit(width, height, m.input)
         if self._takes_whole(frame):
             picture = model_io.to_input(frame.image, m.input)[0] if fitted is None else fitted
-            (scores, heat), after = self.step(picture, self._memory.before(frame))
+            (scores, heat, novelty), after = self.step(picture, self._memory.before(frame))
             self._memory.keep(frame, after)
         else:
             tiling = self._tiling(frame, how)
             pieces = [self.run(tile) for tile in tiles.cut(frame.image, tiling, m.input)]
-            (scores, heat), how = tiles.merge(tiling, stride, pieces), tiling.how
-        return model_io.to_prediction(scores, heat, m.limits, how, stride, frame.px_per_mm)
+            (scores, heat), how = tiles.merge(tiling, stride, [piece[:2] for piece in pieces]), tiling.how
+            # The strangest tile: a frame is known only where all of it is.
+            novelty = float(np.max([piece.novelty or 0.0 for piece in pieces])) if m.novelty else None
+        return model_io.to_prediction(scores, heat, m.limits, how, stride, frame.px_per_mm, novelty)
 
     def begin_part(self) -> None:
         self._memory.forget()
@@ -122,14 +131,20 @@ class BundleModel(ABC):
         return self.step(image, self._memory.nothing)[0]
 
     def step(self, image: Image, state: State) -> tuple[Outputs, State]:
-        """(height_px, width_px, 3) uint8 -> scores (C,), heat (C, h, w) uint8, and what to remember with the next
-        frame. ModelError when the runtime fails.
+        """(height_px, width_px, 3) uint8 -> what is said of it, and what to remember with the next frame. ModelError
+        when the runtime fails.
         """
+        m = self.manifest
+        feeds: Tensors = {m.input.name: image[None], **dict(zip((s.input for s in m.state), state, strict=True))}
+        extra = [m.novelty.output] if m.novelty else []
         try:
-            (scores, heat), after = self._run(image[None], state)
+            scores, heat, *rest = self._run(
+                feeds, [m.outputs.scores, m.outputs.heat, *extra, *(s.output for s in m.state)]
+            )
         except Exception as e:  # the runtimes' exceptions share no base but Exception
             raise ModelError(f"{self.bundle_id}: {e}") from e
-        return (scores[0], heat[0]), after
+        novelty = float(rest.pop(0)[0]) if m.novelty else None
+        return Outputs(scores[0], heat[0], novelty), rest
 
     def _check_shapes(self) -> None:
         m = self.manifest
@@ -142,6 +157,7 @@ class BundleModel(ABC):
         }
         want_in |= {s.input: (list(s.shape), "float32") for s in m.state}
         want_out |= {s.output: (list(s.shape), "float32") for s in m.state}
+        want_out |= {m.novelty.output: ([1], "float32")} if m.novelty else {}
         is_so = self._signature()
         for verb, is_, want in (("takes", is_so.inputs, want_in), ("gives", is_so.outputs, want_out)):
             if is_ != want:
@@ -154,7 +170,7 @@ class BundleModel(ABC):
             image = _decode(bundle.files[case.image], self.manifest.input.width_px, self.manifest.input.height_px)
             if image is None:
                 raise BundleError(self.bundle_id, f"{case.image} is no picture of the input's size", "export again")
-            (scores, heat), state = self.step(image, state)
+            (scores, heat, novelty), state = self.step(image, state)
             off = float(np.abs(scores - np.asarray(case.scores)).max())
             heat_off = float(np.abs(heat.mean(axis=(1, 2)) - np.asarray(case.heat_mean)).max())
             if not (off <= golden.tolerance and heat_off <= golden.heat_tolerance):  # a NaN must fail too
@@ -163,6 +179,14 @@ class BundleModel(ABC):
                     f"{case.image} comes out {off:.4f} off in its scores and {heat_off:.2f} in its heat map",
                     f"this machine's {self.provider} does not compute what the exporter's did: export for it",
                 )
+            if novelty is not None and case.novelty is not None:
+                strange_off = abs(novelty - case.novelty)
+                if not strange_off <= golden.tolerance * max(1.0, case.novelty):
+                    raise BundleError(
+                        self.bundle_id,
+                        f"{case.image} comes out {strange_off:.4f} off in its novelty of {case.novelty:.4f}",
+                        f"this machine's {self.provider} does not compute what the exporter's did: export for it",
+                    )
             worst = max(worst, off)
         return worst
 

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge.bundle_store import VerifiedBundle
-from edge.memory import State
-from edge.model_base import BundleModel, Outputs, Port, Signature
+from edge.model_base import BundleModel, Port, Signature, Tensors
 from inspection.bundle import MODEL_FILE
 from inspection.errors import BundleError
 
@@ -53,12 +51,9 @@ class OnnxModel(BundleModel):
             {o.name: _port(o) for o in self.session.get_outputs()},
         )
 
-    def _run(self, batch: NDArray[np.uint8], state: State) -> tuple[Outputs, State]:
-        m = self.manifest
-        names = [m.outputs.scores, m.outputs.heat, *(s.output for s in m.state)]
-        feeds: dict[str, Any] = {m.input.name: batch, **dict(zip((s.input for s in m.state), state, strict=True))}
-        scores, heat, *after = self.session.run(names, feeds)
-        return (scores, heat), after
+    def _run(self, feeds: Tensors, names: list[str]) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = self.session.run(names, feeds)
+        return found
 
 
 def require(bundle_id: str, asked: str, opened: list[str], assigned: Mapping[str, Counter[str]]) -> tuple[str, str]:

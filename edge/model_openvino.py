@@ -9,8 +9,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from edge.bundle_store import VerifiedBundle
-from edge.memory import State
-from edge.model_base import BundleModel, Outputs, Port, Signature
+from edge.model_base import BundleModel, Port, Signature, Tensors
 from inspection.bundle import MODEL_FILE
 from inspection.errors import BundleError
 
@@ -45,18 +44,16 @@ class OpenVinoModel(BundleModel):
         m = self.manifest
         takes = {m.input.name, *(s.input for s in m.state)}
         gives = {m.outputs.scores, m.outputs.heat, *(s.output for s in m.state)}
+        gives |= {m.novelty.output} if m.novelty else set()
         return Signature(
             dict(_port(port, takes) for port in self.compiled.inputs),
             dict(_port(port, gives) for port in self.compiled.outputs),
         )
 
-    def _run(self, batch: NDArray[np.uint8], state: State) -> tuple[Outputs, State]:
-        m = self.manifest
-        feeds: dict[str, NDArray[Any]] = {m.input.name: batch}
-        feeds.update(zip((s.input for s in m.state), state, strict=True))
+    def _run(self, feeds: Tensors, names: list[str]) -> list[NDArray[Any]]:
         # The inputs are read in place; the outputs are copied, since evidence keeps a heat map beyond the next frame.
         found = self.request.infer(feeds, share_inputs=True, share_outputs=False)
-        return (found[m.outputs.scores], found[m.outputs.heat]), [found[s.output] for s in m.state]
+        return [found[name] for name in names]
 
 
 def same_device(asked: str, real: str) -> bool:

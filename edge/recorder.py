@@ -40,7 +40,7 @@ CONTEXT_BYTES = 32 * 2**20
 """The frames that wait for a halt may hold so much memory, whatever the camera's resolution."""
 
 
-THINNED = frozenset({"uncertain", "unstable", "disagreement"})
+THINNED = frozenset({"uncertain", "unstable", "disagreement", "novel"})
 
 
 class Evidence:

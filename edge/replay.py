@@ -209,7 +209,8 @@ def judge_again(model: Model, frames: Path) -> Judge:
             seen = model.infer(frame)
         except ModelError as e:
             return CannotJudge(event.camera, event.frame_id, event.at_ns, Code.MODEL, str(e))
-        return Judged(event.camera, event.frame_id, event.at_ns, captured_ns, dict(seen.scores), seen.findings)
+        said = dict(seen.scores), seen.findings, seen.novelty
+        return Judged(event.camera, event.frame_id, event.at_ns, captured_ns, *said)
 
     return judge
 

@@ -71,15 +71,17 @@ def _other(
 
     site = load(policy) if policy else None
     limits, name, judge = tape.head.limits, tape.head.bundle, None
+    novel_from = tape.head.policy.novel_from
     if bundle:
         if frames is None:
             raise ConfigError("--bundle", "needs the pictures", "name their folder with --frames")
         verified = read_bundle(bundle, site.bundle.trusted_keys if site else ())
-        limits, name = verified.manifest.limits, verified.manifest.id
+        limits, name, novelty = verified.manifest.limits, verified.manifest.id, verified.manifest.novelty
+        novel_from = novelty.threshold if novelty else None
         judge = judge_again(open_model(verified, site.bundle if site else BundleConfig(path=bundle)), frames)
     if site:
-        return policy_from(site.policy, name, limits, site.cameras), judge
-    return _with_limits(tape.head.policy, policy_from(PolicyConfig(), name, limits)), judge
+        return policy_from(site.policy, name, limits, site.cameras, novel_from), judge
+    return _with_limits(tape.head.policy, policy_from(PolicyConfig(), name, limits, (), novel_from)), judge
 
 
 def _with_limits(recorded: Policy, of_bundle: Policy) -> Policy:
@@ -91,7 +93,7 @@ def _with_limits(recorded: Policy, of_bundle: Policy) -> Policy:
         replace(known[new.cls], lo=new.lo, hi=new.hi, limit_mm=new.limit_mm, release=None) if new.cls in known else new
         for new in of_bundle.classes
     )
-    return replace(recorded, classes=classes)
+    return replace(recorded, classes=classes, novel_from=of_bundle.novel_from)
 
 
 def _exact(events: int, departures: list[Departure]) -> list[str]:

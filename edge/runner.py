@@ -96,5 +96,5 @@ def _judge(ready: Ready, model: Model) -> tuple[Event, Prediction | None]:
         log.warning("inference failed", camera=frame.camera, frame_id=frame.frame_id, error=str(e))
         return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.MODEL, str(e)), None
     now_ns = time.monotonic_ns()
-    scores = dict(prediction.scores)
-    return Judged(frame.camera, frame.frame_id, now_ns, frame.captured_ns, scores, prediction.findings), prediction
+    seen = dict(prediction.scores), prediction.findings, prediction.novelty
+    return Judged(frame.camera, frame.frame_id, now_ns, frame.captured_ns, *seen), prediction

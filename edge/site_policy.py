@@ -18,12 +18,18 @@ FPS = 30.0
 
 def policy_for(config: PolicyConfig, manifest: Manifest, cameras: Sequence[CameraConfig] = ()) -> Policy:
     """The bundle's limits under the site's overrides. ConfigError when a class is unknown or an order impossible."""
-    return policy_from(config, manifest.id, manifest.limits, cameras)
+    novel_from = manifest.novelty.threshold if manifest.novelty else None
+    return policy_from(config, manifest.id, manifest.limits, cameras, novel_from)
 
 
 def policy_from(
-    config: PolicyConfig, bundle: str, limits: Sequence[ClassLimits], cameras: Sequence[CameraConfig] = ()
+    config: PolicyConfig,
+    bundle: str,
+    limits: Sequence[ClassLimits],
+    cameras: Sequence[CameraConfig] = (),
+    novel_from: float | None = None,
 ) -> Policy:
+    """As `policy_for`; `novel_from` is the bundle's threshold, None where it has no novelty."""
     names = [m.cls for m in limits]
     if stray := set(config.classes) - set(names):
         raise ConfigError("policy.classes", f"{bundle} has no class {sorted(stray)}", f"it knows {', '.join(names)}")
@@ -36,10 +42,12 @@ def policy_from(
     fps = max((camera.fps for camera in cameras), default=FPS)
     streams = max(1, len(eyes)) * len(names)
     rules = tuple(_rule(config, m, fps, streams) for m in limits)
-    own = {"k", "n", "test", "false_halts_per_8h", "cusum", "classes", "sent_per_h"}
+    own = {"k", "n", "test", "false_halts_per_8h", "cusum", "classes", "sent_per_h", "novel_from"}
     audits_per_h = SHARES[AUDIT] * config.sent_per_h if config.sent_per_h else None
+    rest: dict[str, Any] = {"audits_per_h": audits_per_h, **config.model_dump(exclude=own)}
+    rest["novel_from"] = novel_from if config.novel_from is None else config.novel_from
     try:
-        return Policy(classes=rules, optional=optional, audits_per_h=audits_per_h, **config.model_dump(exclude=own))
+        return Policy(classes=rules, optional=optional, **rest)
     except ValueError as e:
         raise ConfigError("policy", str(e), "see docs/guard.md") from e
 

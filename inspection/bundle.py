@@ -37,6 +37,7 @@ BUNDLE_FORMAT: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 SIGNATURE_FILE = "manifest.sig"
 MODEL_FILE = "model.onnx"
+NOVELTY = "novelty"
 MAX_MODEL_BYTES = 256 * 2**20
 MAX_FILE_BYTES = 32 * 2**20
 MAX_FILES = 64
@@ -89,6 +90,20 @@ class StateSpec(_Strict):
     shape: tuple[Annotated[int, Field(ge=1, le=2**20)], ...] = Field(min_length=1, max_length=5)
 
 
+class NoveltySpec(_Strict):
+    """How unlike its training pictures a model finds a picture, where it can say so: float32 (1,), under `output`.
+
+    Above `threshold`, which `quantile` of `held_out` validation pictures stay under, a frame is worth a label. No call
+    and no permit rests on it. `fitted_on`: so many training pictures.
+    """
+
+    output: str = Field(default=NOVELTY, pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    threshold: float = Field(gt=0)
+    quantile: float = Field(gt=0, lt=1)
+    fitted_on: int = Field(ge=2)
+    held_out: int = Field(ge=1)
+
+
 class ClassLimits(_Strict):
     """How a class's score becomes a call: below `lo` pass, from `hi` on defect, uncertain between.
 
@@ -115,10 +130,12 @@ class GoldenCase(_Strict):
     image: RelPath
     scores: tuple[float, ...]
     heat_mean: tuple[float, ...]
+    novelty: float | None = None
 
 
 class Golden(_Strict):
-    """`tolerance`: the largest difference of a score, `heat_tolerance` of a heat map's mean (0..255).
+    """`tolerance`: the largest difference of a score, and of a novelty, as a share of it where it is above 1;
+    `heat_tolerance` of a heat map's mean (0..255).
 
     A model with a memory is shown the cases in order, from the zero state on: they are frames of one clip.
     """
@@ -154,6 +171,7 @@ class Manifest(_Strict):
     input: InputSpec
     outputs: OutputSpec = OutputSpec()
     state: tuple[StateSpec, ...] = Field(default=(), max_length=16)
+    novelty: NoveltySpec | None = None
     limits: tuple[ClassLimits, ...]
     label_book: str = Field(pattern=r"^[a-z0-9_-]+@[0-9]+$")
     golden: Golden
@@ -170,18 +188,25 @@ class Manifest(_Strict):
         for case in self.golden.cases:
             if not len(case.scores) == len(case.heat_mean) == len(self.classes):
                 raise ValueError(f"golden case {case.image} does not have one value per class")
+            if (case.novelty is None) is not (self.novelty is None):
+                raise ValueError(f"golden case {case.image} has a novelty where the model has none, or none for it")
         names = [name for s in self.state for name in (s.input, s.output)]
+        names += [self.novelty.output] if self.novelty else []
         taken = {self.input.name, self.outputs.scores, self.outputs.heat}
         if len(set(names)) != len(names) or taken & set(names):
-            raise ValueError("each state tensor needs names of its own for its input and its output")
+            raise ValueError("each state tensor needs names of its own for its input and its output, the novelty too")
         return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A model without a memory is written as ever: edges of an earlier version read it too."""
+        """A model without a memory or a novelty is written as ever: edges of an earlier version read it too."""
         found: dict[str, Any] = write(self)
         if not self.state:
             del found["state"]
+        if not self.novelty:
+            del found["novelty"]
+            for case in found["golden"]["cases"]:
+                del case["novelty"]
         return found
 
     @property

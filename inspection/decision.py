@@ -218,10 +218,11 @@ class LineGuard:
 
     def _keep(self, event: Judged, call: FrameCall, part: str, *, halted_now: bool) -> list[Action]:
         """Which frames become evidence. While halted the camera stares at one scene: nothing new to keep."""
-        why = self._selector.reasons(self.policy, event.camera, event.frame_id, call, part, event.at_ns)
+        idle = self._maintenance or (self.policy.mode == "part" and not part)
+        novelty = None if idle or self.state is State.HALTED else event.novelty
+        why = self._selector.reasons(self.policy, event.camera, event.frame_id, call, part, event.at_ns, novelty)
         if halted_now and self.halt:
             return [Keep(event.camera, event.frame_id, call.call, ("halt",), self.halt.halt, part)]
-        idle = self._maintenance or (self.policy.mode == "part" and not part)
         if self.state is State.HALTED or idle:
             return []
         self.passed += call.call is Call.PASS

@@ -21,7 +21,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The model judged a frame. `at_ns`: when its outputs were there; `captured_ns`: when it was exposed."""
+    """The model judged a frame. `at_ns`: when its outputs were there; `captured_ns`: when it was exposed; `novelty`:
+    how unlike its training pictures the model finds it, None where it cannot say."""
 
     camera: str
     frame_id: int
@@ -29,6 +30,7 @@ class Judged:
     captured_ns: int
     scores: dict[str, float]
     findings: tuple[Finding, ...] = ()
+    novelty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ def to_prediction(
     how: Fit,
     heat_stride: int,
     px_per_mm: float,
+    novelty: float | None = None,
 ) -> Prediction:
     """Model outputs of one frame -> Prediction with findings.
 
@@ -121,7 +122,7 @@ def to_prediction(
             inside, inside_affine = _inside_frame(heat[index], how, heat_stride)
             found += findings_in(inside, limit, inside_affine, px_per_mm)
     classes = tuple(limit.cls for limit in limits)
-    return Prediction(classes, dict(zip(classes, probabilities, strict=True)), heat, affine, tuple(found))
+    return Prediction(classes, dict(zip(classes, probabilities, strict=True)), heat, affine, tuple(found), novelty)
 
 
 def _inside_frame(heat: NDArray[np.uint8], how: Fit, stride: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -64,7 +64,8 @@ class Policy:
     that see; `optional`: cameras whose blindness does not withdraw the permit.
     `uncertain_every_ms`: at most one uncertain frame of a camera in this time; `unstable_flips`: so many changes
     between above and below the band's middle within 8 frames make a frame worth keeping, 0 = off. `audit_share`:
-    share of passes kept at random, `audit_part_share`: of parts, `audits_per_h`: at most so many frames.
+    share of passes kept at random, `audit_part_share`: of parts, `audits_per_h`: at most so many frames. `novel_from`:
+    a frame whose novelty is above is kept, None: none is; `novel_every_ms`: at most one of a camera in this time.
 
     A policy that would let the line run on nothing (no class, no fresh frame needed, nothing that ever says no) is
     refused with ValueError."""
@@ -84,6 +85,8 @@ class Policy:
     audit_share: float = 0.0
     audit_part_share: float = 0.0
     audits_per_h: float | None = None
+    novel_from: float | None = None
+    novel_every_ms: int = 60_000
 
     def __post_init__(self) -> None:
         names = [rule.cls for rule in self.classes]
@@ -93,6 +96,8 @@ class Policy:
             raise ValueError("max_silence_ms, lease_ms and fresh_frames must be at least 1")
         if self.vote < 1 or self.unstable_flips < 0 or (self.audits_per_h is not None and not self.audits_per_h >= 0):
             raise ValueError("vote must be at least 1, unstable_flips and audits_per_h at least 0")
+        if self.novel_every_ms < 0 or (self.novel_from is not None and not self.novel_from >= 0):
+            raise ValueError("novel_from and novel_every_ms must be at least 0")
         if not self.halt_on_defect and self.mode != "part":
             raise ValueError("halt_on_defect: false needs mode part, or no defect would ever stop anything")
         if not (0 <= self.audit_share <= 1 and 0 <= self.audit_part_share <= 1):

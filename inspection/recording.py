@@ -113,7 +113,10 @@ def head_line(head: Head) -> str:
 
 
 def step_line(event: Event, actions: Iterable[Action], shot: Shot | None = None) -> str:
-    line: dict[str, Any] = {type(event).__name__: asdict(event)}
+    told = asdict(event)
+    if isinstance(event, Judged) and event.novelty is None:  # of most models: not worth a word in every line
+        del told["novelty"]
+    line: dict[str, Any] = {type(event).__name__: told}
     if said := spoken(actions):
         line["said"] = said
     if shot:

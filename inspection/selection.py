@@ -96,6 +96,7 @@ def _chance(name: str) -> float:
 @dataclass(slots=True)
 class _Eye:
     kept_ns: int | None = None
+    novel_ns: int | None = None
     spell: bool = False
     sides: dict[str, deque[bool]] = field(default_factory=dict)
 
@@ -108,9 +109,17 @@ class Selector:
         self._eyes: dict[str, _Eye] = {}
 
     def reasons(
-        self, policy: Policy, camera: str, frame_id: int, call: FrameCall, part: str, now_ns: int
+        self,
+        policy: Policy,
+        camera: str,
+        frame_id: int,
+        call: FrameCall,
+        part: str,
+        now_ns: int,
+        novelty: float | None = None,
     ) -> tuple[str, ...]:
-        """Called for every judged frame, kept or not: the lottery and the neighbours need them all."""
+        """Called for every judged frame, kept or not: the lottery and the neighbours need them all. `novelty`: None
+        also where the frame cannot be kept."""
         why: list[str] = []
         drawn = self._draw.drawn(policy, camera, frame_id, part, now_ns)
         eye = self._eyes.setdefault(camera, _Eye())
@@ -118,6 +127,8 @@ class Selector:
         new = _is_new(policy, eye, call)
         if ((call.call is not Call.PASS and new) or unstable) and _is_due(policy, eye, now_ns):
             why += [call.call.value] * (call.call is not Call.PASS) + ["unstable"] * unstable
+        if _is_novel(policy, eye, novelty, now_ns):
+            why.append("novel")
         if call.call is Call.PASS and drawn:
             why.append("audit")
         return tuple(why)
@@ -128,6 +139,18 @@ def _is_due(policy: Policy, eye: _Eye, now_ns: int) -> bool:
     if eye.kept_ns is not None and now_ns - eye.kept_ns < policy.uncertain_every_ms * 1_000_000:
         return False
     eye.kept_ns = now_ns
+    return True
+
+
+def _is_novel(policy: Policy, eye: _Eye, novelty: float | None, now_ns: int) -> bool:
+    """Above the threshold, and the first in a while: the model's own quantile says that even of frames like those it
+    learned on some are, and after a change of the scene all are. A pause of its own: what is new must not wait for
+    what is unsure, nor take its place."""
+    if policy.novel_from is None or novelty is None or novelty <= policy.novel_from:  # a NaN is novel
+        return False
+    if eye.novel_ns is not None and now_ns - eye.novel_ns < policy.novel_every_ms * 1_000_000:
+        return False
+    eye.novel_ns = now_ns
     return True
 
 

@@ -76,6 +76,7 @@ class Prediction:
     `scores`: calibrated probability per class that the frame holds such a defect.
     `heat`: (C, h, w) uint8, 255 = certain, one low-resolution map per class, in `classes` order.
     `heat_to_frame`: 2x3 affine that takes heat-map px to px of the camera's frame.
+    `novelty`: how unlike the model's training pictures the frame is, from 0 up; None where the model cannot say.
     """
 
     classes: tuple[str, ...]
@@ -83,6 +84,7 @@ class Prediction:
     heat: NDArray[np.uint8]
     heat_to_frame: NDArray[np.float64]
     findings: tuple[Finding, ...]
+    novelty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

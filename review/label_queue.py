@@ -26,7 +26,7 @@ RESERVED_MS = 8 * 3600 * 1000
 SETTLES = ("engineer", "admin")
 """Who is asked, blind like everybody, for the third label where two people differ; the majority decides."""
 
-WORTH_A_LABEL = ("uncertain", "defect", "unstable", "disagreement", "audit", "halt")
+WORTH_A_LABEL = ("uncertain", "defect", "unstable", "disagreement", "novel", "audit", "halt")
 """Reasons a record was kept for that ask for labels; `context` frames are there to be looked at."""
 
 ASIDE = ("repeat", "gold")

@@ -69,6 +69,17 @@ the picture, and a map of where.
 {rows}
 
 Label book {manifest.label_book}. Between the two limits a picture is *uncertain* and goes to a person.
+{_novelty(manifest)}"""
+
+
+def _novelty(manifest: Manifest) -> str:
+    known = manifest.novelty
+    if known is None:
+        return ""
+    return f"""
+Beside them it says how unlike its {known.fitted_on} training pictures a picture is. Above
+{known.threshold:.2f}, where at most {1 - known.quantile:.0%} of {known.held_out} validation pictures lie, the edge
+sends the picture to be labelled; no call changes, and the line is not stopped by it.
 """
 
 

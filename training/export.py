@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 
 from inspection.bundle import (
     MANIFEST_FILE,
@@ -27,6 +26,7 @@ from inspection.bundle import (
     GoldenCase,
     Lineage,
     Manifest,
+    NoveltySpec,
     OutputSpec,
     sha256,
     sign,
@@ -43,10 +43,12 @@ from training.evaluate import Figures, evaluate, evaluate_stream
 from training.examples import Example, load
 from training.fit import predict_runs, trained
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
-from training.parity import RANDOM_FRAMES, Parity, held_against, random_frames
+from training.network import SegmentAndDecide
+from training.novelty import Novelty, distances, evenly, learn, spec_for
+from training.parity import RANDOM_FRAMES, Answer, Parity, held_against, random_frames
 from training.promise import Promise, metrics_of
 from training.promised import read_promise, with_promise
-from training.served import Served, open_session, read_bundle
+from training.served import Served, golden_case, open_session, read_bundle
 
 GOLDEN_FRAMES = 8
 PARITY = 1e-3
@@ -92,11 +94,12 @@ def export(
     classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride)
     promise = read_promise(run, data.manifest.id)
     classes = with_promise(classes, promise)
-    graph = graph_of(network, [c.platt for c in classes])
+    novelty, known = _novelty(network, data, config, [e.image for e in examples])
+    graph = graph_of(network, [c.platt for c in classes], novelty)
     files = {MODEL_FILE: to_onnx(graph, config.input, OutputSpec(heat_stride=config.heat_stride))}
     golden = _golden(examples) if config.ask.frames == 1 else _golden_clip(runs)
     files |= {f"golden/{i}.png": cv2.imencode(".png", image)[1].tobytes() for i, image in enumerate(golden)}
-    manifest = _manifest(config, name, version, classes, files, golden, graph)
+    manifest = _manifest(config, name, version, classes, files, golden, graph, known)
     check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
     release = _Parts(manifest, files, data, config, classes, promise)
     return _publish(out, release, key, stream)
@@ -108,6 +111,18 @@ def _validation(data: Snapshot, config: RunConfig) -> list[list[Example]]:
         raise BundleError(data.folder, "has no validation pictures to calibrate on", "import with --val above 0")
     runs = in_clips(data, "val") if config.ask.frames > 1 else [list(data.split("val"))]
     return [[load(data.folder, s, config.input, config.label_book) for s in run] for run in runs]
+
+
+def _novelty(
+    network: SegmentAndDecide, data: Snapshot, config: RunConfig, held_out: list[Image]
+) -> tuple[Novelty | None, NoveltySpec | None]:
+    """How far a picture is from the training pictures, and from where on that is far. A network with a memory has none:
+    what it computes of a frame rests on the frames before."""
+    if config.ask.frames > 1:
+        return None, None
+    samples = evenly(data.split("train"))
+    novelty = learn(network, (load(data.folder, s, config.input, config.label_book).image for s in samples))
+    return novelty, spec_for(distances(network, novelty, held_out), len(samples))
 
 
 def _golden_clip(runs: list[list[Example]]) -> list[Image]:
@@ -135,8 +150,10 @@ def _manifest(
     files: dict[str, bytes],
     golden: list[Image],
     graph: Graph,
+    novelty: NoveltySpec | None,
 ) -> Manifest:
-    nothing = GoldenCase(image="golden/0.png", scores=(0.0,) * len(classes), heat_mean=(0.0,) * len(classes))
+    zeros = (0.0,) * len(classes)
+    nothing = GoldenCase(image="golden/0.png", scores=zeros, heat_mean=zeros, novelty=0.0 if novelty else None)
     manifest = Manifest(
         name=name,
         version=version,
@@ -146,6 +163,7 @@ def _manifest(
         input=config.input,
         outputs=OutputSpec(heat_stride=config.heat_stride),
         state=state_of(graph.network, config.input),
+        novelty=novelty,
         limits=tuple(c.limits for c in classes),
         label_book=config.label_book.id,
         golden=Golden(cases=(nothing,)),
@@ -164,34 +182,32 @@ def _manifest(
 
 def golden_cases(served: Served, golden: list[Image]) -> tuple[GoldenCase, ...]:
     """What the model says of the golden frames, shown in order."""
-    served, cases = served.in_order(), []
-    for i, image in enumerate(golden):
-        scores, heat = served.raw(image)
-        means = tuple(round(float(m), 4) for m in heat.mean((1, 2)))
-        cases.append(GoldenCase(image=f"golden/{i}.png", scores=tuple(float(s) for s in scores), heat_mean=means))
-    return tuple(cases)
+    served = served.in_order()
+    return tuple(golden_case(f"golden/{i}.png", served.answer(image)) for i, image in enumerate(golden))
 
 
 def check_parity(graph: Graph, served: Served, golden: list[Image], count: int = RANDOM_FRAMES) -> Parity:
-    """BundleError when onnxruntime and torch differ by more than PARITY in a score, or come to another call.
+    """BundleError when onnxruntime and torch differ by more than PARITY in a score or novelty, or come to another call.
 
     Over the golden frames, as many random ones as `count`, and then of a model with a memory over all in order.
     """
     state = served.nothing()
 
-    def by_torch(image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def by_torch(image: Image) -> Answer:
         nonlocal state
-        scores, heat, state = torch_outputs(graph, image, state)
-        return scores, heat
+        said, state = torch_outputs(graph, image, state)
+        return said
 
     policy = Policy(policy_of(served.manifest))
     frames = chain(golden, random_frames(golden, count))
-    seen = held_against(by_torch, served.in_order().raw, frames, served.manifest.classes, (policy, policy))
+    seen = held_against(by_torch, served.in_order().answer, frames, served.manifest.classes, (policy, policy))
     report = "report this: it is a defect"
     if not seen.score <= PARITY:
         raise BundleError("model.onnx", f"differs from torch by {seen.score:.2g} in a score", report)
     if seen.heat > HEAT_PARITY:
         raise BundleError("model.onnx", "draws another heat map than torch", report)
+    if not seen.novelty <= PARITY:
+        raise BundleError("model.onnx", f"differs from torch by {seen.novelty:.2g} in its novelty", report)
     if seen.calls:
         raise BundleError("model.onnx", f"comes to another call than torch on {seen.calls} frames", report)
     return seen

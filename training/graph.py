@@ -18,29 +18,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inspection.bundle import InputSpec, OutputSpec, StateSpec
+from inspection.bundle import NOVELTY, InputSpec, OutputSpec, StateSpec
+from inspection.types import Image
 from training.calibrate import Platt
 from training.network import SegmentAndDecide
+from training.novelty import Novelty
 from training.onnx_graph import checked, fold, strip
+from training.parity import Answer
 from training.streaming import StreamNetwork
 
 Floats = NDArray[np.float32]
 
 
 class Graph(nn.Module):
-    """What is exported. Heat is rounded to 256 levels, so that it costs the edge a quarter of the memory traffic."""
+    """What is exported. Heat is rounded to 256 levels, so that it costs the edge a quarter of the memory traffic. With
+    a `novelty` it is a third output, (1,)."""
 
     scale: Tensor
     bias: Tensor
 
-    def __init__(self, network: SegmentAndDecide, calibration: list[Platt]) -> None:
+    def __init__(self, network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None) -> None:
         super().__init__()
         self.network = network.eval()
+        self.novelty = novelty
         self.register_buffer("scale", torch.tensor([p.scale for p in calibration]))
         self.register_buffer("bias", torch.tensor([p.bias for p in calibration]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return self.finish(*self.network(image))
+        if self.novelty is None:
+            return self.finish(*self.network(image))
+        stages = self.network.stages(self.network.see(image))
+        return (*self.finish(*self.network.read(stages)), self.novelty(stages))
 
     def finish(self, logits: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         scores = torch.sigmoid(logits * self.scale + self.bias)
@@ -57,8 +65,10 @@ class StreamGraph(Graph):
         return (*self.finish(logits, maps), *after)
 
 
-def graph_of(network: SegmentAndDecide, calibration: list[Platt]) -> Graph:
-    return (StreamGraph if isinstance(network, StreamNetwork) else Graph)(network, calibration)
+def graph_of(network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None) -> Graph:
+    if isinstance(network, StreamNetwork):
+        return StreamGraph(network, calibration)
+    return Graph(network, calibration, novelty)
 
 
 def state_of(network: SegmentAndDecide, spec: InputSpec) -> tuple[StateSpec, ...]:
@@ -78,6 +88,7 @@ def to_onnx(graph: nn.Module, spec: InputSpec, outputs: OutputSpec) -> bytes:
     graph = graph.eval()
     example = torch.zeros((1, spec.height_px, spec.width_px, 3), dtype=torch.uint8)
     state = state_of(graph.network, spec) if isinstance(graph, Graph) else ()
+    novelty = [NOVELTY] if isinstance(graph, Graph) and graph.novelty is not None else []
     past = tuple(torch.zeros(s.shape) for s in state)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
@@ -89,7 +100,7 @@ def to_onnx(graph: nn.Module, spec: InputSpec, outputs: OutputSpec) -> bytes:
             optimize=False,
             external_data=False,
             input_names=[spec.name, *(s.input for s in state)],
-            output_names=[outputs.scores, outputs.heat, *(s.output for s in state)],
+            output_names=[outputs.scores, outputs.heat, *novelty, *(s.output for s in state)],
             verbose=False,
         )
         data = path.read_bytes()
@@ -98,13 +109,12 @@ def to_onnx(graph: nn.Module, spec: InputSpec, outputs: OutputSpec) -> bytes:
     return checked(model)
 
 
-def torch_outputs(
-    graph: Graph, image: NDArray[np.uint8], state: Sequence[NDArray[np.float32]] = ()
-) -> tuple[Floats, NDArray[np.uint8], list[NDArray[np.float32]]]:
-    """(H, W, 3) and the state -> scores (C,), heat (C, h, w) and the next state, as torch computes them in float32."""
+def torch_outputs(graph: Graph, image: Image, state: Sequence[Floats] = ()) -> tuple[Answer, list[Floats]]:
+    """(H, W, 3) and the state -> what is said of it and the next state, as torch computes them in float32."""
     with torch.no_grad():
-        scores, heat, *after = graph(torch.from_numpy(image[None]), *(torch.from_numpy(s) for s in state))
-    return scores[0].numpy(), heat[0].numpy(), [s.numpy() for s in after]
+        scores, heat, *rest = graph(torch.from_numpy(image[None]), *(torch.from_numpy(s) for s in state))
+    novelty = None if graph.novelty is None else float(rest.pop(0)[0])
+    return Answer(scores[0].numpy(), heat[0].numpy(), novelty), [s.numpy() for s in rest]
 
 
 @contextlib.contextmanager

@@ -25,11 +25,11 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from inspection.bundle import Golden, GoldenCase
+from inspection.bundle import Golden
 from inspection.types import Image
 from training.dataset.item import decode
 from training.onnx_graph import checked, fold, strip
-from training.served import Served
+from training.served import Served, golden_case
 
 KINDS = ("Conv", "Add", "Relu")
 """Pools, resizes and joins gain nothing: onnxruntime measured slower with them quantized than without."""
@@ -84,8 +84,8 @@ def merged(model: bytes, folder: Path) -> onnx.ModelProto:
 
 
 def kept_in_float(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that must not be quantized: whatever only the scores need, the convolution that draws the
-    maps, and all behind it.
+    """Names of the nodes that must not be quantized: whatever only scores and novelty need, the convolution that draws
+    the maps, and all behind it.
 
     The decision is three small convolutions, a fifteenth of the work, and an error in them goes straight into a score.
     Found from the outputs backwards, so that it holds for any network behind the bundle's contract.
@@ -144,11 +144,8 @@ def exact_inputs(model: onnx.ModelProto, picture: Image) -> dict[str, list[dict[
 
 def golden_for(served: Served, files: dict[str, bytes]) -> Golden:
     """The parent's golden frames with this model's answers."""
-    cases = []
-    for case in served.manifest.golden.cases:
-        scores, heat = served.raw(decode(files[case.image], case.image))
-        means = tuple(round(float(m), 4) for m in heat.mean((1, 2)))
-        cases.append(GoldenCase(image=case.image, scores=tuple(float(s) for s in scores), heat_mean=means))
+    names = [case.image for case in served.manifest.golden.cases]
+    cases = [golden_case(name, served.answer(decode(files[name], name))) for name in names]
     return Golden(tolerance=GOLDEN_TOLERANCE, heat_tolerance=GOLDEN_HEAT_TOLERANCE, cases=tuple(cases))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +17,29 @@ from inspection.policy import Policy, judge
 from inspection.types import Call, Image
 
 RANDOM_FRAMES = 500
-Says = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.uint8]]]
-"""An input-sized picture -> scores (C,), heat (C, h, w)."""
+
+
+class Answer(NamedTuple):
+    """What a model says of an input-sized picture: scores (C,), heat (C, h, w), the novelty if it has one."""
+
+    scores: NDArray[np.float32]
+    heat: NDArray[np.uint8]
+    novelty: float | None = None
+
+
+Says = Callable[[Image], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Over `frames`: largest difference of a score and of a heat value (of 255), and how many calls differ."""
+    """Over `frames`: largest difference of a score and of a heat value (of 255), and how many calls differ. `novelty`:
+    its largest difference, as a share of it where it is above 1."""
 
     frames: int
     score: float
     heat: int
     calls: int
+    novelty: float = 0.0
 
 
 def random_frames(pictures: Sequence[Image], count: int = RANDOM_FRAMES, seed: int = 0) -> Iterator[Image]:
@@ -51,15 +63,20 @@ def held_against(
     one: Says, other: Says, frames: Iterable[Image], classes: Sequence[str], policies: tuple[Policy, Policy]
 ) -> Parity:
     """Both are shown every frame, in order. `policies` are theirs: an int8 twin answers by limits of its own."""
-    count, score, heat, calls = 0, 0.0, 0, 0
+    count, score, heat, calls, novelty = 0, 0.0, 0, 0, 0.0
     for frame in frames:
-        (a, heat_a), (b, heat_b) = one(frame), other(frame)
-        apart = float(np.abs(a - b).max())
-        score = apart if not apart <= score else score  # a NaN must win
+        (a, heat_a, new_a), (b, heat_b, new_b) = one(frame), other(frame)
+        score = _larger(score, float(np.abs(a - b).max()))
+        if new_a is not None and new_b is not None:
+            novelty = _larger(novelty, abs(new_a - new_b) / max(1.0, new_b))
         heat = max(heat, int(np.abs(heat_a.astype(int) - heat_b.astype(int)).max()))
         calls += call_of(a, classes, policies[0]) is not call_of(b, classes, policies[1])
         count += 1
-    return Parity(count, score, heat, calls)
+    return Parity(count, score, heat, calls, novelty)
+
+
+def _larger(known: float, new: float) -> float:
+    return known if new <= known else new  # a NaN must win
 
 
 def call_of(scores: NDArray[np.float32], classes: Sequence[str], policy: Policy) -> Call:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from inspection.bundle import MODEL_FILE, ClassLimits, Manifest, sha256
+from inspection.bundle import MODEL_FILE, ClassLimits, Manifest, NoveltySpec, sha256
 from inspection.errors import BundleError, DatasetError
 from inspection.policy import Policy, policy_of
 from inspection.types import Image
@@ -28,6 +28,7 @@ from training.evaluate import Figures, evaluate
 from training.examples import Example, load
 from training.export import summary, write_files
 from training.int8 import golden_for, to_int8
+from training.novelty import spec_for
 from training.onnx_graph import checked, fold
 from training.parity import RANDOM_FRAMES, Parity, held_against, random_frames
 from training.served import Served, bundle_files, open_session, read_bundle
@@ -103,6 +104,7 @@ def quantize(
         "version": version or parent.manifest.version,
         "created_utc": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "limits": carried(parent, raw, images),
+        "novelty": refitted(parent.manifest.novelty, raw, images),
         "golden": golden_for(raw, files),
     }
     made = parent.manifest.model_copy(update=changes)
@@ -158,6 +160,13 @@ def carried(parent: Served, child: Served, images: Sequence[Image]) -> tuple[Cla
     return tuple(limits)
 
 
+def refitted(known: NoveltySpec | None, child: Served, images: Sequence[Image]) -> NoveltySpec | None:
+    """The threshold anew, as export chose the parent's: integers move a distance a little, as they move scores."""
+    if known is None:
+        return None
+    return spec_for([child.answer(image).novelty or 0.0 for image in images], known.fitted_on)
+
+
 def _moved(limit: float, slope: float, offset: float) -> float:
     """Limits of 0 and 1 say always and never, which no line moves; scores that do not agree at all move none."""
     if not 0 < limit < 1 or slope <= 0:
@@ -175,7 +184,7 @@ def beside(parent: Served, child: Served, images: Sequence[Image], count: int = 
     """Both over up to eight validation pictures and `count` random ones, each by its own limits."""
     policies = tuple(Policy(policy_of(served.manifest)) for served in (parent, child))
     frames = chain(images[:8], random_frames(images, count))
-    return held_against(parent.raw, child.raw, frames, parent.manifest.classes, (policies[0], policies[1]))
+    return held_against(parent.answer, child.answer, frames, parent.manifest.classes, (policies[0], policies[1]))
 
 
 # ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,6 +267,9 @@ def card(made: Manifest, parent: Manifest, loss: Loss, seen: Parity, parents_car
     ap = "\n".join(f"| {cls} | {before:.4f} | {after:.4f} |" for cls, before, after in loss.ap)
     rows = zip(parent.limits, made.limits, strict=True)
     limits = "\n".join(f"| {a.cls} | " + " | ".join(f"{x.lo:.3f} / {x.hi:.3f}" for x in (a, b)) + " |" for a, b in rows)
+    strange = ""
+    if parent.novelty and made.novelty:
+        strange = f"\nNovel above {made.novelty.threshold:.2f}, {parent.novelty.threshold:.2f} of {parent.id}.\n"
     quoted = "\n".join(f"> {line}".rstrip() for line in parents_card.splitlines())
     return f"""\
 # {made.id}
@@ -288,7 +300,7 @@ Pass below / halt from:
 | class | {parent.id} | {made.id} |
 | --- | --- | --- |
 {limits}
-
+{strange}
 ## The card of {parent.id}
 
 {quoted}

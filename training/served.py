@@ -19,6 +19,7 @@ from inspection.bundle import (
     MANIFEST_FILE,
     MODEL_FILE,
     SIGNATURE_FILE,
+    GoldenCase,
     Manifest,
     check_names,
     parse_manifest,
@@ -26,6 +27,7 @@ from inspection.bundle import (
 )
 from inspection.errors import BundleError
 from inspection.types import Image, Prediction
+from training.parity import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +37,25 @@ class Served:
 
     def raw(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """An input-sized image -> scores (C,) and heat (C, h, w); of a model with a memory, as its first frame."""
-        scores, heat, _ = self.step(image, self.nothing())
+        scores, heat, _ = self.answer(image)
         return scores, heat
+
+    def answer(self, image: Image) -> Answer:
+        """`raw`, with the novelty if the model has one."""
+        return self.step(image, self.nothing())[0]
 
     def nothing(self) -> list[NDArray[np.float32]]:
         """The state before the first frame; empty for a model without a memory."""
         return [np.zeros(spec.shape, np.float32) for spec in self.manifest.state]
 
-    def step(
-        self, image: Image, state: Sequence[NDArray[np.float32]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], list[NDArray[np.float32]]]:
-        """An input-sized image and the state -> scores (C,), heat (C, h, w), the state of the next frame."""
+    def step(self, image: Image, state: Sequence[NDArray[np.float32]]) -> tuple[Answer, list[NDArray[np.float32]]]:
+        """An input-sized image and the state -> what is said of it, the state of the next frame."""
         m = self.manifest
-        names = [m.outputs.scores, m.outputs.heat, *(spec.output for spec in m.state)]
+        novelty = [m.novelty.output] if m.novelty else []
+        names = [m.outputs.scores, m.outputs.heat, *novelty, *(spec.output for spec in m.state)]
         feeds = {m.input.name: image[None], **{s.input: v for s, v in zip(m.state, state, strict=True)}}
-        scores, heat, *after = self.session.run(names, feeds)
-        return scores[0], heat[0], after
+        scores, heat, *rest = self.session.run(names, feeds)
+        return Answer(scores[0], heat[0], float(rest.pop(0)[0]) if m.novelty else None), rest
 
     def in_order(self) -> Served:
         """The same bundle for frames that come in order: each is judged with what the ones before left behind."""
@@ -60,8 +65,8 @@ class Served:
         """A camera frame -> what the model says of it, and the milliseconds of fit, inference and findings."""
         m, start = self.manifest, time.perf_counter()
         fitted, how = model_io.to_input(frame, m.input)
-        scores, heat = self.raw(fitted)
-        found = model_io.to_prediction(scores, heat, m.limits, how, m.outputs.heat_stride, px_per_mm)
+        scores, heat, novelty = self.answer(fitted)
+        found = model_io.to_prediction(scores, heat, m.limits, how, m.outputs.heat_stride, px_per_mm, novelty)
         return found, (time.perf_counter() - start) * 1e3
 
     def check_scale(self, frame: Image, px_per_mm: float, where: object) -> None:
@@ -82,9 +87,16 @@ class Remembering(Served):
 
     state: list[NDArray[np.float32]]
 
-    def raw(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        scores, heat, self.state[:] = self.step(image, self.state)
-        return scores, heat
+    def answer(self, image: Image) -> Answer:
+        said, self.state[:] = self.step(image, self.state)
+        return said
+
+
+def golden_case(image: str, said: Answer) -> GoldenCase:
+    """A golden frame's file and what the model answered."""
+    means = tuple(round(float(m), 4) for m in said.heat.mean((1, 2)))
+    scores = tuple(float(s) for s in said.scores)
+    return GoldenCase(image=image, scores=scores, heat_mean=means, novelty=said.novelty)
 
 
 def open_session(model: bytes, threads: int = 2) -> Any:

@@ -59,6 +59,7 @@ def scored(scores: list[float], policy: Policy = POLICY) -> Recording:
 
 EVENTS: list[Event] = [
     Judged("cam1/left", 3, 5, 4, {"red": 0.1 + 0.2}, (Finding("red", 0.5, (1, 2, 3.5, 4), 1.25, 2.0),)),
+    Judged("cam1", 4, 5, 4, {"red": 0.1}, (), 0.1 + 0.2),
     CannotJudge("cam1", 4, 6, Code.MODEL, 'a "quoted"\nreason'),
     Tick(7),
     MaintenanceOrdered(8, 9, "Ève"),

@@ -78,6 +78,14 @@ def test_the_audit_has_a_fifth_of_what_is_sent() -> None:
     assert made({"sent_per_h": 600}).audits_per_h == 120
 
 
+def test_what_is_novel_is_the_bundles_to_say_unless_the_site_does() -> None:
+    def from_(config: dict[str, Any], bundles: float | None) -> float | None:
+        return policy_from(PolicyConfig.model_validate(config), "weld-1.0.0", LIMITS, (), bundles).novel_from
+
+    assert [from_({}, 1.7), from_({"novel_from": 2.5}, 1.7), from_({}, None)] == [1.7, 2.5, None]
+    assert made({"novel_every_ms": 5}).novel_every_ms == 5
+
+
 @pytest.mark.parametrize(
     ("config", "eyes", "why"),
     [

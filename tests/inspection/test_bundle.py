@@ -57,6 +57,41 @@ Fields = dict[str, Any]
 # ── a valid one ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def with_novelty(**case: Any) -> Fields:
+    fields = json.loads(DATA)
+    fields["novelty"] = {"threshold": 1.7, "quantile": 0.99, "fitted_on": 800, "held_out": 160}
+    fields["golden"]["cases"][0] |= case
+    return dict(fields)
+
+
+def test_a_novelty_is_stated_with_what_it_rests_on() -> None:
+    manifest = parse_manifest(json.dumps(with_novelty(novelty=1.1)).encode())
+    assert manifest.novelty
+    assert (manifest.novelty.output, manifest.novelty.threshold, manifest.novelty.held_out) == ("novelty", 1.7, 160)
+    assert parse_manifest(manifest.to_json()) == manifest
+
+
+def test_without_a_novelty_the_manifest_is_what_it_was() -> None:
+    """An edge of before the novelty knows no such key, and refuses what it does not know."""
+    assert b"novelty" not in DATA
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, "golden case golden/a.png has a novelty where"),
+        ({"novelty": 1.1, "threshold": 0}, "novelty.threshold"),
+        ({"novelty": 1.1, "output": "scores"}, "names of its own"),
+    ],
+)
+def test_a_novelty_that_cannot_be_is_refused(change: Fields, why: str) -> None:
+    case = {"novelty": change.pop("novelty")} if "novelty" in change else {}
+    fields = with_novelty(**case)
+    fields["novelty"] |= change
+    with pytest.raises(BundleError, match=why):
+        parse_manifest(json.dumps(fields).encode())
+
+
 def test_a_valid_bundle_is_taken() -> None:
     manifest = parse_manifest(DATA)
     assert manifest == MANIFEST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from tests.inspection.guard_script import (
     keep,
     part,
     play,
+    resume,
     said,
     seen,
     started,
@@ -220,6 +222,56 @@ def test_each_camera_has_its_own_spells_and_pauses() -> None:
         ("uncertain",),
         (),
     ]
+
+
+# ── unlike anything the model was trained on ────────────────────────────────────────────────────────────────────
+
+NOVEL = replace(POLICY, novel_from=1.5, novel_every_ms=1000)
+
+
+def novel(policy: Policy, seen: list[float | None], score: float = GOOD, every_ms: int = 400) -> list[tuple[str, ...]]:
+    selector = Selector(7)
+    call = judge({"scratch": score}, (), policy)
+    return [selector.reasons(policy, "cam", k, call, "", k * every_ms * MS, n) for k, n in enumerate(seen)]
+
+
+def test_a_frame_above_the_threshold_is_novel_once_in_a_while() -> None:
+    assert novel(NOVEL, [1.0, 1.5, 1.6, 9.0, 1.6, 9.0, None]) == [(), (), ("novel",), (), (), ("novel",), ()]
+    assert novel(NOVEL, [math.nan, 1.0]) == [("novel",), ()], "what cannot be compared is not known"
+    assert novel(POLICY, [9.0]) == [()], "a bundle without a threshold says nothing"
+
+
+def test_novelty_and_doubt_have_pauses_of_their_own() -> None:
+    why = novel(replace(NOVEL, uncertain_every_ms=800), [1.0, 9.0, 9.0, 9.0, 9.0], UNSURE)
+    assert why == [("uncertain",), ("novel",), ("uncertain",), (), ("uncertain", "novel")]
+
+
+def test_novelty_draws_on_the_share_for_disagreement_and_bends_no_audit() -> None:
+    budget = Budget(100)
+    sent = sum(budget.allows(("novel",), k * 10**9) for k in range(3600))
+    assert sent in range(20, 27)
+    assert budget.refused[DISAGREEMENT] == 3600 - sent
+    drawn = novel(replace(NOVEL, audit_share=0.3), [9.0, 1.0] * 500)
+    plain = novel(replace(NOVEL, audit_share=0.3), [1.0] * 1000)
+    assert [w[-1:] == ("audit",) for w in drawn] == [w == ("audit",) for w in plain]
+
+
+def test_a_novel_frame_is_kept_and_moves_nothing_else() -> None:
+    def seen_as(novelty: float) -> Judged:
+        return replace(seen(40, 4), novelty=novelty)
+
+    plain, strange = (started(NOVEL).handle(seen_as(n)) for n in (1.0, 99.0))
+    assert [a for a in strange if not isinstance(a, Keep)] == plain
+    assert [a.why for a in strange if isinstance(a, Keep)] == [("novel",)]
+
+
+def test_while_the_line_stands_no_turn_of_the_novel_is_used_up() -> None:
+    guard = started(NOVEL)
+    guard.handle(seen(40, 4, BAD))
+    assert not [a for a in guard.handle(replace(seen(50, 5), novelty=9.0)) if isinstance(a, Keep)]
+    guard.handle(resume(60))
+    kept = [a for a in guard.handle(replace(seen(70, 6), novelty=9.0)) if isinstance(a, Keep)]
+    assert [a.why for a in kept] == [("novel",)]
 
 
 def test_the_guard_says_every_reason() -> None:

@@ -51,6 +51,7 @@ def test_the_graph_is_plain_onnx(released: Release) -> None:
     assert {o.name: o.type.tensor_type.elem_type for o in model.graph.output} == {
         "scores": onnx.TensorProto.FLOAT,
         "heat": onnx.TensorProto.UINT8,
+        "novelty": onnx.TensorProto.FLOAT,
     }
     assert {n.domain for n in model.graph.node} <= {"", "ai.onnx"}
     assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
@@ -63,7 +64,8 @@ def test_golden_frames_replay(released: Release) -> None:
     golden = served.manifest.golden
     verdicts = set()
     for case in golden.cases:
-        scores, heat = served.raw(np.asarray(cv2.imread(str(released.folder / case.image))))
+        scores, heat, novelty = served.answer(np.asarray(cv2.imread(str(released.folder / case.image))))
+        assert novelty == pytest.approx(case.novelty, rel=golden.tolerance, abs=golden.tolerance)
         assert scores == pytest.approx(case.scores, abs=golden.tolerance)
         assert heat.mean((1, 2)) == pytest.approx(case.heat_mean, abs=golden.heat_tolerance)
         verdicts.add(bool(scores[0] > 0.5))
@@ -160,7 +162,7 @@ class Brightness:
 
 def test_a_stream_counts_events_not_frames(released: Release) -> None:
     limits = (ClassLimits(cls="scratch", lo=0.2, hi=0.8, limit_mm=1.5),)
-    served = Served(released.manifest.model_copy(update={"limits": limits}), Brightness())
+    served = Served(released.manifest.model_copy(update={"limits": limits, "novelty": None}), Brightness())
     quiet, false, real = [(0.1, False)] * 30, [(0.9, False)] * 5, [(0.1, True)] * 3 + [(0.9, True)] * 5
     found = judge_stream(served, painted(served, [*quiet, *false, *quiet, *real, *quiet]), k=2, n=3)
     assert (found.frames, found.false_halts, found.defects, found.caught, found.missed) == (103, 1, 1, 1, ())

@@ -32,7 +32,7 @@ def test_onnxruntime_merges_every_batch_norm_of_an_export_at_load(tmp_path: Path
     assert "BatchNormalization" not in kinds
 
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    scores, heat, _ = torch_outputs(graph, image)
+    (scores, heat, _), _ = torch_outputs(graph, image)
     got = session.run(["scores", "heat"], {spec.name: image[None]})
     assert np.abs(got[0][0] - scores).max() < 1e-4
     assert np.abs(got[1][0].astype(int) - heat.astype(int)).max() <= 1

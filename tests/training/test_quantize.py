@@ -79,6 +79,18 @@ def test_it_says_where_it_came_from_and_what_it_lost(made: Quantized, tiny: Snap
     assert "not a safety function" in card
 
 
+def test_its_novelty_is_its_own(made: Quantized, parent: Path, tiny: Snapshot) -> None:
+    served, before = read_bundle(made.folder), read_bundle(parent).manifest.novelty
+    known = served.manifest.novelty
+    assert known
+    assert before
+    assert known.threshold == pytest.approx(before.threshold, rel=0.3)
+    assert (known.fitted_on, known.held_out) == (before.fitted_on, before.held_out)
+    seen = [served.answer(e.image).novelty or 0.0 for e in module.validation(tiny, made.manifest)]
+    assert max(seen) == pytest.approx(known.threshold, abs=1e-4), "so few that the largest is the threshold"
+    assert all(case.novelty is not None for case in served.manifest.golden.cases)
+
+
 def test_its_limits_are_the_parents_where_its_scores_lie(made: Quantized, parent: Path) -> None:
     one = read_bundle(parent)
     images = [np.random.default_rng(k).integers(0, 256, (64, 80, 3), np.uint8) for k in range(12)]
