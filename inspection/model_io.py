@@ -46,8 +46,23 @@ def to_input(image: Image, spec: InputSpec) -> tuple[Image, Fit]:
     how = fit(image.shape[1], image.shape[0], spec)
     # Below half size linear would step over px, and with them over a hairline scratch; above, it is 12 times faster.
     method = cv2.INTER_AREA if how.scale <= 0.5 else cv2.INTER_LINEAR
-    small = image if how.scale == 1 else cv2.resize(image, (how.fitted_w_px, how.fitted_h_px), interpolation=method)
+    small = image if how.scale == 1 else resized(image, (how.fitted_w_px, how.fitted_h_px), method)
     return _pad(small, how, spec, cv2.BORDER_REPLICATE), how
+
+
+def resized(image: Image, size: tuple[int, int], method: int) -> Image:
+    """(H, W, 3) -> (height, width, 3) for `size` (width, height), `method` as OpenCV names them.
+
+    By Intel's routines where OpenCV has them: two to six times as fast, and rounded, where OpenCV's own linear one cuts
+    off 0.1 grey levels on average. OpenCV does not take them unasked, since a value may come out one level higher. The
+    setting is the calling thread's own.
+    """
+    before = cv2.ipp.useIPP_NotExact()
+    cv2.ipp.setUseIPP_NotExact(True)
+    try:
+        return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+    finally:
+        cv2.ipp.setUseIPP_NotExact(before)
 
 
 def mask_to_input(mask: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -148,13 +163,13 @@ def findings_in(
         return []
     x0, y0, x1, y1 = hot
     fine = cv2.resize(heat[y0:y1, x0:x1], None, fx=FINE, fy=FINE, interpolation=cv2.INTER_LINEAR)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((fine >= level).astype(np.uint8), connectivity=8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(_at_least(fine, level), connectivity=8)
     cell = float(affine[0, 0])  # frame px per heat px; fit() keeps the aspect, so one number serves both axes
     px = cell / FINE
     left, top = float(affine[0, 2]) + (x0 - 0.5) * cell, float(affine[1, 2]) + (y0 - 0.5) * cell
     found = []
     for k in range(1, count):
-        x, y, w, h, area = (int(v) for v in stats[k])
+        x, y, w, h, area = stats[k].tolist()
         region = (labels[y : y + h, x : x + w] == k).view(np.uint8)
         peak = cv2.minMaxLoc(fine[y : y + h, x : x + w], region)[1] / 255
         box = (left + x * px, top + y * px, w * px, h * px)
@@ -166,10 +181,14 @@ def _hot(heat: NDArray[np.uint8], level: int) -> tuple[int, int, int, int] | Non
     """x0, y0, x1, y1 around all px at or above the level, two px wider; None where there are none. Interpolated values
     cannot be higher than the px around them, so nothing lies outside. Measuring the whole map finely took five times
     as long as the rest of a halt's way."""
-    x, y, w, h = cv2.boundingRect((heat >= level).astype(np.uint8))
+    x, y, w, h = cv2.boundingRect(_at_least(heat, level))
     if not w:
         return None
     return max(0, x - 2), max(0, y - 2), min(heat.shape[1], x + w + 2), min(heat.shape[0], y + h + 2)
+
+
+def _at_least(heat: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.threshold(heat, level - 1, 1, cv2.THRESH_BINARY)[1], np.uint8)
 
 
 def _length_px(region: NDArray[np.uint8]) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspection.bundle import InputSpec
-from inspection.model_io import Fit
+from inspection.model_io import Fit, resized
 from inspection.types import Image
 
 OVERLAP = 4
@@ -68,7 +68,7 @@ def cut(image: Image, tiling: Plan, spec: InputSpec) -> Iterator[Image]:
     how = tiling.how
     method = cv2.INTER_AREA if how.scale < 1 else cv2.INTER_LINEAR  # as `model_io.to_input` does
     size = (how.fitted_w_px, how.fitted_h_px)
-    small = image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=method)
+    small = image if image.shape[1::-1] == size else resized(image, size, method)
     beyond = (0, tiling.height_px - how.fitted_h_px, 0, tiling.width_px - how.fitted_w_px)
     canvas = cv2.copyMakeBorder(small, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else small
     for left, top in tiling.corners:

@@ -10,13 +10,14 @@ import contextlib
 import functools
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo, time_func
 from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 
 KEEPALIVE_S = 2
 """Short, so that a half-open connection is noticed; the stop itself never waits for it."""
+SHORT_BYTES = 4096
+"""A permit has 200; of a live picture paho keeps what does not fit into the socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,46 @@ class PromptClient(Client):
             )
             self._packet_write()
             left = bool(self._out_packet)
-        if left and self._sockpairW is not None:
+        if left:
+            self._wake_network_thread()
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def send_at_once(self, packet: bytes) -> bool:
+        """A whole QoS 0 PUBLISH past paho's own `publish`, which costs 0.2 ms where nothing is warm: one system call.
+        False when there is no socket, or a broken one, which the network thread finds out by itself."""
+        with self._writing:
+            sock: Any = self._sock
+            if sock is None:
+                return False
+            sent = 0
+            if not self._out_packet:
+                try:
+                    sent = sock.send(packet)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    return False
+            if sent == len(packet):
+                self._last_msg_out = time_func()
+                return True
+            self._out_packet.append(
+                {
+                    "command": MessageType.PUBLISH,
+                    "mid": 0,
+                    "qos": 0,
+                    "pos": sent,
+                    "to_process": len(packet) - sent,
+                    "packet": packet,
+                    "info": MQTTMessageInfo(0),
+                }
+            )
+        self._wake_network_thread()
+        return True
+
+    def _wake_network_thread(self) -> None:
+        if self._sockpairW is not None:
             with contextlib.suppress(BlockingIOError):
                 self._sockpairW.send(b"0")
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 class Connection:
@@ -99,6 +138,7 @@ class Connection:
         self._subscriptions: list[tuple[str, int, Callable[[Received], None]]] = []
         self._on_up: list[Callable[[], None]] = []
         self._v5 = config.protocol == "5"
+        self._prompt = config.tls is None
         self._client = self._make(client_id)
         if will:
             self._client.will_set(will[0], will[1], qos=1, retain=True)
@@ -148,6 +188,8 @@ class Connection:
         """
         if not self.connected:
             return False
+        if qos == 0 and self._prompt and len(payload) < SHORT_BYTES:
+            return self._client.send_at_once(_packet(topic, payload, retain, expiry_s if self._v5 else None, self._v5))
         properties = None
         if self._v5 and expiry_s is not None:
             properties = _expires(expiry_s)
@@ -160,7 +202,7 @@ class Connection:
 
     # ── paho ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _make(self, client_id: str) -> Client:
+    def _make(self, client_id: str) -> PromptClient:
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
         clean = None if self._v5 else self._session_s == 0
         client = PromptClient(
@@ -168,7 +210,7 @@ class Connection:
             client_id=client_id,
             clean_session=clean,
             protocol=version,
-            prompt=self.config.tls is None,
+            prompt=self._prompt,
         )
         client.max_inflight_messages_set(100)
         client.reconnect_delay_set(1, 5)
@@ -211,6 +253,28 @@ class Connection:
         for topic, _, handler in self._subscriptions:
             if topic == message.topic:
                 handler(Received(message.topic, bytes(message.payload), bool(message.retain)))
+
+
+def _packet(topic: str, payload: bytes, retain: bool, expiry_s: int | None, v5: bool) -> bytes:
+    """A PUBLISH of QoS 0 (MQTT 5, 3.3; 3.1.1 has no properties)."""
+    command, head = _head(topic, retain, expiry_s, v5)
+    size, length = len(head) + len(payload), bytearray()
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    length.append(size)
+    return command + length + head + payload
+
+
+@functools.cache
+def _head(topic: str, retain: bool, expiry_s: int | None, v5: bool) -> tuple[bytes, bytes]:
+    """The first byte, and what stands between the packet's length and its payload: made once for each topic."""
+    name = topic.encode()
+    properties = b""
+    if v5:
+        expires: Any = _properties(PacketTypes.PUBLISH) if expiry_s is None else _expires(expiry_s)
+        properties = expires.pack()
+    return bytes([MessageType.PUBLISH | retain]), struct.pack("!H", len(name)) + name + properties
 
 
 @functools.cache

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from typing import Literal
 
+import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -92,6 +94,62 @@ def test_packets_of_many_threads_are_neither_torn_nor_reordered(mosquitto: int) 
             order[int(thread)].append(int(number))
         assert all(numbers == list(range(each)) for numbers in order.values())
         assert connection.connected
+    finally:
+        connection.stop()
+        listener.close()
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_permit_is_a_packet_as_paho_would_have_made_it(mosquitto: int, protocol: Literal["5", "3.1.1"]) -> None:
+    """Both sizes of the length field, retained or not, with an expiry or without: as an independent client reads it."""
+    connection, listener = Connection(MqttConfig(port=mosquitto, protocol=protocol), "edge"), Listener(mosquitto, TOPIC)
+    connection.start()
+    payloads = [b"", b"x" * 20, b"y" * 300, b"z" * 4095]
+    try:
+        wait_for(lambda: connection.connected)
+        for payload in payloads:
+            assert connection.publish(TOPIC, payload, expiry_s=2)
+            assert connection.publish(TOPIC, payload, retain=payload != b"")
+        wait_for(lambda: len(listener.heard) == 2 * len(payloads), 5)
+        assert [payload for payload, _ in listener.heard] == [payload for payload in payloads for _ in range(2)]
+        late = Listener(mosquitto, TOPIC)
+        assert wait_for(lambda: late.heard and late.heard[0][0], 5) == payloads[-1], "the retained one"
+        late.close()
+        connection.publish(TOPIC, b"", retain=True)
+    finally:
+        connection.stop()
+        listener.close()
+
+
+def test_short_packets_of_many_threads_are_neither_torn_nor_reordered(mosquitto: int) -> None:
+    """Faster than the socket takes them, so that some are left to the network thread, in part or whole."""
+    threads, each = 4, 100
+    connection, listener = Connection(MqttConfig(port=mosquitto), "edge"), Listener(mosquitto, TOPIC)
+    connection.start()
+    try:
+        wait_for(lambda: connection.connected)
+        sock = connection._client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        left = 0
+
+        def publish(thread: int) -> None:
+            nonlocal left
+            for number in range(each):
+                assert connection.publish(TOPIC, f"{thread}:{number}:".encode() + bytes([thread]) * 4000)
+                left += connection._client.want_write()
+
+        workers = [threading.Thread(target=publish, args=(k,)) for k in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        wait_for(lambda: len(listener.heard) >= threads * each, 20)
+        heard = [payload.split(b":", 2) for payload, _ in listener.heard]
+        assert left, "the socket took everything: nothing was tested"
+        assert all(body == bytes([int(thread)]) * 4000 for thread, _, body in heard)
+        for k in range(threads):
+            assert [int(number) for thread, number, _ in heard if int(thread) == k] == list(range(each))
     finally:
         connection.stop()
         listener.close()

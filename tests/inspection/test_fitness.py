@@ -111,6 +111,28 @@ def test_what_shows_nothing_is_named_at_once(image: Image, why: str) -> None:
     assert Fitness().check(image).startswith(why)
 
 
+@pytest.mark.parametrize(
+    ("most", "rest", "share", "why"),
+    [
+        (11, 255, 0.009, "dark"),
+        (11, 255, 0.011, ""),
+        (12, 255, 0.009, ""),
+        (251, 0, 0.09, "burnt out"),
+        (251, 0, 0.11, ""),
+        (250, 0, 0.09, ""),
+    ],
+)
+def test_the_mean_clears_no_picture_that_the_percentiles_would_not(
+    most: int, rest: int, share: float, why: str
+) -> None:
+    """Both limits, each from its two sides, with what is not in question as far away as can be."""
+    grid = np.full(64 * 80, most, np.uint8)
+    grid[: round(share * grid.size)] = rest
+    image = cv2.merge([np.kron(grid.reshape(64, 80), np.ones((8, 8), np.uint8))] * 3)
+    assert Fitness().check(np.asarray(image, np.uint8)).startswith(why)
+    assert bool(Fitness().check(np.asarray(image, np.uint8))) == bool(why)
+
+
 def test_where_dark_frames_are_normal_they_are_judged_by_nobody_and_a_long_run_is_a_fault() -> None:
     """A weld lit by its own sparks: between two sparks nothing is to be seen."""
     fitness = Fitness(FitnessLimits(dark_frames=6))

@@ -18,6 +18,7 @@ from inspection.model_io import (
     heat_to_frame,
     input_px_per_mm,
     mask_to_input,
+    resized,
     to_input,
     to_prediction,
 )
@@ -34,6 +35,25 @@ Gray = NDArray[np.uint8]
 
 def spec(width_px: int, height_px: int) -> InputSpec:
     return InputSpec(width_px=width_px, height_px=height_px, px_per_mm=10)
+
+
+# ── what ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("size", [(640, 512), (900, 700), (300, 240)], ids=str)
+def test_a_picture_is_resized_within_a_grey_level_of_the_formula(size: tuple[int, int]) -> None:
+    """Whichever routine OpenCV took; and the caller's own setting is as it was."""
+    (w, h), into = size, (480, 384)
+    image = np.random.default_rng(0).integers(0, 256, (h, w, 3)).astype(np.uint8)
+    before = cv2.ipp.useIPP_NotExact()
+    seen = resized(image, into, cv2.INTER_LINEAR).astype(float)
+    assert cv2.ipp.useIPP_NotExact() == before
+    for axis, (have, want) in enumerate([(h, into[1]), (w, into[0])]):
+        at = np.clip((np.arange(want) + 0.5) * have / want - 0.5, 0, have - 1)
+        low = np.minimum(at.astype(int), have - 2)
+        part = (at - low).reshape([-1 if k == axis else 1 for k in range(3)])
+        image = image.take(low, axis) * (1 - part) + image.take(low + 1, axis) * part
+    assert np.abs(seen - image).max() <= 1
 
 
 # ── where ───────────────────────────────────────────────────────────────────────────────────────────────────────
