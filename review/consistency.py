@@ -197,9 +197,14 @@ def attribute_study(of_class: Sequence[FrameLabels]) -> Study:
     return study(trials, {f.record.uid: f.reference == DEFECT for f in of_class if f.reference})
 
 
+def proposed_limit(band: SizeBand) -> float:
+    """As it is drafted: to the twentieth of a millimetre."""
+    return round(round(band.proposed_mm.value * 20) / 20, 2)
+
+
 def propose(session: Session, book: LabelBook, cls: str, band: SizeBand, person: str, now_ms: int) -> BookRow:
-    """Draft the next version with the proposed limit and the band; the limit to the twentieth of a millimetre."""
-    limit = round(round(band.proposed_mm.value * 20) / 20, 2)
+    """Draft the next version with the proposed limit and the band."""
+    limit = proposed_limit(band)
     low, high = round(min(band.low_mm.value, limit), 2), round(max(band.high_mm.value, limit), 2)
     rule = book.rule(cls)
     reason = (

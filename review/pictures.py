@@ -36,14 +36,15 @@ class Rect:
 
 
 def crop_around(
-    box_px: Sequence[float] | None, width_px: int, height_px: int, px_per_mm: float, aspect: float = 4 / 3
-) -> Rect:
-    """The rectangle to show for a finding: three times its size, at least 18 mm wide, `aspect` wide to high, inside
-    the frame. Without a finding, the whole frame."""
+    box_px: Sequence[float] | None, width_px: int, height_px: int, px_per_mm: float, aspect: float = 4 / 3,
+    least_mm: float = 18,
+) -> Rect:  # fmt: skip
+    """The rectangle to show for a finding: three times its size, at least `least_mm` wide, `aspect` wide to high,
+    inside the frame. Without a finding, the whole frame."""
     if box_px is None:
         return Rect(0, 0, width_px, height_px)
     x, y, w, h = box_px
-    wide = max(3 * w, 3 * h * aspect, 18 * px_per_mm, 128)
+    wide = max(3 * w, 3 * h * aspect, least_mm * px_per_mm, 128)
     wide = min(wide, width_px, height_px * aspect)
     high = wide / aspect
     left = min(max(x + w / 2 - wide / 2, 0), width_px - wide)

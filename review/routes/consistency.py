@@ -15,8 +15,8 @@ from inspection.agreement import MIN_UNITS, Estimate
 from inspection.attribute_study import kappa_word
 from inspection.escape import Share
 from inspection.label_book import BOOKS, LabelBook
-from inspection.size_band import NotEnough, SizeBand
-from review import audit_set, consistency, label_books
+from inspection.size_band import NotEnough, SizeBand, size_band
+from review import audit_set, before_after, consistency, label_books
 from review.clock import wall_ms
 from review.consistency_plot import band_svg
 from review.deps import ActingPerson, HubDep, page, templates
@@ -26,6 +26,8 @@ from review.store import Label, Person
 
 router = APIRouter()
 LISTED = 200
+TURNS = 48
+"""Pictures beside each other on one page: people compare them, and more than that nobody looks through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,34 @@ def people_and_model(
     return page(
         request, "people_and_model.html", title=_("People and the model"), nav="consistency", person=person,
         choice=choice, slices=audit_set.compare(frames, choice.book.rule(choice.cls)),
+    )  # fmt: skip
+
+
+@router.get("/consistency/before-after")
+def before_after_(
+    request: Request, hub: HubDep, person: ActingPerson, book: str = "", version: str = "", cls: str = ""
+) -> Response:
+    """The proposed limit on the frames themselves, or that of the newest version beside labels under an older one."""
+    _check(person)
+    with hub.store.reading() as session:
+        choice = choose(session, book, version, cls)
+        parts = consistency.parts_of(session)
+        frames = consistency.frames(session, choice.book.id, choice.cls, parts)
+        newer = choice.newest.version > choice.book.version and choice.cls in choice.newest.classes
+        later = choice.newest if newer else None
+        again = consistency.frames(session, later.id, choice.cls, parts) if later else []
+        band = None if later else size_band(consistency.calls(frames), draws=consistency.DRAWS)
+        refused = band if isinstance(band, NotEnough) else None
+        limit = consistency.proposed_limit(band) if isinstance(band, SizeBand) else 0.0
+        if later:
+            limit = later.rule(choice.cls).limit_mm
+        both = None if refused or limit <= 0 else before_after.compare(frames, limit, again)
+        shown = both.nearest(TURNS) if both else []
+        where = before_after.places(session, [t.frame.record for t in shown], choice.cls)
+    return page(
+        request, "before_after.html", title=_("Before and after one rule"), nav="consistency", person=person,
+        choice=choice, rule=choice.book.rule(choice.cls), both=both, refused=refused, later=later, shown=shown,
+        total=sum(t.matters for t in both.turns) if both else 0, places=where,
     )  # fmt: skip
 
 
