@@ -32,7 +32,7 @@ from training.dataset.snapshot import read_snapshot
 from training.examples import load
 from training.served import open_session, read_bundle
 
-PICTURES, ROUNDS = 40, 100
+PICTURES, ROUNDS = 40, 300
 PUBLIC = ("weld_seg", "lohi_weld_100", "magnetic_tile", "neu_seg_dedup")
 
 
