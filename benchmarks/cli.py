@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,12 +39,15 @@ def edge(
 def review(
     as_json: AsJson = False,
     quick: Annotated[bool, typer.Option(help="20 s and a fiftieth of the rows instead of 15 minutes.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Folder that keeps the filled database for the next run.")] = None,
 ) -> None:
     """A hub with 200 stations, 20 browsers, 1,000,000 alarms and 10,000,000 records (docs/hub.md)."""
     from benchmarks.figures import tell
     from benchmarks.review import FULL, QUICK, measure
 
-    tell(measure(QUICK if quick else FULL), as_json=as_json)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    tell(measure(QUICK if quick else FULL, keep), as_json=as_json)
 
 
 @app.command()

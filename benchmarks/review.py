@@ -1,6 +1,7 @@
 """The hub under a whole plant: `haltline bench review`. One broker, one hub process, one database as after years.
 
-1. The database is filled (1,000,000 alarms, 10,000,000 records) in a folder that is removed afterwards.
+1. The database is filled (1,000,000 alarms, 10,000,000 records) in a folder that is removed afterwards; one that was
+   kept by an earlier run is copied instead.
 2. 200 stations send one event a second for ten minutes while 20 tabs and a Chromium look on. Nothing may be lost.
 3. Every page is asked for, and the whole answer is timed at a client on the same machine.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -55,12 +57,13 @@ FULL = Plan(Filling(), 600, ROUNDS)
 QUICK = Plan(Filling(halts=20_000, records=200_000, labelled=4_000), 20, 5)
 
 
-def measure(plan: Plan) -> list[Figure]:
-    with tempfile.TemporaryDirectory(prefix="haltline-bench-") as name:
+def measure(plan: Plan, keep: Path | None = None) -> list[Figure]:
+    """`keep`: a folder for the filled database, so that the next run need not fill one."""
+    with tempfile.TemporaryDirectory(prefix="haltline-bench-", dir=keep) as name:
         folder = Path(name)
         data = folder / "data"
         data.mkdir()
-        took = fill(data / "hub.db", plan.filling)
+        took = _filled(data / "hub.db", plan.filling, keep)
         size_gib = (data / "hub.db").stat().st_size / 2**30
         filled = f"{plan.filling.halts:,} alarms, {plan.filling.records:,} records, {size_gib:.1f} GiB"
         print(f"filled in {took:.0f} s: {filled}", file=sys.stderr, flush=True)
@@ -77,6 +80,21 @@ def measure(plan: Plan) -> list[Figure]:
             broker.terminate()
             broker.wait(10)
     return [*load, *pages]
+
+
+def _filled(path: Path, filling: Filling, keep: Path | None) -> float:
+    """The seconds it took. What is kept is only copied: a run adds its own rows."""
+    if keep is None:
+        return fill(path, filling)
+    kept = keep / f"filled-{filling.halts}-{filling.records}.db"
+    began = time.monotonic()
+    if not kept.exists():
+        part = kept.with_suffix(".part")
+        part.unlink(missing_ok=True)  # of a run that was ended
+        fill(part, filling)
+        part.replace(kept)
+    shutil.copyfile(kept, path)
+    return time.monotonic() - began
 
 
 class Hub:

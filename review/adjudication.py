@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Integer, String, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
@@ -19,6 +19,8 @@ from review.label_books import longest_mm, newest
 from review.store import Adjudication, Label, Record
 
 MAX_REASON = 2000
+MANY = 500
+"""So many ids in one query: databases take no more than some thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +39,53 @@ def version_of(book_id: str) -> int:
     return int(book_id.rpartition("@")[2])
 
 
-def disputes(session: Session, name: str | None = None) -> list[Dispute]:
-    """Undecided frames on which current labels differ, lowest agreement first, then the largest difference in mm."""
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What a `Dispute` says of its labels, without its record."""
+
+    labels: tuple[Label, ...]
+    book_id: str
+    agreement: float
+    apart_mm: float | None
+
+
+def disputes(session: Session, most: int | None = None) -> list[Dispute]:
+    """The `most` (None: all) undecided frames on which current labels differ, lowest agreement first, then the largest
+    difference in mm."""
+    first = ranked(session)[:most]
+    records: dict[int, Record] = {}
+    for at in range(0, len(first), MANY):
+        ids = [record_id for record_id, _uid, _compared in first[at : at + MANY]]
+        records |= {r.id: r for r in session.scalars(select(Record).where(Record.id.in_(ids)))}
+    return [_dispute(records[record_id], compared) for record_id, _uid, compared in first]
+
+
+def ranked(session: Session) -> list[tuple[int, str, _Compared]]:
+    """Id and uid of each record of `disputes`, all of them in that order. Records stay unread, and so do labels that
+    cannot be in dispute: there are many, and a page asks for this to tell how many are left."""
     settled = {(a.record_id, a.label_book) for a in _current(session)}
+    differing = (
+        select(Label.record_id)
+        .where(Label.superseded_ms.is_(None))
+        .group_by(Label.record_id)
+        .having(func.count() > 1)
+        # Classes are stored in the label book's order, so equal answers are equal text.
+        .having(or_(func.count(cast(Label.classes, String).distinct()) > 1, func.max(cast(Label.unsure, Integer)) > 0))
+    )
     rows = session.execute(
-        select(Record, Label)
+        select(Record.id, Record.uid, Record.ts_ms, Label)
         .join(Label, Label.record_id == Record.id)
-        .where(Label.superseded_ms.is_(None), Record.image.is_not(None))
+        .where(Label.superseded_ms.is_(None), Record.image.is_not(None), Record.id.in_(differing))
         .order_by(Record.ts_ms, Record.id, Label.person)
     )
     found = []
-    for _, pairs in groupby(rows, key=lambda row: row[0].id):
-        of_record = list(pairs)
-        dispute = compare(of_record[0][0], [label for _, label in of_record])
-        wanted = name is None or dispute.book_id.startswith(f"{name}@")
-        if wanted and dispute.agreement < 1 and (dispute.record.id, dispute.book_id) not in settled:
-            found.append(dispute)
-    return sorted(found, key=lambda d: (d.agreement, -(d.apart_mm or 0.0), d.record.ts_ms))
+    for record_id, pairs in groupby(rows, key=lambda row: row[0]):
+        several = list(pairs)
+        _, uid, ts_ms, _ = several[0]
+        compared = _compare([row[3] for row in several])
+        if compared.agreement < 1 and (record_id, compared.book_id) not in settled:
+            found.append(((compared.agreement, -(compared.apart_mm or 0.0), ts_ms), (record_id, uid, compared)))
+    return [row for _key, row in sorted(found, key=lambda pair: pair[0])]
 
 
 def of_record(session: Session, uid: str) -> Dispute | None:
@@ -72,14 +104,21 @@ def of_record(session: Session, uid: str) -> Dispute | None:
 
 def compare(record: Record, labels: Sequence[Label]) -> Dispute:
     """Under the newest version among them; older labels answered another question."""
+    return _dispute(record, _compare(labels))
+
+
+def _dispute(record: Record, c: _Compared) -> Dispute:
+    return Dispute(record, c.labels, c.book_id, c.agreement, c.apart_mm)
+
+
+def _compare(labels: Sequence[Label]) -> _Compared:
     latest = max(version_of(label.label_book) for label in labels)
     counted = [label for label in labels if version_of(label.label_book) == latest]
     classes = sorted(
         {cls for label in counted for cls in label.classes} | {a["cls"] for m in counted for a in m.annotations}
     )
     votes = [_same(a, b, cls) for a, b in combinations(counted, 2) for cls in classes or [""]]
-    return Dispute(
-        record,
+    return _Compared(
         tuple(counted),
         counted[0].label_book,
         sum(votes) / len(votes) if votes else 1.0,

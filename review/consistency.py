@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import select, true
+from sqlalchemy.orm import Session, lazyload
 
 from inspection.agreement import Agreement, Unit, agreement, each_pair
 from inspection.attribute_study import Study, Trial, study
@@ -108,10 +108,19 @@ def frames(
 ) -> list[FrameLabels]:
     """The newest `most` frames (None: all) labelled under this version, with everybody's answers about the class,
     oldest first; `parts` as `parts_of`."""
+    newest = (
+        select(Label.record_id)
+        .join(Record, Record.id == Label.record_id)
+        .where(Label.label_book == book_id)
+        .group_by(Label.record_id, Record.ts_ms)
+        .order_by(Record.ts_ms.desc(), Label.record_id.desc())
+        .limit(most)
+    )
     rows = session.execute(
         select(Record, Label)
         .join(Label, Label.record_id == Record.id)
-        .where(Label.label_book == book_id)
+        .where(Label.label_book == book_id, Record.id.in_(newest) if most else true())
+        .options(lazyload(Record.station))
         .order_by(Record.ts_ms, Record.id, Label.created_ms, Label.id)
     )
     truth = _references(session, book_id, cls)
@@ -125,7 +134,7 @@ def frames(
     tests = set(session.scalars(select(Showing.id).where(Showing.kind == "gold")))
     for (record_id, person), labels in made.items():
         _add(found[record_id], person, labels, cls, tests)
-    return list(found.values())[-most if most else 0 :]
+    return list(found.values())
 
 
 def overall(of_class: Sequence[FrameLabels]) -> Agreement:

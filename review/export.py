@@ -226,13 +226,18 @@ def _labelled(session: Session, book: LabelBook) -> Iterator[tuple[Record, list[
 
 
 def moments(session: Session) -> list[Moment]:
-    """All of them, labelled or not, by column: a hub has many more records than labels."""
+    """What the groups of all labelled frames follow from, by column: a hub has many more records than labels.
+
+    A frame of a part has its group by itself. An event is told by what was recorded before and after it, labelled or
+    not, but only at that station and outside of parts.
+    """
+    told = select(Record.uid, Record.station_id, Record.camera, Record.ts_ms, Record.part, Record.halt)
+    labelled = Record.id.in_(select(Label.record_id))
+    streams = set(session.scalars(select(Record.station_id).where(labelled, Record.part == "").distinct()))
+    # Two queries: databases read every record for one with an "or".
+    rows = [*session.execute(told.where(Record.image.is_not(None), labelled, Record.part != ""))]
+    rows += session.execute(told.where(Record.image.is_not(None), Record.station_id.in_(streams), Record.part == ""))
     places = {station.id: station.key for station in session.scalars(select(Station))}
-    rows = session.execute(
-        select(Record.uid, Record.station_id, Record.camera, Record.ts_ms, Record.part, Record.halt).where(
-            Record.image.is_not(None)
-        )
-    )
     return [Moment(uid, f"{places[at]}/{camera}", ts_ms, part, halt) for uid, at, camera, ts_ms, part, halt in rows]
 
 

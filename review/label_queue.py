@@ -29,6 +29,11 @@ SETTLES = ("engineer", "admin")
 WORTH_A_LABEL = ("uncertain", "defect", "unstable", "disagreement", "novel", "audit", "halt")
 """Reasons a record was kept for that ask for labels; `context` frames are there to be looked at."""
 
+COUNTED = 1000
+"""A queue is counted so far: nobody labels more in a week, and counting millions takes a minute."""
+LATELY = 10_000
+"""So many of the newest records are looked at for frames that nobody can label."""
+
 ASIDE = ("repeat", "gold")
 """Kinds of showing whose label is no label of the frame: it measures the person and is kept beside."""
 
@@ -52,10 +57,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """`tasks`: the first few that wait for this person, oldest first; `total`: how many do."""
+    """`tasks`: the first few that wait for this person, oldest first; `total`: how many do, counted to `COUNTED`."""
 
     tasks: Sequence[Task]
     total: int
+
+    @property
+    def counted(self) -> str:
+        return f"{COUNTED}+" if self.total >= COUNTED else str(self.total)
 
 
 def book_of(session: Session, record: Record) -> LabelBook | None:
@@ -78,11 +87,12 @@ def task(session: Session, uid: str, person: str) -> Task | None:
 
 def waiting_for(session: Session, person: Person, limit: int, need: int = NEED) -> Queue:
     wanted, mine = _wanted(person, need), _shown_to(person)
-    total = session.scalar(select(func.count()).select_from(Record).where(wanted)) or 0
+    first = _oldest_first(wanted).with_only_columns(Record.id).limit(COUNTED).subquery()
+    total = session.scalar(select(func.count()).select_from(first)) or 0
     total += session.scalar(select(func.count()).select_from(Showing).where(mine)) or 0
     found = [Task(record.uid, record) for record in session.scalars(_oldest_first(wanted).limit(limit))]
     found += [Task(s.uid, s.record, s) for s in session.scalars(_by_place(mine).limit(limit))]
-    return Queue(sorted(found, key=_place)[:limit], total)
+    return Queue(sorted(found, key=_place)[:limit], min(total, COUNTED))
 
 
 def next_for(session: Session, person: Person, after: Task | None = None, need: int = NEED) -> Task | None:
@@ -118,8 +128,9 @@ def done_by(session: Session, person: str, since_ms: int) -> int:
 
 
 def without_book(session: Session) -> int:
-    """How many frames worth a label nobody can label, because they name no label book the hub knows."""
-    unknown = and_(_worth_a_label(), ~_has_book())
+    """How many of the newest frames worth a label nobody can label: they name no label book the hub knows."""
+    newest_id = session.scalar(select(func.max(Record.id))) or 0
+    unknown = and_(Record.id > newest_id - LATELY, _worth_a_label(), ~_has_book())
     return session.scalar(select(func.count()).select_from(Record).where(unknown)) or 0
 
 

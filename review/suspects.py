@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from inspection.suspects import SuspectLine
 from review import audit
-from review.adjudication import MAX_REASON, decide, of_record
+from review.adjudication import MANY, MAX_REASON, decide, of_record
 from review.language import _
 from review.store import Adjudication, Record, Suspect
 
@@ -51,30 +51,39 @@ def read(path: Path) -> list[SuspectLine]:
 
 def take_in(session: Session, lines: Iterable[SuspectLine], now_ms: int) -> Taken:
     """Add what is still open: a frame that was adjudicated has its answer."""
-    records = {r.uid: r for r in session.scalars(select(Record).where(Record.image.is_not(None)))}
+    lines = list(lines)
+    records: dict[str, int] = {}
+    for at in range(0, len(lines), MANY):
+        uids = [_uid(line) for line in lines[at : at + MANY]]
+        named = select(Record.uid, Record.id).where(Record.uid.in_(uids), Record.image.is_not(None))
+        records |= {row.uid: row.id for row in session.execute(named)}
     settled = set(session.scalars(select(Adjudication.record_id).where(Adjudication.superseded_ms.is_(None))))
     key = select(Suspect.record_id, Suspect.cls, Suspect.kind, Suspect.snapshot)
     have = {tuple(row) for row in session.execute(key)}
     added = unknown = done = known = 0
     for line in lines:
-        record = records.get(line.source.partition("#")[0].removeprefix(HUB))
-        if record is None:
+        record_id = records.get(_uid(line))
+        if record_id is None:
             unknown += 1
-        elif record.id in settled:
+        elif record_id in settled:
             done += 1
-        elif (record.id, line.cls, line.kind, line.snapshot) in have:
+        elif (record_id, line.cls, line.kind, line.snapshot) in have:
             known += 1
         else:
             added += 1
-            have.add((record.id, line.cls, line.kind, line.snapshot))
+            have.add((record_id, line.cls, line.kind, line.snapshot))
             session.add(
                 Suspect(
-                    record_id=record.id, cls=line.cls, kind=line.kind, snapshot=line.snapshot,
+                    record_id=record_id, cls=line.cls, kind=line.kind, snapshot=line.snapshot,
                     label_book=line.label_book, said=list(line.labels), p=line.p, quality=line.quality,
                     created_ms=now_ms,
                 )
             )  # fmt: skip
     return Taken(added, unknown, done, known)
+
+
+def _uid(line: SuspectLine) -> str:
+    return line.source.partition("#")[0].removeprefix(HUB)
 
 
 def waiting(session: Session, limit: int) -> tuple[Sequence[Suspect], int]:

@@ -69,7 +69,7 @@ def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -
     with hub.store.reading() as session:
         mine = queue.current(session, task, person.name)
         following = queue.next_for(session, person, task, need)
-        total = queue.waiting_for(session, person, 0, need).total
+        waiting = queue.waiting_for(session, person, 0, need)
         shows = label_books.shown_beside(session, book, task.record.id)
     return page(
         request,
@@ -80,7 +80,7 @@ def show_record(request: Request, hub: HubDep, person: ActingPerson, uid: str) -
         task=task,
         record=task.record,
         book=book,
-        total=total,
+        waiting=waiting,
         following=following,
         shows=shows,
         mine_under=mine.label_book if mine and mine.label_book != book.id else None,

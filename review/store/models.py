@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 # Named constraints, so that later migrations can drop them on every database.
@@ -17,6 +17,10 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+PICTURED = text("image IS NOT NULL")
+"""Of records: only these are ever labelled, and most have no picture."""
 
 
 class Base(DeclarativeBase):
@@ -109,7 +113,11 @@ class Record(Base):
     """One kept frame as the edge described it (`messages.RecordEvent`); pictures lie in the frame store by sha256."""
 
     __tablename__ = "records"
-    __table_args__ = (Index(None, "station_id", "halt"), Index(None, "station_id", "call", "id"))
+    __table_args__ = (
+        Index(None, "station_id", "halt"),
+        Index(None, "station_id", "call", "id"),
+        Index("ix_records_pictured", "ts_ms", "id", sqlite_where=PICTURED, postgresql_where=PICTURED),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(32), unique=True)
