@@ -97,7 +97,7 @@ def _edge(made: Rig, shown: list[Frame]) -> float:
         nonlocal left
         if moment.frame:
             left -= 1
-            cameras[moment.frame.camera].room.release()
+            cameras[moment.frame.camera].room.put(None)
             if not left:
                 inbox.close()
 

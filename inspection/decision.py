@@ -180,7 +180,9 @@ class LineGuard:
             return []
         complete: ClassPolicy | None = None
         for rule in self.policy.classes:
-            evidence = self._evidence.setdefault((event.camera, rule.cls), rule.evidence())
+            evidence = self._evidence.get((event.camera, rule.cls))
+            if evidence is None:
+                evidence = self._evidence[event.camera, rule.cls] = rule.evidence()
             hit, small = rule.cls in call.defects, rule.cls in call.small
             if evidence.add(event.frame_id, event.scores[rule.cls], hit=hit, small=small):
                 complete = complete or (rule if self._agreed(rule, event) else None)
