@@ -8,6 +8,8 @@ what misleads on a part misleads again; each single chance stays what it was.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +124,12 @@ def main(
     cycle: Annotated[bool, typer.Option("--cycle", help="Instead: once round the loop in the hub's own code.")] = False,
     model: Annotated[bool, typer.Option("--model", help="Instead: what one rule does to people and model.")] = False,
     seeds: Annotated[
-        int, typer.Option(min=2, max=5, help="With --cycle or --model: how often all of it is drawn anew.")
+        int, typer.Option(min=2, max=5, help="With --cycle, --model or --crops: how often all of it is drawn anew.")
     ] = 5,
-    plot: Annotated[Path | None, typer.Option(help="With --model: where to put the picture (SVG).")] = None,
+    crops: Annotated[
+        bool, typer.Option("--crops", help="The same as --model with crops of real scratches (HALTLINE_DATA).")
+    ] = False,
+    plots: Annotated[Path | None, typer.Option(help="With --model or --crops: a folder for the pictures.")] = None,
 ) -> None:
     """Does the size band find the rules simulated people really follow?"""
     if cycle:
@@ -132,12 +137,27 @@ def main(
 
         tell(consistency_cycle.figures(seeds), as_json=as_json)
         return
-    if model:
-        from benchmarks import consistency_cycle, consistency_model  # torch only when it is wanted
-
-        tell([*consistency_cycle.figures(), *consistency_model.figures(seeds, plot)], as_json=as_json)
+    if model or crops:
+        tell(_helped(model=model, crops=crops, seeds=seeds, plots=plots), as_json=as_json)
         return
     tell(measure(runs, draws), as_json=as_json)
+
+
+def _helped(*, model: bool, crops: bool, seeds: int, plots: Path | None) -> Iterator[Figure]:
+    """What one rule does, rendered and real. Asked for both, the real ones are left out where their pictures are."""
+    from benchmarks import consistency_crops, consistency_cycle, consistency_model  # torch only when it is wanted
+
+    if model:
+        yield from consistency_cycle.figures()
+        yield from consistency_model.figures(seeds, plots and plots / "consistency-model.svg")
+    data = Path(os.environ.get("HALTLINE_DATA", "../shared/data"))
+    if model and crops and not (data / "manifest.csv").is_file():
+        sys.stderr.write(f"crops of real scratches are not measured: {data} holds no public images (HALTLINE_DATA)\n")
+    elif crops:
+        real = consistency_crops.source(data)
+        yield from consistency_model.figures(
+            seeds, plots and plots / "consistency-crops.svg", real, "crops of real scratches"
+        )
 
 
 if __name__ == "__main__":

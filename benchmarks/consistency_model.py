@@ -1,10 +1,11 @@
 """Do consistent labels make a better model than a larger network? `python -m benchmarks.consistency --model`.
 
-Simulated inspectors label rendered scratches. Before: each calls a defect from a size of their own (1.0, 1.5 and
-3.0 mm), by eye, with slips. The size band of their labels proposes one rule; after it, all three follow that rule with
-a gauge, and still slip. The same small network learns from either set of labels (the same frames, one label a frame,
-the same number of steps), and a network of twice its weights from the labels before. All are judged on frames they
-never saw, by the proposed rule and the true length. Every seed draws frames, people's luck and weights anew.
+Simulated inspectors label rendered scratches, or with `--crops` real ones (`consistency_crops.py`). Before: each calls
+a defect from a size of their own (1.0, 1.5 and 3.0 mm), by eye, with slips. The size band of their labels proposes one
+rule; after it, all three follow that rule with a gauge, and still slip. The same small network learns from either set
+of labels (the same frames, one label a frame, the same number of steps), and a network of twice its weights from the
+labels before. All are judged on frames they never saw, by the proposed rule and the true length. Every seed draws
+frames, people's luck and weights anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,10 @@ class Scratch:
     length_mm: float
 
 
+Source = Callable[[int], tuple[list[Scratch], list[Scratch]]]
+"""Seed -> TRAIN frames to learn from, and frames to judge of which none shows the same scratch."""
+
+
 @dataclass(slots=True)
 class Arm:
     """What one way of labelling and one size of network came to, a value a seed."""
@@ -83,6 +88,10 @@ class Proof:
     after: Arm
     limits_mm: list[float]
     said: list[tuple[Agreement, Agreement]]
+
+
+def rendered(seed: int) -> tuple[list[Scratch], list[Scratch]]:
+    return frames(TRAIN, 2 * seed + 1), frames(TEST, 2 * seed + 2)
 
 
 def frames(count: int, seed: int) -> list[Scratch]:
@@ -156,11 +165,11 @@ def judge(network: Network, of: Sequence[Scratch]) -> NDArray[np.float64]:
     return np.concatenate([network(torch.from_numpy(b))[0][:, 0].double().numpy() for b in batches])
 
 
-def prove(seeds: int) -> Proof:
+def prove(seeds: int, source: Source = rendered) -> Proof:
     proof = Proof(Arm("labels before"), Arm("labels before, twice the network"), Arm("labels after"), [], [])
     for seed in range(seeds):
         began = time.monotonic()
-        learn, held_out = frames(TRAIN, 2 * seed + 1), frames(TEST, 2 * seed + 2)
+        learn, held_out = source(seed)
         units, calls = double_labels(BEFORE, learn[:STUDY], seed)
         band = size_band(calls, draws=300, seed=seed)
         if not isinstance(band, SizeBand):
@@ -180,14 +189,17 @@ def prove(seeds: int) -> Proof:
     return proof
 
 
-def figures(seeds: int = 5, plot: Path | None = None) -> Iterator[Figure]:
+def figures(
+    seeds: int = 5, plot: Path | None = None, source: Source = rendered, what: str = "rendered scratches"
+) -> Iterator[Figure]:
     """`plot`: an SVG file to write."""
     torch.set_num_threads(1)
-    proof = prove(seeds)
+    proof = prove(seeds, source)
     if plot:
         arms = [(arm.name, arm.recall) for arm in (proof.before, proof.twice, proof.after)]
-        plot.write_text(chart("Recall at 1 % false calls; one dot a seed", arms), encoding="utf-8")
-    note = f"{seeds} seeds, {TRAIN} frames, one label each; by 3 people"
+        title = f"{what.capitalize()}: recall at 1 % false calls, one dot a seed"
+        plot.write_text(chart(title, arms), encoding="utf-8")
+    note = f"{seeds} seeds, {TRAIN} frames of {what}, one label each; by 3 people"
     for n, word in enumerate(("before", "after")):
         alphas = [pair[n].alpha.value for pair in proof.said]
         goal = ">= 0.9" if word == "after" else None
@@ -215,7 +227,8 @@ def _gain(name: str, a: Sequence[float], b: Sequence[float], goal: str | None) -
 
 def _map(frame: Scratch, *, called: bool) -> NDArray[np.uint8]:
     """The outline at the stride of the network's map; nobody outlines what they call good."""
-    shape = WIDTH_PX // HEAT_STRIDE, HEIGHT_PX // HEAT_STRIDE
+    height, width = frame.mask.shape
+    shape = width // HEAT_STRIDE, height // HEAT_STRIDE
     return np.asarray(cv2.resize(frame.mask * called, shape, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 

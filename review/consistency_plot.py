@@ -40,17 +40,12 @@ def band_svg(band: SizeBand, calls: Sequence[Call], limit_mm: float) -> Markup:
         *(curve(p.chance, "person", f"{p.person}: {number(p.threshold_mm.value, 2)} mm") for p in band.people),
         curve(band.chance, "pooled", _("everybody")),
     ]
+    # Each word on its own side: the two lines are often nearer to each other than a word is long.
+    proposed = band.proposed_mm.value
+    sides = ("end", "start") if limit_mm <= proposed else ("start", "end")
     if low < limit_mm < high:
-        bits.append(_mark(x(limit_mm), "limit", _("limit %(limit)s", limit=plain(limit_mm)), -4, "end"))
-    bits.append(
-        _mark(
-            x(band.proposed_mm.value),
-            "proposed",
-            _("proposed %(mm)s", mm=number(band.proposed_mm.value, 2)),
-            4,
-            "start",
-        )
-    )
+        bits.append(_mark(x(limit_mm), "limit", _("limit %(limit)s", limit=plain(limit_mm)), sides[0]))
+    bits.append(_mark(x(proposed), "proposed", _("proposed %(mm)s", mm=number(proposed, 2)), sides[1]))
     words = _(
         "Chance of being called a defect: 10 %% at %(low)s mm, 90 %% at %(high)s mm",
         low=number(band.low_mm.value, 2),
@@ -77,6 +72,7 @@ def _level(at: float, share: float) -> str:
     return line + f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{plain(share)}</text>'
 
 
-def _mark(at: float, name: str, words: str, shift: int, anchor: str) -> str:
+def _mark(at: float, name: str, words: str, anchor: str) -> str:
     line = f'<line class="{name}" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-    return line + f'<text x="{at + shift:.1f}" y="{TOP - 7}" text-anchor="{anchor}">{words}</text>'
+    beside = at + (4 if anchor == "start" else -4)
+    return line + f'<text x="{beside:.1f}" y="{TOP - 7}" text-anchor="{anchor}">{words}</text>'

@@ -12,9 +12,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from inspection.size_band import NotEnough, SizeBand
+from inspection.size_band import NotEnough, SizeBand, size_band
 from review import consistency, label_books
 from review.app import create_app
+from review.consistency_plot import band_svg
 from review.people import add_person
 from review.settings import Settings
 from review.store import Adjudication, Label, Record, Station
@@ -187,6 +188,17 @@ def test_the_band_is_found_and_its_proposal_becomes_a_draft(world: World) -> Non
         assert rule.ambiguous_mm is not None
         assert rule.ambiguous_mm[0] < rule.limit_mm < rule.ambiguous_mm[1]
         assert "2 people on 90 parts" in row.reason
+
+
+@pytest.mark.parametrize(("limit_mm", "sides"), [(0.5, ("end", "start")), (3.9, ("start", "end"))])
+def test_the_plots_words_stand_on_their_own_sides(world: World, limit_mm: float, sides: tuple[str, str]) -> None:
+    world.crew(40, {"Ann": 1.4, "Bob": 1.6})
+    calls = consistency.calls(world.frames())
+    band = size_band(calls, draws=50)
+    assert isinstance(band, SizeBand)
+    svg = str(band_svg(band, calls, limit_mm))
+    anchors = {word: svg.split(f">{word} ")[0].rpartition('anchor="')[2].rstrip('"') for word in ("limit", "proposed")}
+    assert (anchors["limit"], anchors["proposed"]) == sides
 
 
 def test_twelve_double_labels_are_too_few(world: World) -> None:
