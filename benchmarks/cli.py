@@ -40,14 +40,17 @@ def review(
     as_json: AsJson = False,
     quick: Annotated[bool, typer.Option(help="20 s and a fiftieth of the rows instead of 15 minutes.")] = False,
     keep: Annotated[Path | None, typer.Option(help="Folder that keeps the filled database for the next run.")] = None,
+    only: Annotated[str, typer.Option(help="load, or pages: one half of it.")] = "",
 ) -> None:
     """A hub with 200 stations, 20 browsers, 1,000,000 alarms and 10,000,000 records (docs/hub.md)."""
     from benchmarks.figures import tell
     from benchmarks.review import FULL, QUICK, measure
 
+    if only not in ("", "load", "pages"):
+        raise typer.BadParameter(f"{only!r} is neither load nor pages", param_hint="--only")
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-    tell(measure(QUICK if quick else FULL, keep), as_json=as_json)
+    tell(measure(QUICK if quick else FULL, keep, only), as_json=as_json)
 
 
 @app.command()

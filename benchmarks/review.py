@@ -57,8 +57,8 @@ FULL = Plan(Filling(), 600, ROUNDS)
 QUICK = Plan(Filling(halts=20_000, records=200_000, labelled=4_000), 20, 5)
 
 
-def measure(plan: Plan, keep: Path | None = None) -> list[Figure]:
-    """`keep`: a folder for the filled database, so that the next run need not fill one."""
+def measure(plan: Plan, keep: Path | None = None, only: str = "") -> list[Figure]:
+    """`keep`: a folder for the filled database, so that the next run need not fill one. `only`: "load" or "pages"."""
     with tempfile.TemporaryDirectory(prefix="haltline-bench-", dir=keep) as name:
         folder = Path(name)
         data = folder / "data"
@@ -71,10 +71,10 @@ def measure(plan: Plan, keep: Path | None = None) -> list[Figure]:
         broker = start_mosquitto(mqtt_port, folder)
         hub = Hub(data, port, mqtt_port, folder / "hub.log", (200,), "--demo-people")
         try:
-            load = _load(hub, mqtt_port, plan, folder)
+            load = _load(hub, mqtt_port, plan, folder) if only != "pages" else []
             for figure in load:
                 print(f"{figure.figure}: {figure.value:g} {figure.unit}", file=sys.stderr, flush=True)
-            pages = _pages(hub, plan.rounds, filled)
+            pages = _pages(hub, plan.rounds, filled) if only != "load" else []
         finally:
             hub.stop()
             broker.terminate()

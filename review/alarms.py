@@ -28,7 +28,8 @@ class State(StrEnum):
 
 class Cause(StrEnum):
     ACK = "ack"  # a person has seen it
-    VERDICT = "verdict"  # a person said what it was
+    VERDICT = "verdict"  # a person said what it was; a later one replaces it, also when the alarm is closed
+    UNDONE = "undone"  # a person took back the verdict just given: what was said before holds again
     RESET_ASKED = "reset_asked"  # a person asked the edge to let go
     ACCEPTED = "accepted"  # the edge let go because somebody asked
     REFUSED = "refused"  # the edge did not, and said why
@@ -79,7 +80,7 @@ def step(state: State, cause: Cause, *, judged: bool) -> State:
 def why_not(state: State, cause: Cause, *, judged: bool) -> str:
     """Why a person cannot do this now, in words for the page; empty when they can."""
     if state is State.CLOSED:
-        return _("this halt is closed")
+        return "" if cause is Cause.VERDICT else _("this halt is closed")
     if cause is Cause.ACK:
         return "" if state in UNACKED else _("already acknowledged")
     if cause is Cause.VERDICT:
@@ -87,6 +88,16 @@ def why_not(state: State, cause: Cause, *, judged: bool) -> str:
     if cause is Cause.RESET_ASKED:
         return _why_no_reset(state, judged=judged)
     return "" if (state, cause) in TABLE else _("%(cause)s means nothing while %(state)s", cause=cause, state=state)
+
+
+def why_no_undo(state: State, newest: str, was: str | None) -> str:
+    """Why the verdict cannot be taken back; empty when it can. `newest`: the newest fact's kind; `was`: the verdict
+    before it. A closed alarm never opens again, so its verdict can be another one but not none."""
+    if newest != Cause.VERDICT:
+        return _("only a verdict is taken back, and only while it is the newest act")
+    if state is State.CLOSED and was is None:
+        return _("this halt is closed: judge it anew instead")
+    return ""
 
 
 def _why_no_reset(state: State, *, judged: bool) -> str:

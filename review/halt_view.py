@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from inspection.types import Code
 from review import label_books
-from review.alarms import Cause, State, why_not
+from review.alarms import Cause, State, why_no_undo, why_not
 from review.halt_film import Strip, strip_of
 from review.halts import evidence
 from review.language import N_, _, class_words, current, number, raw
@@ -132,8 +132,8 @@ class HaltView:
     history: tuple[Step, ...]
     refused: str
     no_ack: str
-    no_verdict: str
     no_reset: str
+    can_undo: bool
 
 
 def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
@@ -147,8 +147,7 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
     state, judged = State(halt.state), halt.verdict is not None
     history = tuple(_step(e) for e in halt.events)
     last = history[-1] if history else None
-    # One tap judges and acknowledges, so an unseen halt may be judged.
-    no_verdict = why_not(state, Cause.VERDICT, judged=judged) if state is State.CLOSED else ""
+    newest = halt.events[-1] if halt.events else None
     return HaltView(
         halt=halt,
         title=cause_words(halt),
@@ -168,8 +167,8 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
         history=history,
         refused=last.what if last and last.refused else "",
         no_ack=why_not(state, Cause.ACK, judged=judged),
-        no_verdict=no_verdict,
         no_reset=why_not(state, Cause.RESET_ASKED, judged=judged),
+        can_undo=newest is not None and not why_no_undo(state, newest.kind, newest.detail.get("was")),
     )
 
 
@@ -275,6 +274,8 @@ def _step(event: HaltEventRow) -> Step:
             what = _("said: %(verdict)s", verdict=raw(VERDICT_WORDS.get(str(detail.get("verdict")), "?")))
             if detail.get("was"):
                 what += " " + _("(was: %(verdict)s)", verdict=raw(VERDICT_WORDS.get(str(detail["was"]), "?")))
+        case Cause.UNDONE:
+            what = _("took back: %(verdict)s", verdict=raw(VERDICT_WORDS.get(str(detail.get("verdict")), "?")))
         case Cause.RESET_ASKED:
             what = _("asked for a reset")
         case Cause.ACCEPTED:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from inspection.errors import HaltlineError
 from inspection.messages import Resume, Topics
-from review.alarms import Cause, State, Verdict, why_not
+from review.alarms import Cause, State, Verdict, why_no_undo, why_not
 from review.broadcast import News
 from review.hub import Hub
 from review.ingest import change
@@ -54,6 +54,19 @@ def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str) -> None:
         _refuse_if_not(halt, Cause.VERDICT)
         was, halt.verdict = halt.verdict, verdict
         change(session, halt, Cause.VERDICT, who, verdict=verdict, was=was, saw=saw)
+    _tell(hub, halt)
+
+
+def undo(hub: Hub, halt_id: int, who: str) -> None:
+    """Take back the verdict just given: a glove hit the wrong key. Both stay in the history."""
+    with hub.store.writing() as session:
+        halt = load(session, halt_id)
+        newest = halt.events[-1] if halt.events else None
+        was = newest.detail.get("was") if newest else None
+        if why := why_no_undo(State(halt.state), newest.kind if newest else "", was):
+            raise NotNow(why)
+        taken, halt.verdict = halt.verdict, was
+        change(session, halt, Cause.UNDONE, who, verdict=taken, now=was)
     _tell(hub, halt)
 
 

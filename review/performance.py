@@ -2,28 +2,34 @@
 
 Targets are those of ANSI/ISA-18.2 and EEMUA 191 for one operator: about 6 an hour is very likely acceptable, 12 the
 most that can be handled, more than 10 in 10 min a flood, the ten commonest causes at most 5 % of all, no chattering.
-Times are Unix ms.
+Times are Unix ms. A day of UTC is counted once and remembered (`Days`): a month may hold hundreds of thousands of
+halts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from review.store import Halt, Station
+from review.alarms import Cause
+from review.shelving import CauseKey
+from review.store import Halt, HaltEventRow, Station
 
 ACCEPTABLE_PER_HOUR = 6
 MOST_PER_HOUR = 12
 FLOOD = 10
 """More than this many within one period of ten minutes."""
 TOP_SHARE = 0.05
-FLOOD_MS, HOUR_MS = 10 * 60_000, 3_600_000
+FLOOD_MS, HOUR_MS, DAY_MS = 10 * 60_000, 3_600_000, 86_400_000
 CHATTER, CHATTER_MS = 3, 60_000
 """A cause chatters when it comes this often within this time."""
-DAYS = (1, 7, 30)
+DAYS = {1: 1, 7: 6, 30: 24}
+"""How many days a person may ask for, and of how many hours each bar of the chart then is."""
 LISTED = 50
 
 
@@ -48,19 +54,68 @@ class CauseCount:
     false_share: float | None
 
 
+@dataclass(slots=True)
+class Part:
+    """What is counted of a stretch of time: by ten minutes, and by cause (n, judged, false calls; chattering)."""
+
+    tens: Counter[int] = field(default_factory=Counter)
+    causes: dict[CauseKey, tuple[int, int, int]] = field(default_factory=dict)
+    chatter: Counter[CauseKey] = field(default_factory=Counter)
+
+
+class Days:
+    """Whole days that were counted already. A day is forgotten when a halt of it arrives late or is judged."""
+
+    REREAD = 1000
+    """So many of the newest rows are looked at again: another connection may commit them late."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[int, Part] = {}
+        self._halts = self._events = 0
+
+    def of(self, session: Session, day: int) -> Part:
+        """Day number since 1970; `refresh` comes first."""
+        with self._lock:
+            known = self._known.get(day)
+        if known is None:
+            known = counted(session, day * DAY_MS, (day + 1) * DAY_MS)
+            with self._lock:
+                self._known[day] = known
+        return known
+
+    def refresh(self, session: Session) -> None:
+        with self._lock:
+            halts = session.scalar(select(func.max(Halt.id))) or 0
+            events = session.scalar(select(func.max(HaltEventRow.id))) or 0
+            if self._known:
+                new = select(Halt.at_ms).where(Halt.id > self._halts - self.REREAD)
+                judged = select(Halt.at_ms).join(HaltEventRow, HaltEventRow.halt_id == Halt.id)
+                judged = judged.where(
+                    HaltEventRow.id > self._events - self.REREAD, HaltEventRow.kind.in_([Cause.VERDICT, Cause.UNDONE])
+                )
+                for changed in (new, judged):
+                    for at_ms in session.scalars(changed):
+                        self._known.pop(at_ms // DAY_MS, None)
+            self._halts, self._events = halts, events
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the page shows. `hours` and `floods` are newest first and at most `LISTED` long; the counts are whole."""
+    """What the page shows. `hours` and `floods` are newest first and at most `LISTED` long; the counts are whole.
+    `bars` are the whole time, oldest first; `causes`: how many different ones there were."""
 
     from_ms: int
     to_ms: int
     total: int
     judged: int
     false_calls: int
+    causes: int
     hours_over: int
     flood_count: int
     hours: Sequence[Period]
     floods: Sequence[Period]
+    bars: Sequence[Period]
     chattering: Sequence[CauseCount]
     top: Sequence[CauseCount]
 
@@ -77,65 +132,106 @@ class Report:
         return sum(c.count for c in self.top) / self.total if self.total else 0.0
 
     @property
+    def top_within(self) -> bool | None:
+        """None where there are no more than ten causes: they are all of it then, which says nothing."""
+        return self.top_share <= TOP_SHARE if self.causes > len(self.top) else None
+
+    @property
     def flood_share(self) -> float:
         """Of all periods of ten minutes."""
         return self.flood_count / max(1, (self.to_ms - self.from_ms) // FLOOD_MS)
 
 
-def report(session: Session, from_ms: int, to_ms: int) -> Report:
-    within = (Halt.at_ms >= from_ms, Halt.at_ms < to_ms)
-    total, judged, false_calls = session.execute(select(func.count(), _JUDGED, _FALSE).where(*within)).one()
+def report(session: Session, from_ms: int, to_ms: int, days: Days, bar_hours: int = 1) -> Report:
+    """`bar_hours`: of how many hours each bar is."""
+    days.refresh(session)
+    part = Part()
+    first, last = -(-from_ms // DAY_MS), to_ms // DAY_MS
+    if first > last:
+        _add(part, counted(session, from_ms, to_ms))
+    else:
+        _add(part, counted(session, from_ms, first * DAY_MS))
+        for day in range(first, last):
+            _add(part, days.of(session, day))
+        _add(part, counted(session, last * DAY_MS, to_ms))
     stations = {s.id: s for s in session.scalars(select(Station))}
-    hours, hours_over = _busy(session, within, HOUR_MS, MOST_PER_HOUR)
-    floods, flood_count = _busy(session, within, FLOOD_MS, FLOOD)
+    total = part.tens.total()
+    by_hour = _coarser(part.tens, HOUR_MS)
+    hours = [hour for hour, n in by_hour.items() if n > MOST_PER_HOUR]
+    floods = [ten for ten, n in part.tens.items() if n > FLOOD]
     return Report(
         from_ms=from_ms,
         to_ms=to_ms,
         total=total,
-        judged=judged or 0,
-        false_calls=false_calls or 0,
-        hours_over=hours_over,
-        flood_count=flood_count,
-        hours=hours,
-        floods=floods,
-        chattering=_chattering(session, within, total, stations),
-        top=_top(session, within, total, stations),
+        judged=sum(judged for _n, judged, _false in part.causes.values()),
+        false_calls=sum(false for _n, _judged, false in part.causes.values()),
+        causes=len(part.causes),
+        hours_over=len(hours),
+        flood_count=len(floods),
+        hours=_periods(by_hour, sorted(hours, reverse=True)[:LISTED], HOUR_MS),
+        floods=_periods(part.tens, sorted(floods, reverse=True)[:LISTED], FLOOD_MS),
+        bars=_bars(part.tens, from_ms, to_ms, bar_hours * HOUR_MS),
+        chattering=[
+            CauseCount(stations[cause[0]], *cause[1:], n, n / total, None)
+            for cause, n in sorted(part.chatter.items(), key=lambda c: (-c[1], c[0]))[:LISTED]
+        ],
+        top=[
+            CauseCount(stations[cause[0]], *cause[1:], n, n / total, false / judged if judged else None)
+            for cause, (n, judged, false) in sorted(part.causes.items(), key=lambda c: (-c[1][0], c[0]))[:10]
+        ],
     )
 
 
 _JUDGED = func.sum(case((Halt.verdict.in_(["real", "false_call"]), 1), else_=0))
 """"Unsure" is no judgement: it stays out of the share on both sides."""
 _FALSE = func.sum(case((Halt.verdict == "false_call", 1), else_=0))
-
-Within = tuple[ColumnElement[bool], ...]
-
-
-def _busy(session: Session, within: Within, size_ms: int, limit: int) -> tuple[list[Period], int]:
-    """Periods of the clock (10:00 to 10:10 ...) with more than `limit`: the newest, and how many there are."""
-    bucket = (Halt.at_ms // size_ms).label("bucket")
-    grouped = select(bucket, func.count().label("n")).where(*within).group_by(bucket).having(func.count() > limit)
-    busy = grouped.subquery()
-    count = session.scalar(select(func.count()).select_from(busy)) or 0
-    newest = session.execute(select(busy.c.bucket, busy.c.n).order_by(busy.c.bucket.desc()).limit(LISTED))
-    return [Period(int(b) * size_ms, (int(b) + 1) * size_ms, n) for b, n in newest], count
+_CAUSE = (Halt.station_id, Halt.code, Halt.cls)
 
 
-def _top(session: Session, within: Within, total: int, stations: dict[int, Station]) -> list[CauseCount]:
-    cause = (Halt.station_id, Halt.code, Halt.cls)
-    commonest = select(*cause, func.count(), _JUDGED, _FALSE).where(*within).group_by(*cause)
-    rows = session.execute(commonest.order_by(func.count().desc(), *cause).limit(10))
-    return [
-        CauseCount(stations[station], code, cls, n, n / total, false_calls / judged if judged else None)
-        for station, code, cls, n, judged, false_calls in rows
-    ]
+def counted(session: Session, from_ms: int, to_ms: int) -> Part:
+    """Halts that began from `from_ms` on and before `to_ms`."""
+    if to_ms <= from_ms:
+        return Part()
+    within = (Halt.at_ms >= from_ms, Halt.at_ms < to_ms)
+    ten = (Halt.at_ms // FLOOD_MS).label("ten")
+    tens = session.execute(select(ten, func.count()).where(*within).group_by(ten))
+    causes = session.execute(select(*_CAUSE, func.count(), _JUDGED, _FALSE).where(*within).group_by(*_CAUSE))
+    return Part(
+        Counter({int(at): n for at, n in tens}),
+        {(station, code, cls): (n, judged, false) for station, code, cls, n, judged, false in causes},
+        _chatter(session, from_ms, to_ms),
+    )
 
 
-def _chattering(session: Session, within: Within, total: int, stations: dict[int, Station]) -> list[CauseCount]:
-    """Each cause with how often it completed three within a minute."""
-    cause = (Halt.station_id, Halt.code, Halt.cls)
-    before = func.lag(Halt.at_ms, CHATTER - 1).over(partition_by=cause, order_by=(Halt.at_ms, Halt.id))
-    spaced = select(*cause, (Halt.at_ms - before).label("span")).where(*within).subquery()
+def _chatter(session: Session, from_ms: int, to_ms: int) -> Counter[CauseKey]:
+    """How often each cause completed three within a minute; those before it may lie in the time before."""
+    before = func.lag(Halt.at_ms, CHATTER - 1).over(partition_by=_CAUSE, order_by=(Halt.at_ms, Halt.id))
+    near = (Halt.at_ms >= from_ms - CHATTER_MS, Halt.at_ms < to_ms)
+    spaced = select(*_CAUSE, Halt.at_ms, (Halt.at_ms - before).label("span")).where(*near).subquery()
     same = (spaced.c.station_id, spaced.c.code, spaced.c.cls)
-    often = select(*same, func.count()).where(spaced.c.span <= CHATTER_MS).group_by(*same)
-    rows = session.execute(often.order_by(func.count().desc(), *same).limit(LISTED))
-    return [CauseCount(stations[station], code, cls, n, n / total, None) for station, code, cls, n in rows]
+    often = select(*same, func.count()).where(spaced.c.span <= CHATTER_MS, spaced.c.at_ms >= from_ms).group_by(*same)
+    return Counter({(station, code, cls): n for station, code, cls, n in session.execute(often)})
+
+
+def _add(whole: Part, part: Part) -> None:
+    whole.tens.update(part.tens)
+    whole.chatter.update(part.chatter)
+    for cause, (n, judged, false) in part.causes.items():
+        had = whole.causes.get(cause, (0, 0, 0))
+        whole.causes[cause] = had[0] + n, had[1] + judged, had[2] + false
+
+
+def _coarser(tens: Counter[int], size_ms: int) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for ten, n in tens.items():
+        found[ten * FLOOD_MS // size_ms] += n
+    return found
+
+
+def _periods(counts: Counter[int], which: Iterable[int], size_ms: int) -> list[Period]:
+    return [Period(at * size_ms, (at + 1) * size_ms, counts[at]) for at in which]
+
+
+def _bars(tens: Counter[int], from_ms: int, to_ms: int, size_ms: int) -> list[Period]:
+    counts = _coarser(tens, size_ms)
+    return _periods(counts, range(from_ms // size_ms, -(-to_ms // size_ms)), size_ms)

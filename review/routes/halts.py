@@ -61,6 +61,16 @@ def verdict(
     return _answer(request, hub, halt_id, problem)
 
 
+@router.post("/halts/{halt_id}/undo")
+def undo(request: Request, hub: HubDep, halt_id: RowId, person: ActingPerson) -> Response:
+    problem = ""
+    try:
+        halts.undo(hub, halt_id, person.name)
+    except halts.NotNow as e:
+        problem = str(e)
+    return _answer(request, hub, halt_id, problem)
+
+
 @router.post("/halts/{halt_id}/reset")
 def reset(request: Request, hub: HubDep, halt_id: RowId, person: ActingPerson) -> Response:
     problem = ""

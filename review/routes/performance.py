@@ -17,8 +17,6 @@ from review.performance import CauseCount, Report
 
 router = APIRouter()
 
-DAY_MS = 24 * performance.HOUR_MS
-
 
 @router.get("/performance")
 def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)] = 1) -> Response:
@@ -26,7 +24,8 @@ def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)]
         raise HTTPException(422, f"{days} days is no choice: one of {', '.join(map(str, performance.DAYS))}")
     now_ms = wall_ms()
     with hub.store.reading() as session:
-        report = performance.report(session, now_ms - days * DAY_MS, now_ms)
+        from_ms, bar_hours = now_ms - days * performance.DAY_MS, performance.DAYS[days]
+        report = performance.report(session, from_ms, now_ms, hub.counted_days, bar_hours)
     return page(
         request,
         "performance.html",
@@ -34,7 +33,8 @@ def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)]
         title=_("Alarm performance"),
         r=report,
         days=days,
-        choices=performance.DAYS,
+        choices=list(performance.DAYS),
+        bar_hours=bar_hours,
         limits=performance,
         code_words=CODE_WORDS,
         link=_link,

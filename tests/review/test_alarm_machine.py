@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from review import audit, ingest
-from review.alarms import OPEN, UNACKED, Cause, State, why_not
+from review.alarms import OPEN, UNACKED, Cause, State, why_no_undo, why_not
 from review.store import Halt, HaltEventRow, Station, Store
 
 PEOPLE = st.sampled_from(["Ana", "Ben"])
-PERSONS = {Cause.ACK, Cause.VERDICT, Cause.RESET_ASKED}
+PERSONS = {Cause.ACK, Cause.VERDICT, Cause.UNDONE, Cause.RESET_ASKED}
 MEMORY = Path("/dev/shm")
 FULL = os.environ.get("HALTLINE_FULL") == "1"
 
@@ -58,11 +58,17 @@ class AlarmLife(RuleBasedStateMachine):
         who = who if cause in PERSONS else "hub"
         with self.store.writing() as session:
             row = session.get_one(Halt, alarm)
-            if cause in PERSONS and why_not(State(row.state), cause, judged=row.verdict is not None):
+            if cause in PERSONS - {Cause.UNDONE} and why_not(State(row.state), cause, judged=row.verdict is not None):
                 return  # the doors for people refuse it, and nothing may have changed
-            detail = {"verdict": verdict} if cause is Cause.VERDICT else {}
+            detail: dict[str, str | None] = {}
             if cause is Cause.VERDICT:
-                row.verdict = verdict
+                detail, row.verdict = {"verdict": verdict, "was": row.verdict}, verdict
+            if cause is Cause.UNDONE:
+                newest = row.events[-1] if row.events else None
+                was = newest.detail.get("was") if newest else None
+                if why_no_undo(State(row.state), newest.kind if newest else "", was):
+                    return
+                detail, row.verdict = {"verdict": row.verdict}, was
             ingest.change(session, row, cause, who, **detail)
         self.history[alarm].append((cause, who))
 

@@ -41,6 +41,29 @@ def test_judge_and_reset_is_two_taps(hub: HubProcess, edge: FakeEdge) -> None:
         assert f"Ana (operator) {fact}" in page
 
 
+def test_a_wrong_key_is_taken_back_until_the_next_act_and_a_closed_halt_can_be_judged_anew(
+    hub: HubProcess, edge: FakeEdge
+) -> None:
+    ana, halt_id = hub.signed_in(), halted(hub, edge)
+    wrong = ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "false_call", "saw": edge.shown})
+    assert 'data-key="z"' in wrong.text
+    back = ana.post(f"/halts/{halt_id}/undo")
+    assert back.status_code == 200
+    assert "Ana (operator) took back: False call" in back.text
+    assert (halt_row(hub, edge)["verdict"], halt_row(hub, edge)["state"]) == (None, "ACTIVE_ACKED")
+    assert ana.post(f"/halts/{halt_id}/reset").status_code == 409, "not judged any more"
+    assert ana.post(f"/halts/{halt_id}/undo").status_code == 409, "once only"
+    ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": edge.shown})
+    ana.post(f"/halts/{halt_id}/reset")
+    until(lambda: halt_row(hub, edge)["state"] == "CLOSED")
+    assert ana.post(f"/halts/{halt_id}/undo").status_code == 409
+    later = ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "unsure", "saw": edge.shown})
+    assert "(was: Real defect)" in later.text
+    assert (halt_row(hub, edge)["verdict"], halt_row(hub, edge)["state"]) == ("unsure", "CLOSED")
+    ana.post(f"/halts/{halt_id}/undo")
+    assert (halt_row(hub, edge)["verdict"], halt_row(hub, edge)["state"]) == ("real", "CLOSED")
+
+
 def test_a_refused_reset_says_why_and_can_be_tried_again(hub: HubProcess, edge: FakeEdge) -> None:
     ana, halt_id = hub.signed_in(), halted(hub, edge)
     edge.on_resume = lambda _: (False, "no fresh frames: the camera is covered")
@@ -99,7 +122,7 @@ def test_a_reset_at_the_machine_leaves_the_alarm_to_be_judged(hub: HubProcess, e
     assert "Reset at the machine" in ana.get(f"/halts/{halt_id}").text
     ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "false_call", "saw": edge.shown})
     assert halt_row(hub, edge)["state"] == "CLOSED"
-    assert ana.post(f"/halts/{halt_id}/verdict", data={"verdict": "real", "saw": edge.shown}).status_code == 409
+    assert ana.post(f"/halts/{halt_id}/undo").status_code == 409, "it would open again"
 
 
 def test_a_verdict_can_be_taken_back_while_the_halt_is_open(hub: HubProcess, edge: FakeEdge) -> None:

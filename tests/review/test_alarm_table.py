@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from review.alarms import ACTIVE, TABLE, UNACKED, Cause, State, step, why_not
+from review.alarms import ACTIVE, TABLE, UNACKED, Cause, State, step, why_no_undo, why_not
 
 
 def play(*script: tuple[Cause, State]) -> None:
@@ -86,3 +86,14 @@ def test_only_an_acknowledged_and_judged_active_halt_may_be_reset() -> None:
 def test_acknowledging_is_offered_exactly_where_it_changes_something() -> None:
     for state in State:
         assert (not why_not(state, Cause.ACK, judged=False)) == (state in UNACKED)
+
+
+def test_a_verdict_is_taken_back_only_while_it_is_the_newest_act_and_a_closed_halt_keeps_one() -> None:
+    assert not why_no_undo(State.ACTIVE_ACKED, Cause.VERDICT, None)
+    assert not why_no_undo(State.CLOSED, Cause.VERDICT, "real")
+    assert "judge it anew" in why_no_undo(State.CLOSED, Cause.VERDICT, None)
+    for newest in {"", *Cause} - {Cause.VERDICT}:
+        assert why_no_undo(State.ACTIVE_ACKED, newest, None)
+    for state in State:
+        assert step(state, Cause.UNDONE, judged=False) is state
+    assert not why_not(State.CLOSED, Cause.VERDICT, judged=True), "a laboratory's word may come after the shift"

@@ -66,6 +66,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /halts/{halt_id}/panel": ANYONE,
     "POST /halts/{halt_id}/ack": SIGNED_IN,
     "POST /halts/{halt_id}/verdict": SIGNED_IN,
+    "POST /halts/{halt_id}/undo": SIGNED_IN,
     "POST /halts/{halt_id}/reset": SIGNED_IN,
     "GET /halts/{halt_id}/film.jpg": ANYONE,
     "GET /records/{uid}/crop.jpg": ANYONE,

@@ -34,7 +34,7 @@ def put(world: World, times: list[int], cls: str = "porosity", station: int = 1,
 
 def measured(world: World, days: int = 1) -> performance.Report:
     with world.hub.store.reading() as session:
-        return performance.report(session, world.now - days * 24 * HOUR, world.now)
+        return performance.report(session, world.now - days * 24 * HOUR, world.now, performance.Days())
 
 
 def full_hour_ago(hours: int) -> int:
@@ -108,10 +108,49 @@ def test_every_number_leads_to_the_alarms_it_counts(world: World) -> None:
         )
 
     found = sorted(counts(link) for link in links)
-    # The false calls, the flood and porosity: 12 each; undercut: 1; all: 13.
-    assert found == [1, 12, 12, 12, 13]
+    # The false calls, the flood, porosity and its hour: 12 each; undercut and its hour: 1; all: 13; empty hours: 0.
+    assert [n for n in found if n] == [1, 1, 12, 12, 12, 12, 13]
     for anchor in re.findall(r'href="#(\w+)"', text):
         assert f'id="{anchor}"' in text, anchor
+
+
+def test_a_remembered_day_is_counted_anew_when_a_halt_of_it_comes_late_or_is_judged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(performance.Days, "REREAD", 0)
+    days = world.hub.counted_days
+    start = full_hour_ago(76)
+    put(world, [start + n * 20_000 for n in range(4)] + [start + 24 * HOUR], verdict="real")
+
+    def both() -> performance.Report:
+        with world.hub.store.reading() as session:
+            kept = performance.report(session, NOW - 7 * 24 * HOUR, NOW, days)
+            assert kept == performance.report(session, NOW - 7 * 24 * HOUR, NOW, performance.Days())
+        return kept
+
+    assert both().total == 5
+    calls: list[int] = []
+    counted = performance.counted
+    monkeypatch.setattr(performance, "counted", lambda *a: calls.append(a[1] // performance.DAY_MS) or counted(*a))
+    with world.hub.store.reading() as session:
+        performance.report(session, NOW - 7 * 24 * HOUR, NOW, days)
+    assert len(calls) == 2, "the two ends only"
+    put(world, [start + 80_000])
+    assert (both().total, both().chattering[0].count) == (6, 3)
+    with world.hub.store.reading() as session:
+        first = session.query(Halt).order_by(Halt.id).first()
+    assert first
+    assert world.ana.post(f"/halts/{first.id}/verdict", data={"verdict": "false_call"}).status_code == 200
+    assert both().false_calls == 1
+    assert sum(bar.count for bar in both().bars) == 6
+
+
+def test_few_causes_are_not_called_above_the_target(world: World) -> None:
+    put(world, [full_hour_ago(3)])
+    assert measured(world).top_within is None
+    for n in range(10):
+        put(world, [full_hour_ago(4)], f"c{n}")
+    assert measured(world).top_within is False
 
 
 @pytest.mark.parametrize("days", ["0", "2", "31", "999999999999", "x"])
