@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from inspection.label_book import LabelBook
 from review.label_books import longest_mm, newest
+from review.remembered import remembered
 from review.store import Adjudication, Label, Record
 
 MAX_REASON = 2000
@@ -49,10 +50,10 @@ class _Compared:
     apart_mm: float | None
 
 
-def disputes(session: Session, most: int | None = None) -> list[Dispute]:
-    """The `most` (None: all) undecided frames on which current labels differ, lowest agreement first, then the largest
-    difference in mm."""
-    first = ranked(session)[:most]
+def disputes(session: Session, of: Ranked | None = None) -> list[Dispute]:
+    """Undecided frames on which current labels differ, lowest agreement first, then the largest difference in mm;
+    `of`: those of `ranked` to read."""
+    first = ranked(session) if of is None else of
     records: dict[int, Record] = {}
     for at in range(0, len(first), MANY):
         ids = [record_id for record_id, _uid, _compared in first[at : at + MANY]]
@@ -60,7 +61,15 @@ def disputes(session: Session, most: int | None = None) -> list[Dispute]:
     return [_dispute(records[record_id], compared) for record_id, _uid, compared in first]
 
 
-def ranked(session: Session) -> list[tuple[int, str, _Compared]]:
+Ranked = list[tuple[int, str, _Compared]]
+
+
+def shown_ranked(session: Session) -> Ranked:
+    """`ranked` for pages, remembered until somebody labels or decides."""
+    return remembered(session, "ranked", lambda: ranked(session))
+
+
+def ranked(session: Session) -> Ranked:
     """Id and uid of each record of `disputes`, all of them in that order. Records stay unread, and so do labels that
     cannot be in dispute: there are many, and a page asks for this to tell how many are left."""
     settled = {(a.record_id, a.label_book) for a in _current(session)}

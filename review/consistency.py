@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select, true
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy.orm import Session
 
 from inspection.agreement import Agreement, Unit, agreement, each_pair
 from inspection.attribute_study import Study, Trial, study
@@ -22,6 +22,7 @@ from inspection.label_book import LabelBook
 from inspection.size_band import Call, NotEnough, SizeBand, size_band
 from review import label_books as books
 from review.export import groups_of, moments
+from review.remembered import remembered
 from review.store import Adjudication, BookFrame, BookRow, Label, Record, Showing
 
 DEFECT, GOOD = "defect", "good"
@@ -120,7 +121,6 @@ def frames(
         select(Record, Label)
         .join(Label, Label.record_id == Record.id)
         .where(Label.label_book == book_id, Record.id.in_(newest) if most else true())
-        .options(lazyload(Record.station))
         .order_by(Record.ts_ms, Record.id, Label.created_ms, Label.id)
     )
     truth = _references(session, book_id, cls)
@@ -135,6 +135,19 @@ def frames(
     for (record_id, person), labels in made.items():
         _add(found[record_id], person, labels, cls, tests)
     return list(found.values())
+
+
+def shown_frames(session: Session, book_id: str, cls: str) -> list[FrameLabels]:
+    """`frames` for pages, remembered until somebody labels or decides; nobody may change them."""
+    return remembered(session, ("frames", book_id, cls), lambda: frames(session, book_id, cls, parts_of(session)))
+
+
+def shown_view(session: Session, book_id: str, cls: str) -> ClassView:
+    return remembered(session, ("view", book_id, cls), lambda: class_view(shown_frames(session, book_id, cls), cls))
+
+
+def shown_overall(session: Session, book_id: str, cls: str) -> Agreement:
+    return remembered(session, ("overall", book_id, cls), lambda: overall(shown_frames(session, book_id, cls)))
 
 
 def overall(of_class: Sequence[FrameLabels]) -> Agreement:

@@ -17,7 +17,7 @@ from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from inspection.escape import EscapeRate, Share, Stratum, clopper_pearson, escape_rate, more_audits
-from review.adjudication import in_force
+from review.adjudication import MANY, in_force
 from review.label_books import newest
 from review.labelling import NEED, Vote, consensus
 from review.store import Label, Record, Station, TallyRow
@@ -205,8 +205,10 @@ def _decided(session: Session, records: Sequence[Record], need: int) -> dict[int
     found: dict[int, frozenset[str]] = {}
     votes: dict[int, list[Vote]] = defaultdict(list)
     wanted = {r.id for r in records}
-    for label in session.scalars(select(Label).where(Label.superseded_ms.is_(None)).order_by(Label.id)):
-        if label.record_id in wanted:
+    for at in range(0, len(records), MANY):
+        some = [r.id for r in records[at : at + MANY]]
+        current = select(Label).where(Label.record_id.in_(some), Label.superseded_ms.is_(None)).order_by(Label.id)
+        for label in session.scalars(current):
             vote = Vote(label.person, label.label_book, tuple(label.classes), label.unsure, (), None)
             votes[label.record_id].append(vote)
     for record_id, of_record in votes.items():

@@ -28,7 +28,8 @@ DECIDED = 30
 def show_list(request: Request, hub: HubDep, person: ActingPerson) -> Response:
     _check(person)
     with hub.store.reading() as session:
-        found, total = adjudication.disputes(session, LISTED), len(adjudication.ranked(session))
+        ranked = adjudication.shown_ranked(session)
+        found, total = adjudication.disputes(session, ranked[:LISTED]), len(ranked)
         recent = decided.decided(session, DECIDED)
     return page(
         request, "adjudicate_list.html", title=_("Adjudicate"), nav="consistency", person=person,
@@ -41,7 +42,7 @@ def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectRes
     """The worst dispute; with `after`, the one behind that, so that skipping goes on and does not come back at once."""
     _check(person)
     with hub.store.reading() as session:
-        uids = [uid for _id, uid, _compared in adjudication.ranked(session)]
+        uids = [uid for _id, uid, _compared in adjudication.shown_ranked(session)]
     at = uids.index(after) + 1 if after in uids else 0
     rest = uids[at:] or [u for u in uids if u != after]
     return RedirectResponse(f"/adjudicate/{rest[0]}" if rest else "/adjudicate", 303)
@@ -151,7 +152,7 @@ def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputEr
             raise HTTPException(404, f"{uid} is no labelled frame")
         book = label_books.by_id(session, dispute.book_id)
         earlier = adjudication.history(session, dispute.record)
-        left = len(adjudication.ranked(session))
+        left = len(adjudication.shown_ranked(session))
         draft = label_books.draft_of(session, book.name) if book else None
     sizes = {
         label.id: {c: label_books.longest_mm(label, c) for c in (book.classes if book else ())}

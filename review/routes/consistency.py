@@ -70,11 +70,8 @@ def show(
     _check(person)
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        parts = consistency.parts_of(session)
-        shown = {choice.book.id, *choice.versions}
-        of_version = {b: consistency.frames(session, b, choice.cls, parts) for b in shown}
-    view = consistency.class_view(of_version[choice.book.id], choice.cls)
-    by_version = {b: consistency.overall(of_version[b]) for b in choice.versions}
+        view = consistency.shown_view(session, choice.book.id, choice.cls)
+        by_version = {b: consistency.shown_overall(session, b, choice.cls) for b in choice.versions}
     band = view.band if isinstance(view.band, SizeBand) else None
     plot = band_svg(band, consistency.calls(view.frames), choice.book.rule(choice.cls).limit_mm) if band else ""
     return page(
@@ -118,7 +115,7 @@ def show_frames(
     _check(person)
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        found = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+        found = consistency.shown_frames(session, choice.book.id, choice.cls)
     shown = []
     for frame in found:
         said = dict(frame.answers)
@@ -139,7 +136,7 @@ def report(
     _check(person)
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+        frames = consistency.shown_frames(session, choice.book.id, choice.cls)
     return page(
         request, "consistency_report.html", title=_("Attribute agreement"), nav="consistency", person=person,
         choice=choice, study=consistency.attribute_study(frames), repeated=consistency.self_agreement(frames),
@@ -155,7 +152,7 @@ def people_and_model(
     _check(person)
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+        frames = consistency.shown_frames(session, choice.book.id, choice.cls)
     return page(
         request, "people_and_model.html", title=_("People and the model"), nav="consistency", person=person,
         choice=choice, slices=audit_set.compare(frames, choice.book.rule(choice.cls)),
@@ -170,11 +167,10 @@ def before_after_(
     _check(person)
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        parts = consistency.parts_of(session)
-        frames = consistency.frames(session, choice.book.id, choice.cls, parts)
+        frames = consistency.shown_frames(session, choice.book.id, choice.cls)
         newer = choice.newest.version > choice.book.version and choice.cls in choice.newest.classes
         later = choice.newest if newer else None
-        again = consistency.frames(session, later.id, choice.cls, parts) if later else []
+        again = consistency.shown_frames(session, later.id, choice.cls) if later else []
         band = None if later else size_band(consistency.calls(frames), draws=consistency.DRAWS)
         refused = band if isinstance(band, NotEnough) else None
         limit = consistency.proposed_limit(band) if isinstance(band, SizeBand) else 0.0
@@ -199,7 +195,7 @@ def propose(
     _check(person)
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        frames = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+        frames = consistency.shown_frames(session, choice.book.id, choice.cls)
     view = consistency.class_view(frames, choice.cls)
     if isinstance(view.band, NotEnough):
         raise HTTPException(409, f"nothing is proposed any more: {view.band.why}")

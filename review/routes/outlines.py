@@ -17,7 +17,7 @@ router = APIRouter()
 def show(request: Request, hub: HubDep, person: Engineer, book: str = "", version: str = "", cls: str = "") -> Response:
     with hub.store.reading() as session:
         choice = choose(session, book, version, cls)
-        of_class = consistency.frames(session, choice.book.id, choice.cls, consistency.parts_of(session))
+        of_class = consistency.shown_frames(session, choice.book.id, choice.cls)
         view = outlines.view(session, hub.frames, choice.book, choice.cls, of_class)
     return page(
         request, "outlines.html", title=_("Outlines and weeks"), nav="consistency", person=person, choice=choice,

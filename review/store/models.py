@@ -116,6 +116,7 @@ class Record(Base):
     __table_args__ = (
         Index(None, "station_id", "halt"),
         Index(None, "station_id", "call", "id"),
+        Index("ix_records_pictured_call", "call", "ts_ms", sqlite_where=PICTURED, postgresql_where=PICTURED),
         Index("ix_records_pictured", "ts_ms", "id", sqlite_where=PICTURED, postgresql_where=PICTURED),
     )
 

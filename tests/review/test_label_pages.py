@@ -113,7 +113,7 @@ def test_the_queue_gives_the_oldest_first_and_only_what_is_worth_a_label(world: 
     assert ann.save(old).json() == {"saved": old, "next": f"/label/{young}"}
     assert ann.save(young).json()["next"] == "/label"
     assert ann.next() == ""
-    assert "1 frame names no label book" in ann.get("/label").text
+    assert "1 frame of late names no label book" in ann.get("/label").text
 
 
 def test_two_labels_are_enough_and_an_assignment_asks_for_more(world: World) -> None:

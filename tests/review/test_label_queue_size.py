@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from review import label_queue, people
 from review.export import groups_of, moments
+from review.remembered import remembered
 from review.store import Label, Person, Record, Station, Store
 
 N = 40
@@ -97,3 +98,20 @@ def test_groups_come_from_parts_and_from_the_streams_of_labelled_frames_only(sto
 
 def columns(row: Record) -> dict[str, object]:
     return {c.name: getattr(row, c.name) for c in Record.__table__.columns if c.name != "id" and c.name in row.__dict__}
+
+
+def test_what_was_worked_out_of_all_labels_is_kept_until_somebody_labels(store: Store) -> None:
+    made: list[int] = []
+
+    def work() -> int:
+        made.append(1)
+        return len(made)
+
+    def ask() -> int:
+        with store.reading() as session:
+            return remembered(session, "work", work)
+
+    assert (ask(), ask()) == (1, 1)
+    with store.writing() as session:
+        session.add(Label(record_id=1, person="Ann", label_book="weld@1", classes=[], annotations=[], created_ms=1))
+    assert (ask(), ask()) == (2, 2)
