@@ -47,3 +47,14 @@ def test_it_says_why_a_station_stands(world: World) -> None:
 def test_silence_is_not_inspecting(world: World) -> None:
     world.hub.live.know(Topics("p", "l", "s1"))
     assert "NOT INSPECTING" in world.ana.get("/andon/board").text
+
+
+def test_with_many_stations_what_needs_somebody_comes_first_and_the_others_are_counted(world: World) -> None:
+    for n in range(20):
+        permit(world, f"s{n:02d}", halt=170_001 if n == 17 else 0)
+    world.hub.live.know(Topics("p", "l", "s99"))
+    board = world.ana.get("/andon/board").text
+    assert board.count("<article") == 8
+    assert re.findall(r'class="where">([^<]+)<', board)[:3] == ["s17", "s99", "s00"]
+    assert "14 Inspecting" in board
+    assert "--rows: 8" in board
