@@ -69,8 +69,9 @@ class Streams:
         changed = asyncio.Event()
         async with httpx.AsyncClient(base_url=self._url, headers={"HX-Request": "true"}, timeout=30) as client:
             fetching = asyncio.create_task(self._refetch(client, page, changed))
+            told = f"/events?kinds={','.join(sorted(wanted))}"
             try:
-                async with client.stream("GET", "/events", timeout=None) as answer:
+                async with client.stream("GET", told, timeout=None) as answer:
                     kind = ""
                     async for line in answer.aiter_lines():
                         if line.startswith("event:"):

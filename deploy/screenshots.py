@@ -183,6 +183,7 @@ def take(browser: Browser, made: Plant, shots: list[Shot], out: Path, language: 
             context.add_cookies([{"name": "haltline", "value": cookie, "url": made.hub.url}])
             for shot in mine:
                 page = context.new_page()  # its own stream and its own routes
+                page.set_default_timeout(90_000)
                 yield _one(page, made, shot, out / f"{shot.name}{kind}{ending}.webp")
                 page.close()
             context.close()

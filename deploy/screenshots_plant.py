@@ -206,7 +206,7 @@ def _stored(made: Plant, number: int, station: str = "weld-1") -> int:
     found: list[int] = []
 
     def find() -> bool:
-        halts = httpx.get(f"{made.hub.url}/api/halts").json()
+        halts = httpx.get(f"{made.hub.url}/api/halts", timeout=60).json()
         found.extend(int(h["id"]) for h in halts if h["halt"] == number and h["station"].endswith(f"~{station}"))
         return bool(found)
 

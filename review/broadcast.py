@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+CLOSE = "close"
+
 
 @dataclass(frozen=True, slots=True)
 class News:
@@ -24,13 +26,16 @@ class News:
 
 
 class Mailbox:
-    """What one tab has not been told yet. Used on the event loop only."""
+    """What one tab has not been told yet. Used on the event loop only. `kinds`: what it wants to be told, None all."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: frozenset[str] | None = None) -> None:
+        self._kinds = kinds
         self._waiting: dict[tuple[str, str], News] = {}
         self._filled = asyncio.Event()
 
     def put(self, news: News) -> None:
+        if self._kinds is not None and news.kind not in self._kinds:
+            return
         self._waiting[(news.kind, news.key)] = news
         self._filled.set()
 
@@ -60,7 +65,7 @@ class Broadcaster:
     def close(self) -> None:
         """Ends every stream, so that the server can stop with tabs open."""
         self.closed = True
-        self.tell(News("close", ""))
+        self.tell(News(CLOSE, ""))
 
     def tell(self, news: News) -> None:
         loop = self._loop
@@ -78,8 +83,8 @@ class Broadcaster:
             box.put(news)
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[Mailbox]:
-        box = Mailbox()
+    async def subscribe(self, kinds: frozenset[str] | None = None) -> AsyncIterator[Mailbox]:
+        box = Mailbox(kinds | {CLOSE} if kinds is not None else None)
         with self._lock:
             self._boxes.add(box)
         try:

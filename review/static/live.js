@@ -42,9 +42,17 @@
     document.querySelectorAll("img[data-live]").forEach((img) => show(img.dataset.live, Date.now()));
   }
 
+  // Only what this page shows, and halts for the sound: a tab is not woken for the records of every station.
+  function shownKinds() {
+    const kinds = new Set(["halt"]);
+    for (const s of document.querySelectorAll("[data-news]")) s.dataset.news.split(" ").forEach((n) => kinds.add(n.split(":")[0]));
+    if (document.querySelector(".live, #stations")) kinds.add("picture");
+    return [...kinds].join(",");
+  }
+
   function open() {
     stream?.close();
-    stream = new EventSource("/events");
+    stream = new EventSource(`/events?kinds=${shownKinds()}`);
     stream.addEventListener("tick", (e) => tick(JSON.parse(e.data)));
     for (const kind of ["line", "halt", "model", "record", "system"]) {
       stream.addEventListener(kind, (e) => changed(kind, JSON.parse(e.data).key));

@@ -3,8 +3,6 @@ serious on any page."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from deploy import vendor
 from inspection.render import render
 from tests.conftest import _mosquitto, free_port
 from tests.review.factory import REPO, FakeEdge, HubProcess, until
@@ -67,8 +66,7 @@ def test_text_has_a_contrast_of_4_5_and_shapes_of_3(scheme: str) -> None:
 
 
 def test_the_vendored_checker_is_the_one_that_was_reviewed() -> None:
-    told = json.loads((HERE / "vendor" / "vendor.json").read_text())["axe-core"]
-    assert hashlib.sha256((HERE / "vendor" / told["file"]).read_bytes()).hexdigest() == told["sha256"]
+    assert vendor.wrong() == []
     assert (HERE / "vendor" / "axe-core" / "LICENSE").read_text().startswith("Mozilla Public License")
 
 

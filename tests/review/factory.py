@@ -102,7 +102,7 @@ class HubProcess:
         return time.monotonic() - began
 
     def signed_in(self, name: str = "Ana (operator)") -> httpx.Client:
-        client = httpx.Client(base_url=self.url, headers={"HX-Request": "true"})
+        client = httpx.Client(base_url=self.url, headers={"HX-Request": "true"}, timeout=60)
         assert client.post("/who", data={"name": name}).status_code == 303
         return client
 
@@ -207,7 +207,7 @@ class FakeEdge:
 
     def upload(self, data: bytes) -> str:
         sha = hashlib.sha256(data).hexdigest()
-        answer = httpx.put(f"{self.hub_url}/api/edge/frames/{sha}", content=data)
+        answer = httpx.put(f"{self.hub_url}/api/edge/frames/{sha}", content=data, timeout=60)
         assert answer.status_code in (200, 201), answer.text
         return sha
 
