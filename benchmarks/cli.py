@@ -24,7 +24,7 @@ def edge(
     as_json: AsJson = False,
     halts: Annotated[int, typer.Option(min=10, help="How many halts are timed.")] = 300,
     blocks: Annotated[int, typer.Option(min=3, help="How many pairs of throughput runs.")] = 9,
-    seconds: Annotated[float, typer.Option(min=2, help="How long the edge runs at 30 frames/s.")] = 20,
+    seconds: Annotated[float, typer.Option(min=2, help="How long the edge is watched at 30 frames/s.")] = 20,
 ) -> None:
     """Halt latency over a real broker, throughput against bare onnxruntime, memory, CPU, start-up."""
     from benchmarks.edge import measure

@@ -210,13 +210,9 @@ def _whole_edge(folder: Path, model: TimedModel, seconds: float) -> Iterator[Fig
         broker.wait()
 
 
-WARM_FRAMES = 1000
-"""So many fill the allocator's arenas and onnxruntime's, which is no leak (docs/speed.md); the watch begins after."""
-
-
 def _watched(pid: int, model: TimedModel, shown: list[Frame], seconds: float) -> Iterator[Figure]:
-    time.sleep(WARM_FRAMES / 30)
-    cpu_before, rss_before, since = cpu_s(pid), rss_mib(pid), time.monotonic()
+    time.sleep(3)
+    cpu_before, since = cpu_s(pid), time.monotonic()
     time.sleep(seconds)
     watched_s = time.monotonic() - since
     spent_s = cpu_s(pid) - cpu_before
@@ -226,7 +222,5 @@ def _watched(pid: int, model: TimedModel, shown: list[Frame], seconds: float) ->
     beside = 100 * (spent_s - inference_s) / watched_s
     note = f"{100 * spent_s / watched_s:.0f} % in all, PNG decoding of the folder camera included"
     yield Figure("one core's share beside inference, 30 fps 640x512", round(beside, 1), "%", "<= 50", note)
+    # Whether it grows takes tens of thousands of frames to tell: `haltline bench memory`.
     yield Figure("memory of the edge process", round(rss_mib(pid), 1), "MiB", "<= 200")
-    grown = (rss_mib(pid) - rss_before) / (watched_s * 30) * 1000
-    over = f"over {watched_s * 30:.0f} frames after the first {WARM_FRAMES}"
-    yield Figure("its growth per 1,000 frames", round(grown, 2), "MiB", "<= 0.5", over)
