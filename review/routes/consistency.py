@@ -26,6 +26,8 @@ from review.store import Label, Person
 
 router = APIRouter()
 LISTED = 200
+WRONG = 60
+"""Frames the printed report lists: a page and a half."""
 TURNS = 48
 """Pictures beside each other on one page: people compare them, and more than that nobody looks through."""
 
@@ -141,7 +143,8 @@ def report(
         request, "consistency_report.html", title=_("Attribute agreement"), nav="consistency", person=person,
         choice=choice, study=consistency.attribute_study(frames), repeated=consistency.self_agreement(frames),
         rule=choice.book.rule(choice.cls),
-        without=sum(not f.reference for f in frames), made_ms=wall_ms(),
+        without=sum(not f.reference for f in frames), made_ms=wall_ms(), listed=WRONG,
+        wrong=[f for f in frames if f.reference and any({f.reference} != set(said) for said in f.trials.values())],
     )  # fmt: skip
 
 

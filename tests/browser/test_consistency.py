@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from review import adjudication
 from review.labelling import encode_mask
 from review.people import add_person
-from review.store import Label, Record
+from review.store import Adjudication, Label, Record
 from tests.browser.label_desk import Desk, World
 
 pytestmark = pytest.mark.browser
@@ -99,10 +99,25 @@ def expect_few(desk: Desk) -> None:
     expect(desk.page.get_by_text("Too few double labels (n=1)")).to_have_count(3)
 
 
-def test_the_report_prints_without_buttons(world: World) -> None:
+def test_the_report_prints_whole_and_without_buttons(world: World) -> None:
+    """On A4 less 14 mm on each side, 688 px at 96 a inch, no table is cut off: the result stands in the last column."""
     differing(world, 2)
-    desk = world.sign_in("Cy")
+    with world.hub.store.writing() as session:
+        for record in session.query(Record).all():
+            session.add(
+                Adjudication(
+                    record_id=record.id, person="Cy", label_book="scratch@1", classes=["scratch"], mask=None,
+                    annotations=[], reason="by the gauge", created_ms=2,
+                )
+            )  # fmt: skip
+    desk = world.sign_in("Cy", viewport={"width": 688, "height": 1000})
     desk.page.goto(f"{desk.base}/consistency/report")
     desk.page.emulate_media(media="print")
     expect(desk.page.locator(".bar")).to_be_hidden()
     expect(desk.page.locator("h1")).to_be_visible()
+    expect(desk.page.get_by_text("2 frames somebody called otherwise than the reference")).to_be_visible()
+    expect(desk.page.get_by_text("Approved by, date")).to_be_visible()
+    for table in desk.page.locator("table:visible").all():
+        box = table.bounding_box()
+        assert box
+        assert box["x"] + box["width"] <= 688, table.inner_text()
