@@ -124,7 +124,7 @@ SHOTS = (
     Shot("adjudicate", lambda p: f"/adjudicate/{p.disputed}", ENGINEER),
     Shot("escapes", at("/escapes"), ENGINEER),
     Shot("models", at("/models"), ENGINEER),
-    Shot("system", at("/system"), ENGINEER, without_the_temporary_folder, phone=True),
+    Shot("system", at("/system"), ENGINEER, without_the_temporary_folder),
     Shot("audit", at("/audit"), ENGINEER),
     Shot("system-safe-mode", at("/system"), ENGINEER, without_the_temporary_folder, when=AWAY),
     Shot("line-broker-away", at("/"), when=AWAY),

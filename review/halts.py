@@ -22,6 +22,9 @@ ANSWER_WITHIN_MS = 6000
 """A resume lives 5 s at the edge; after that no answer will come."""
 
 
+MOST_FRAMES = 24
+
+
 class NotNow(HaltlineError):
     """What a person asked for cannot be done in the halt's present state; says why."""
 
@@ -102,13 +105,12 @@ class Evidence:
 
 def evidence(session: Session, halt: Halt, frame_uid: str = "") -> Evidence:
     """`frame_uid` puts another of the halt's frames first."""
-    belongs = Record.uid.in_(halt.records) | (Record.halt == halt.halt)
-    found = session.scalars(
-        select(Record)
-        .where(Record.station_id == halt.station_id, belongs, Record.image.is_not(None))
-        .order_by(Record.frame_id)
-        .limit(24)
-    ).all()
+    here = select(Record).where(Record.station_id == halt.station_id, Record.image.is_not(None))
+    here = here.order_by(Record.frame_id).limit(MOST_FRAMES)
+    # Two queries, each by its index: with an "or" the database reads every record of the station.
+    named, of_halt = here.where(Record.uid.in_(halt.records)), here.where(Record.halt == halt.halt)
+    belongs = {r.id: r for query in (named, of_halt) for r in session.scalars(query)}
+    found = sorted(belongs.values(), key=lambda r: r.frame_id)[:MOST_FRAMES]
     main = min(found, key=lambda r: (r.uid != frame_uid, *_distance(r, halt)), default=None)
     return Evidence(main, tuple(r for r in found if r is not main))
 
