@@ -148,6 +148,21 @@ def test_table_with_groups_and_splits(tmp_path: Path) -> None:
     assert {(s.group, s.split) for s in found.samples} == {("t1", "train"), ("t2", "test")}
 
 
+def test_a_row_of_several_labels_names_each_class(tmp_path: Path) -> None:
+    both = np.maximum(mask_with(2), np.roll(mask_with(1), 20, 0))
+    root = files(tmp_path / "s", {f"i/{k}.png": png(picture(k)) for k in range(3)})
+    files(root, {"m/0.png": png(mask_with(2)), "m/1.png": png(both)})
+    rows = ["image,mask_or_boxes,label,group", "i/0.png,m/0.png,scratch,a", "i/1.png,m/1.png,pore+scratch,b"]
+    files(root, {"all.csv": "\n".join([*rows, "i/2.png,,scratch+pore,c"])})
+    found = imported(root / "all.csv", tmp_path / "out")
+    assert found.manifest.classes == ("pore", "scratch")
+    assert {s.group: s.labels for s in found.samples} == {
+        "a": ("scratch",),
+        "b": ("pore", "scratch"),
+        "c": ("pore", "scratch"),
+    }
+
+
 def test_boxes_of_the_hub_become_a_marked_mask(folder: Folder, tmp_path: Path) -> None:
     box = {"cls": "scratch", "box_px": [4.0, 6.0, 30.0, 5.0], "length_mm": 3.0}
     folder.add(picture(1), None, labels=["scratch"], annotations=[box])

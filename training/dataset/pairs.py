@@ -119,13 +119,18 @@ def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]
 
 
 def table_classes(path: Path, only: str | None) -> tuple[str, ...]:
-    """Names from the rows' labels, or from classes.txt where the rows have boxes."""
+    """Names from the rows' labels, sorted, as mask values count them; or from classes.txt where the rows have boxes."""
     rows = table_rows(path, only)
     first = rows[0][1]
     if first["mask_or_boxes"].endswith(".txt"):
         return yolo_classes((path.parent / first["mask_or_boxes"]).parent.parent)
-    labels = {row["label"] for _, row in rows if row["label"].lower() not in GOOD}
+    labels = {label for _, row in rows for label in said_labels(row["label"])}
     return tuple(class_name(label, path) for label in sorted(labels))
+
+
+def said_labels(text: str) -> list[str]:
+    """A row's labels: several are joined by +, none are `good` or the like."""
+    return [label.strip() for label in text.split("+") if label.strip().lower() not in GOOD]
 
 
 def import_table(path: Path, target: Target, only: str | None = None) -> Iterator[Item]:
@@ -141,15 +146,16 @@ def import_table(path: Path, target: Target, only: str | None = None) -> Iterato
 
 def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str, target: Target, root: Path) -> Item:
     label, group, named = row["label"], row["group"], row["mask_or_boxes"]
-    good = label.lower() in GOOD
+    said = said_labels(label)
     if named.endswith(".txt"):
         names = yolo_classes((root / named).parent.parent)
         item = yolo_item(image, root / named, names, target, group)
         return _with_split(item, split)
     if not named:
-        labels = () if good else (target.class_of(class_name(label, where), where),)
+        labels = tuple(dict.fromkeys(target.class_of(class_name(one, where), where) for one in said))
         return Item(where, read_bytes(image, where), image.suffix, group, labels=labels, split=split, source="table")
-    cls = None if good else target.class_of(class_name(label, where), where)
+    # A mask of 0 and 255 is of the one class its row names; with several it must hold class numbers.
+    cls = target.class_of(class_name(said[0], where), where) if len(said) == 1 else None
     return _item(image, root / named, cls, target, group, "table", split, where)
 
 
