@@ -8,7 +8,7 @@ CAMERA ?=
 TASK ?= weld
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix loop real models bench faults consistency figures screenshots clean
+.PHONY: help demo test check fix loop real models benchmarks bench faults consistency figures screenshots clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -53,6 +53,9 @@ models: $(VENV)/dev.stamp  ## make the released bundles again, from rendered fra
 
 real: $(VENV)/dev.stamp  ## train and judge on public weld images (HALTLINE_DATA=folder)
 	$(BIN)/python -m training.real_input
+
+benchmarks: $(VENV)/dev.stamp  ## every public set, ours and baselines, to docs/benchmarks.md (HALTLINE_DATA=folder; hours)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_sets
 
 bench: $(VENV)/dev.stamp  ## what the README quotes about the edge, measured here
 	$(BIN)/haltline bench edge

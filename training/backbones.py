@@ -93,7 +93,7 @@ def open_backbone(backbone: Backbone, *, load: bool = True) -> tuple[nn.Module, 
     if load and backbone.weights == HUB:
         state = _from_hub(backbone.name)
     elif load and backbone.weights:
-        state = _from_file(backbone, Path(backbone.weights))
+        state = read_weights(backbone, Path(backbone.weights))
     else:
         state = {}
     if state:
@@ -102,6 +102,17 @@ def open_backbone(backbone: Backbone, *, load: bool = True) -> tuple[nn.Module, 
             raise ConfigError(f"--weights {backbone.weights}", f"lack {left[0]} of {backbone.name}", "check the name")
     c4, c8, c16 = features.feature_info.channels()
     return features, (c4, c8, c16)
+
+
+def classifier(backbone: Backbone, classes: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """(timm's whole model with a fresh last layer, mean, deviation (1, 3, 1, 1) of the RGB it wants)."""
+    model = _create(backbone.name)
+    if backbone.weights == HUB:
+        model.load_state_dict(_from_hub(backbone.name))
+    elif backbone.weights:
+        model.load_state_dict(read_weights(backbone, Path(backbone.weights)))
+    model.reset_classifier(classes)
+    return model, *_photometry(backbone.pixels)
 
 
 def _create(name: str, **settings: Any) -> Any:
@@ -129,7 +140,7 @@ def _from_hub(name: str) -> dict[str, Tensor]:
         ) from e
 
 
-def _from_file(backbone: Backbone, path: Path) -> dict[str, Tensor]:
+def read_weights(backbone: Backbone, path: Path) -> dict[str, Tensor]:
     """The file's weights under timm's names; another library's layout is matched in order where every shape agrees."""
     try:
         found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)

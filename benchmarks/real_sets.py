@@ -1,0 +1,280 @@
+"""`python -m benchmarks.real_sets`: our models and baselines on every labelled set of HALTLINE_DATA, split by group.
+
+Pictures go in by our own importers, with the look for leaks. Each (set, method, seed) is one file in `--work`; what is
+there is not made again, so the command can be stopped at any moment and goes on. It ends by writing docs/benchmarks.md
+and the plot beside it from whatever is there. What was trained stays in `--work`: the licences of the sets do not let
+it be shipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.figures import machine
+from inspection.bundle import InputSpec
+from inspection.errors import ConfigError, InputError
+from training.checkpoint import write_atomically
+from training.dataset.snapshot import Snapshot, read_snapshot
+from training.metrics import pixel_average_precision
+
+WORK = Path("var/real-sets")
+MODELS = Path(__file__).resolve().parent.parent / "models"
+FOLDS = 4
+SEEDS = FOLDS - 1
+TIMED, TIMED_S, THREADS = 60, 1.5, 2
+
+
+@dataclass(frozen=True, slots=True)
+class RealSet:
+    """`crop` in px of the picture (None: whole pictures), `stride` between crops, `size` the networks' input.
+
+    `merged`: every defect is one class. `rendered`: the released bundle whose frames look most like these.
+    """
+
+    name: str
+    crop: tuple[int, int] | None
+    stride: int
+    size: tuple[int, int]
+    merged: bool
+    rendered: str
+
+
+SETS = (
+    RealSet("weld_seg", (480, 384), 384, (256, 208), True, "weld-0.1.0"),
+    RealSet("lohi_weld_100", (192, 160), 96, (192, 160), False, "weld-0.1.0"),
+    RealSet("magnetic_tile", (256, 256), 256, (192, 192), True, "scratch-0.1.0"),
+    RealSet("neu_seg_dedup", None, 0, (208, 208), False, "scratch-0.1.0"),
+)
+"""SegDecNet's sides must be multiples of 64 only for its pools to lose nothing; all sizes are multiples of 16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One test picture."""
+
+    image: str
+    group: str
+    labels: tuple[bool, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One (set, method, seed). `classes` are the columns of labels and scores. `pixel_ap` None: no outlines."""
+
+    set: str
+    method: str
+    seed: int
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    train_pictures: int
+    shown: int
+    budget_min: float
+    cpu_min: float
+    wall_min: float
+    model_bytes: int
+    weights: int
+    pixel_ap: float | None
+    machine: str
+    made: str
+    pictures: tuple[Scored, ...]
+
+
+def read_result(path: Path) -> Result:
+    raw = json.loads(path.read_bytes())
+    pictures = tuple(Scored(p["image"], p["group"], tuple(p["labels"]), tuple(p["scores"])) for p in raw["pictures"])
+    return Result(**{**raw, "size": tuple(raw["size"]), "classes": tuple(raw["classes"]), "pictures": pictures})
+
+
+# ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def snapshot_of(real: RealSet, data: Path, work: Path) -> Snapshot:
+    """Import whole, with the look for pictures of one scene; then cut what was imported, groups kept."""
+    whole, cut = work / real.name / "whole", work / real.name / "crops"
+    manifest = data / "manifest.csv"
+    if not manifest.is_file():
+        raise ConfigError("HALTLINE_DATA", f"{manifest} is not there", "set it to the folder of the public pictures")
+    classes = ["--classes", "defect"] if real.merged else []
+    if not whole.exists():
+        _import([str(manifest), "--only", real.name, "--out", str(whole), "--resplit", *classes])
+    if real.crop is None:
+        return read_snapshot(whole)
+    if not cut.exists():
+        crop = f"{real.crop[0]}x{real.crop[1]}"
+        cutting = ["--crop", crop, "--stride", str(real.stride), "--resplit", "--no-look"]
+        _import([str(whole), "--out", str(cut), *cutting])
+    return read_snapshot(cut)
+
+
+def _import(arguments: Sequence[str]) -> None:
+    print("haltline dataset import", *arguments, flush=True)
+    Path(arguments[arguments.index("--out") + 1]).parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "haltline", "dataset", "import", *arguments], check=True)
+
+
+def fold_of(data: Snapshot, seed: int) -> Snapshot:
+    """The snapshot split for one seed: fold 1, 2 or 3 of FOLDS is the test, everything else is for training.
+
+    Fold 0 always trains: it holds the largest group, which in weld_seg is more than half of all crops. No limit is
+    chosen here, so nothing is set aside for validation.
+    """
+    from training.kfold import deal, fold_snapshot
+
+    fold = deal(data.samples, data.manifest.classes, FOLDS)
+    split = fold_snapshot(data, fold, 1 + seed % SEEDS, FOLDS)
+    samples = tuple(s.model_copy(update={"split": "train"}) if s.split == "val" else s for s in split.samples)
+    return split.model_copy(update={"samples": samples})
+
+
+# ── one run ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make(real: RealSet, method: Any, seed: int, minutes: float, data: Path, work: Path) -> Result:
+    from benchmarks.real_methods import Task
+
+    snapshot = fold_of(snapshot_of(real, data, work), seed)
+    folder = work / real.name / f"{method.name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    task = Task(snapshot, real.size, minutes * 60, seed, folder / "run", data, MODELS / real.rendered)
+    wall, cpu = time.monotonic(), time.process_time()
+    made = method.make(task)
+    cpu_min, wall_min = (time.process_time() - cpu) / 60, (time.monotonic() - wall) / 60
+    (folder / "model.onnx").write_bytes(made.model)
+    pictures, pixel = judge(made.model, snapshot, real.size)
+    trained_on, today = len(snapshot.split("train")), time.strftime("%Y-%m-%d")
+    return Result(
+        real.name, method.name, seed, real.size, snapshot.manifest.classes, trained_on, made.shown, minutes, cpu_min,
+        wall_min, len(made.model), made.weights, pixel, machine(), today, pictures,
+    )  # fmt: skip
+
+
+def judge(model: bytes, data: Snapshot, size: tuple[int, int]) -> tuple[tuple[Scored, ...], float | None]:
+    """Every test picture through onnxruntime, fitted as the edge fits it; and the pixel AP at the input's resolution,
+    mean over the classes that have outlines there."""
+    from training.examples import input_spec, load
+    from training.served import open_session
+
+    spec: InputSpec = input_spec(data, *size)
+    session = open_session(model, 1)
+    name, book = session.get_inputs()[0].name, data.manifest.label_book
+    pictures, heats, masks = [], list[NDArray[np.uint8]](), list[NDArray[np.uint8]]()
+    for s in data.split("test"):
+        e = load(data.folder, s, spec, book)
+        scores, heat = session.run(None, {name: e.image[None]})
+        labels = tuple(bool(t > 0.5) for t in e.target)
+        pictures.append(Scored(s.image, s.group, labels, tuple(round(float(v), 6) for v in scores[0])))
+        if not e.boxes and (e.mask is not None or not any(labels)):
+            heats.append(np.stack([cv2.resize(h, size, interpolation=cv2.INTER_LINEAR) for h in heat[0]]))
+            masks.append(e.mask if e.mask is not None else np.zeros(size[::-1], np.uint8))
+    found = [
+        pixel_average_precision([h[k] for h in heats], [m == k + 1 for m in masks])
+        for k in range(len(book.classes))
+        if any((m == k + 1).any() for m in masks)
+    ]
+    return tuple(pictures), float(np.mean(found)) if found else None
+
+
+# ── time ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def latencies(work: Path) -> dict[str, dict[str, float]]:
+    """ms of one inference of each (set, method), all models taking turns so that a busy machine is unfair to none."""
+    from training.served import open_session
+
+    rng, runs = np.random.default_rng(0), {}
+    for real in SETS:
+        picture = rng.integers(0, 256, (1, real.size[1], real.size[0], 3), np.uint8)
+        for path in sorted((work / real.name).glob("*-[0-9]/model.onnx")):
+            method = path.parent.name.rpartition("-")[0]
+            if f"{real.name}/{method}" not in runs:
+                session = open_session(path.read_bytes(), THREADS)
+                runs[f"{real.name}/{method}"] = (session, {session.get_inputs()[0].name: picture}, list[float]())
+    for _ in range(TIMED):
+        for session, feed, took in runs.values():
+            if sum(took) < TIMED_S * 1e3:
+                start = time.perf_counter()
+                session.run(None, feed)
+                took.append((time.perf_counter() - start) * 1e3)
+    load = os.getloadavg()[0]
+    return {
+        key: {
+            "p10": float(np.percentile(took[2:], 10)), "p50": float(np.percentile(took[2:], 50)),
+            "p99": float(np.percentile(took[2:], 99)), "runs": len(took) - 2, "load": load,
+        }
+        for key, (_, _, took) in runs.items()
+    }  # fmt: skip
+
+
+# ── the command ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plan(sets: Sequence[str], methods: Sequence[str], seeds: int) -> Iterator[tuple[RealSet, Any, int]]:
+    """All sets with one method before the next, all methods with one seed before the next: stopped early, it has seen
+    everything once."""
+    from benchmarks.real_methods import METHODS
+
+    known = {m.name for m in METHODS}
+    if strange := sorted((set(sets) - {s.name for s in SETS}) | (set(methods) - known)):
+        raise ConfigError("--set and --method", f"name {strange[0]!r}", f"methods are {', '.join(sorted(known))}")
+    for seed in range(seeds):
+        for method in METHODS:
+            for real in SETS:
+                wanted = (not sets or real.name in sets) and (not methods or method.name in methods)
+                if wanted and method.make and not (method.good_only and not real.merged):
+                    yield real, method, seed
+
+
+def run(
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be repeated.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(min=0, max=SEEDS, help="Seeds, each with its own test fold.")] = SEEDS,
+    minutes: Annotated[float, typer.Option(help="Processor minutes of training of each run, one thread.")] = 4.0,
+    timing: Annotated[bool, typer.Option(help="Measure latencies at the end.")] = True,
+    write: Annotated[bool, typer.Option(help="Write docs/benchmarks.md.")] = True,
+    work: Annotated[Path, typer.Option(help="Where results and models are kept.")] = WORK,
+) -> None:
+    """Train, judge and time what is not there yet; print the tables and write docs/benchmarks.md."""
+    from benchmarks.real_doc import document, plot
+
+    data = Path(os.environ.get("HALTLINE_DATA", "../shared/data"))
+    for real, how, seed in plan(set_ or [], method or [], seeds):
+        out = work / real.name / f"{how.name}-{seed}.json"
+        if out.exists():
+            continue
+        print(f"{time.strftime('%H:%M:%S')} {real.name}, {how.name}, seed {seed}", flush=True)
+        result = make(real, how, seed, minutes, data, work)
+        write_atomically(out, json.dumps(asdict(result)).encode())
+    timed = work / "latency.json"
+    if timing:
+        write_atomically(timed, json.dumps(latencies(work), indent=1).encode())
+    results = [read_result(p) for real in SETS for p in sorted((work / real.name).glob("*.json"))]
+    took = json.loads(timed.read_bytes()) if timed.exists() else {}
+    text = document(results, took)
+    print(text)
+    if write:
+        docs = Path(__file__).resolve().parent.parent / "docs"
+        (docs / "benchmarks.md").write_text(text, encoding="utf-8")
+        (docs / "benchmarks.svg").write_text(plot(results, took), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(run)
+    except InputError as e:
+        sys.exit(f"{e}")
+    except subprocess.CalledProcessError as e:
+        sys.exit(e.returncode)
