@@ -287,6 +287,14 @@ def test_crops_are_labelled_by_what_they_show() -> None:
     assert {(x, y) for x in range(0, 193, 32) for y in (0, 32, 64)} >= covered
 
 
+def test_a_crop_that_shows_one_class_whole_and_of_another_only_the_edge_is_left_out() -> None:
+    image, mask = np.zeros((64, 192, 3), np.uint8), np.zeros((64, 192), np.uint8)
+    mask[20:40, 20:40] = mask[20:40, 150:170] = 1
+    mask[50:54, 63:100] = 2  # its first column lies in the first crop
+    crops = list(crop_items([Item("a.png", png(image), ".png", "g", mask=mask)], Cut(64, 64, 64)))
+    assert [c.source for c in crops] == ["#64,0,64,64", "#128,0,64,64"]
+
+
 def test_a_crop_into_which_a_defect_only_peeks_is_left_out() -> None:
     image, mask = np.zeros((64, 128, 3), np.uint8), np.zeros((64, 128), np.uint8)
     mask[30:34, 63:100] = 1
