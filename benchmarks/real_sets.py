@@ -23,7 +23,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.figures import machine
+from benchmarks.figures import machine, tell
 from inspection.bundle import InputSpec
 from inspection.errors import ConfigError, InputError
 from training.checkpoint import write_atomically
@@ -121,9 +121,9 @@ def snapshot_of(real: RealSet, data: Path, work: Path) -> Snapshot:
 
 
 def _import(arguments: Sequence[str]) -> None:
-    print("haltline dataset import", *arguments, flush=True)
+    print("haltline dataset import", *arguments, file=sys.stderr, flush=True)
     Path(arguments[arguments.index("--out") + 1]).parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "haltline", "dataset", "import", *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "haltline", "dataset", "import", *arguments], check=True, stdout=sys.stderr)
 
 
 def fold_of(data: Snapshot, seed: int) -> Snapshot:
@@ -245,17 +245,18 @@ def run(
     minutes: Annotated[float, typer.Option(help="Processor minutes of training of each run, one thread.")] = 4.0,
     timing: Annotated[bool, typer.Option(help="Measure latencies at the end.")] = True,
     write: Annotated[bool, typer.Option(help="Write docs/benchmarks.md.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON instead of the page.")] = False,
     work: Annotated[Path, typer.Option(help="Where results and models are kept.")] = WORK,
 ) -> None:
     """Train, judge and time what is not there yet; print the tables and write docs/benchmarks.md."""
-    from benchmarks.real_doc import document, plot
+    from benchmarks.real_doc import document, figures, plot
 
     data = Path(os.environ.get("HALTLINE_DATA", "../shared/data"))
     for real, how, seed in plan(set_ or [], method or [], seeds):
         out = work / real.name / f"{how.name}-{seed}.json"
         if out.exists():
             continue
-        print(f"{time.strftime('%H:%M:%S')} {real.name}, {how.name}, seed {seed}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {real.name}, {how.name}, seed {seed}", file=sys.stderr, flush=True)
         result = make(real, how, seed, minutes, data, work)
         write_atomically(out, json.dumps(asdict(result)).encode())
     timed = work / "latency.json"
@@ -264,11 +265,14 @@ def run(
     results = [read_result(p) for real in SETS for p in sorted((work / real.name).glob("*.json"))]
     took = json.loads(timed.read_bytes()) if timed.exists() else {}
     text = document(results, took)
-    print(text)
+    if not as_json:
+        print(text)
     if write:
         docs = Path(__file__).resolve().parent.parent / "docs"
         (docs / "benchmarks.md").write_text(text, encoding="utf-8")
         (docs / "benchmarks.svg").write_text(plot(results, took), encoding="utf-8")
+    if as_json:
+        tell(figures(results), as_json=True)
 
 
 if __name__ == "__main__":

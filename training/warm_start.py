@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from inspection.bundle import MANIFEST_FILE, MODEL_FILE, parse_manifest
-from inspection.errors import BundleError, DatasetError
+from inspection.errors import BundleError
 from training import checkpoint as ckpt
 from training.checkpoint import RunConfig
 from training.network import SegmentAndDecide

@@ -1,4 +1,4 @@
-"""The bench on real sets, without them: folds keep groups whole, the page says what was not run, methods are exported."""
+"""The bench on real sets, without them: folds keep groups whole, the page says what was not run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.real_doc import document, interval, plot
+from benchmarks.real_doc import document, figures, interval, plot
 from benchmarks.real_sets import SETS, Result, Scored, fold_of, plan
 from inspection.errors import ConfigError
 from tests.training.pictures import Folder, picture
@@ -43,6 +43,10 @@ def test_the_page_shows_what_was_run_and_what_was_not(monkeypatch: pytest.Monkey
     lines = [line for line in page.splitlines() if "ResNet-18" in line]
     assert "**+" in lines[0].split("|")[5], "30 % wrong calls are worse beyond luck"
     assert all("**not run**" in line for line in lines[1:])
+    said = {f.figure: f for f in figures(results)}
+    assert not said["runs done"].ok
+    assert said["weld_seg: image AP"].value == 1
+    assert said["weld_seg: AP above the best other"].ok
     assert plot(results, took).count("<circle") == 1, "only what was judged and timed has a place"
 
 
