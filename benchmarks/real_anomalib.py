@@ -7,6 +7,7 @@ differs is the method. They are exported whole, blur and all, and judged like ev
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def _between(x: Tensor, marks: tuple[float, float]) -> Tensor:
 @torch.no_grad()
 def learn(kind: str, pictures: Sequence[np.ndarray], weights: str, seed: int) -> Anomalib:
     """`kind` is patchcore or padim; `pictures` (H, W, 3) of good parts, at most MOST_PICTURES of them are used."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported
     timm()  # first, for its sake torchvision's operators are declared
     try:
         module: Any = importlib.import_module(f"anomalib.models.image.{kind}.torch_model")

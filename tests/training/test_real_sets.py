@@ -25,8 +25,8 @@ def result(method: str, right: float, seed: int = 0) -> Result:
         pictures.append(Scored(f"{seed}-{k}", f"g{seed}-{k // 4}", (bad,), (score,)))
     return Result(
         set="weld_seg", method=method, seed=seed, size=(256, 208), classes=("defect",), train_pictures=240, shown=900,
-        budget_min=1, cpu_min=1.25, wall_min=2, model_bytes=2_000_000, weights=500_000, pixel_ap=0.4, machine="a machine",
-        made="2026-11-29", pictures=tuple(pictures),
+        budget_min=1, cpu_min=1.25, wall_min=2, model_bytes=2_000_000, weights=500_000, pixel_ap=0.4,
+        machine="a machine", made="2026-11-29", pictures=tuple(pictures),
     )  # fmt: skip
 
 
