@@ -18,16 +18,17 @@ from training.checkpoint import RunConfig
 from training.network import SegmentAndDecide
 
 ENCODER = ("stem", "stage4", "stage8", "stage16")
+OF_CLASSES = ("to_map.", "score.", "decide.0.")
+"""Layers whose shape or meaning hangs on which classes there are."""
 
 
 def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> None:
-    """Fill `network` from `source`. DatasetError or BundleError when it is of another kind or other classes."""
+    """Fill `network` from `source`; of a model of other classes, all but the layers that tell them apart, which begin
+    anew. BundleError when it is of another kind."""
     state, classes = _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
-    if classes != config.classes:
-        raise DatasetError(
-            source, f"knows the classes {list(classes)}, not {list(config.classes)}", "choose another --init"
-        )
     own = network.state_dict()
+    if classes != config.classes:
+        state |= {n: v for n, v in own.items() if n.startswith(OF_CLASSES)}
     wrong = sorted(n for n, v in own.items() if v.is_floating_point() and (n not in state or state[n].shape != v.shape))
     if wrong:
         raise BundleError(

@@ -18,7 +18,8 @@ from tests.training.pictures import tiny_ask
 from training import checkpoint as ckpt
 from training.dataset.snapshot import Snapshot
 from training.examples import load
-from training.fit import fit, one_cycle, predict, trained
+from training.fit import fit, network_of, one_cycle, predict, trained
+from training.warm_start import load_weights
 
 
 def test_a_run_learns_what_it_is_shown(tiny: Snapshot, tiny_run: Path) -> None:
@@ -129,6 +130,17 @@ def test_a_new_run_starts_from_an_earlier_one(tiny: Snapshot, tiny_run: Path, tm
     assert drift < 0.01
     with pytest.raises(Exception, match="has other layers"):
         fit(tiny, tmp_path / "wider", tiny_ask(epochs=1, init=str(tiny_run), channels=16))
+
+
+def test_a_model_of_other_classes_lends_all_but_what_tells_them_apart(tiny: Snapshot, tiny_run: Path) -> None:
+    config = ckpt.read_config(tiny_run).model_copy(update={"classes": ("pore", "crack")})
+    network = network_of(config, load=False)
+    fresh = {n: v.clone() for n, v in network.state_dict().items()}
+    load_weights(network, tiny_run, config)
+    lent, old = network.state_dict(), ckpt.load(tiny_run)["average"]
+    assert torch.equal(lent["stem.0.weight"], old["stem.0.weight"])
+    assert torch.equal(lent["decide.1.0.weight"], old["decide.1.0.weight"])
+    assert all(torch.equal(lent[n], fresh[n]) for n in ("to_map.weight", "score.weight", "decide.0.0.weight"))
 
 
 def test_the_schedule_rises_and_falls() -> None:
