@@ -94,6 +94,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /consistency": ENGINEERS,
     "GET /consistency/frames": ENGINEERS,
     "GET /consistency/report": ENGINEERS,
+    "GET /consistency/before-after": ENGINEERS,
     "POST /consistency/propose": ENGINEERS,
     "GET /label-book": SIGNED_IN,
     "GET /label-book/{name}": SIGNED_IN,
