@@ -26,17 +26,17 @@ PADIM_FEATURES = 100
 
 
 class Anomalib(nn.Module):
-    """uint8 BGR pictures -> score (1, 1) and heat (1, 1, H, W) uint8; `middle` and `high` of the good pictures' scores,
-    and of their maps, say where 0 and 255 lie. No order changes."""
+    """uint8 BGR pictures -> score (1, 1) and heat (1, 1, H, W) uint8. Both are 0.5 at `high_score` and `high_map`, what
+    the strangest good pictures reach; no order changes, and far above nothing is rounded to one value."""
 
-    def __init__(self, model: nn.Module, of_scores: tuple[float, float], of_maps: tuple[float, float]) -> None:
+    def __init__(self, model: nn.Module, high_score: float, high_map: float) -> None:
         super().__init__()
-        self.model, self.of_scores, self.of_maps = model.eval(), of_scores, of_maps
+        self.model, self.high_score, self.high_map = model.eval(), high_score, high_map
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         found = self.model(pixels(image))
-        score = torch.sigmoid(_between(found.pred_score.reshape(-1, 1), self.of_scores))
-        heat = torch.sigmoid(_between(found.anomaly_map, self.of_maps))
+        score = _share(found.pred_score.reshape(-1, 1), self.high_score)
+        heat = _share(found.anomaly_map, self.high_map)
         return score, (heat * 255).round().to(torch.uint8)
 
 
@@ -44,9 +44,9 @@ def pixels(image: Tensor) -> Tensor:
     return image.flip(3).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _between(x: Tensor, marks: tuple[float, float]) -> Tensor:
-    middle, high = marks
-    return 3 * (x - high) / max(high - middle, 1e-6)
+def _share(x: Tensor, high: float) -> Tensor:
+    """x^4 / (x^4 + high^4)."""
+    return torch.sigmoid(4 * torch.log(x.clamp(min=1e-6) / high))
 
 
 @torch.no_grad()
@@ -82,5 +82,4 @@ def learn(kind: str, pictures: Sequence[np.ndarray], weights: str, seed: int) ->
     said = [model(pixels(torch.from_numpy(p[None]))) for p in some[:: max(1, len(some) // 50)]]
     scores = np.array([float(s.pred_score) for s in said])
     maps = np.concatenate([s.anomaly_map.numpy().ravel() for s in said])
-    of_scores, of_maps = ((float(np.median(v)), float(np.quantile(v, 0.999))) for v in (scores, maps))
-    return Anomalib(model, of_scores, of_maps)
+    return Anomalib(model, *(max(float(np.quantile(v, 0.999)), 1e-6) for v in (scores, maps)))

@@ -79,7 +79,8 @@ def document(results: Sequence[Result], took: Latency) -> str:
         "",
         "Made by `python -m benchmarks.real_sets` (`make benchmarks`); `HALTLINE_DATA` names the public pictures.",
         *([f"Trained on {'; '.join(where)}, one thread each." if where else "Nothing has been run."]),
-        *(HOW.strip().splitlines()),
+        *HOW.strip().splitlines(),
+        *_budget(results),
         "",
     ]
     for real in SETS:
@@ -133,6 +134,20 @@ near-duplicates.""",
 """What was noticed when the pictures were looked at; it bounds what any method can reach."""
 
 
+def _budget(results: Sequence[Result]) -> list[str]:
+    """How long the runs had, and how far from the recipe's own length ours was with that."""
+    from training.fit import DEFAULT_EPOCHS
+
+    ours = [r.shown / r.train_pictures for r in results if r.method == "ours"]
+    if not ours:
+        return []
+    minutes = sorted({r.budget_min for r in results})
+    had = " or ".join(f"{m:g}" for m in minutes)
+    seen = f"in which Haltline S saw its pictures {min(ours):.0f} to {max(ours):.0f} times"
+    also = "`minutes` also counts reading the pictures, choosing the length, and export."
+    return ["", f"**Training had {had} minutes**, {seen}; the recipe's own length is {DEFAULT_EPOCHS}. {also}"]
+
+
 def _facts(real: RealSet, results: Sequence[Result]) -> list[str]:
     cut = f"crops of {real.crop[0]}x{real.crop[1]} px" if real.crop else "whole pictures"
     text = [f"{cut[0].upper()}{cut[1:]}, scaled to {real.size[0]}x{real.size[1]}."]
@@ -151,7 +166,15 @@ def _facts(real: RealSet, results: Sequence[Result]) -> list[str]:
 def _table(real: RealSet, results: Sequence[Result], took: Latency) -> list[str]:
     from benchmarks.real_methods import METHODS
 
-    columns = ["method", "seeds", "image AP", "recall at 1 % false calls", "ours less it", "pixel AP", "ms p50 / p99"]
+    columns = [
+        "method",
+        "seeds",
+        "image AP",
+        "recall at 1 % false calls",
+        "ours less it",
+        "pixel AP",
+        "ms p10 / p50 / p99",
+    ]
     columns += ["MB", "minutes", "shown"]
     lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     ours = [r for r in results if r.method == "ours"]
@@ -168,7 +191,7 @@ def _table(real: RealSet, results: Sequence[Result], took: Latency) -> list[str]
         known = [r.pixel_ap for r in rows if r.pixel_ap is not None]
         pixel = f"{np.mean(known):.2f}" if known else ""
         t = took.get(f"{real.name}/{m.name}")
-        ms = f"{t['p50']:.1f} / {t['p99']:.1f}" if t else ""
+        ms = f"{t['p10']:.1f} / {t['p50']:.1f} / {t['p99']:.1f}" if t else ""
         minutes, shown = f"{np.mean([r.cpu_min for r in rows]):.1f}", f"{np.mean([r.shown for r in rows]):.0f}"
         cells = (m.title, len(rows), ap, recall, beside, pixel, ms, f"{rows[0].model_bytes / 1e6:.1f}", minutes, shown)
         lines.append(f"| {' | '.join(map(str, cells))} |")
