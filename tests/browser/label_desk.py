@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import uvicorn
-from playwright.sync_api import Browser, Page, Response
+from playwright.sync_api import Browser, Page, Request
 
 from review.app import create_app
 from review.people import add_person
@@ -69,24 +69,33 @@ class World:
 
 
 class Desk:
-    """One person at a browser. `bodies` are all answers the browser got; page errors fail the test."""
+    """One person at a browser. `bodies` are all answers it got between `listen` and `stop_listening`; page errors fail
+    the test."""
 
     def __init__(self, page: Page, base: str, name: str) -> None:
         self.page, self.base = page, base
         self.bodies: list[bytes] = []
         self.errors: list[str] = []
-        page.on("response", self._hear)
         page.on("pageerror", lambda e: self.errors.append(str(e)))
         page.goto(f"{base}/who?next=/label")
         page.get_by_role("button", name=name).click()
         page.wait_for_url("**/label")
 
-    def _hear(self, response: Response) -> None:
-        if "/events?" not in response.url:  # a stream never ends
-            try:
-                self.bodies.append(response.body())
-            except Exception:  # redirects have no body
-                self.bodies.append(repr(response.headers).encode())
+    def listen(self) -> None:
+        # Once an answer is whole: a stream's body never comes, nor that of an answer which the page left meanwhile.
+        self.page.on("requestfinished", self._hear)
+
+    def stop_listening(self) -> None:
+        """Before the browser closes, which waits for bodies that are being read, and they for it."""
+        self.page.remove_listener("requestfinished", self._hear)
+
+    def _hear(self, request: Request) -> None:
+        response = request.response()
+        assert response is not None
+        try:
+            self.bodies.append(response.body())
+        except Exception:  # redirects have no body
+            self.bodies.append(repr(response.headers).encode())
 
     def open(self, uid: str = "next") -> None:
         self.page.goto(f"{self.base}/label/{uid}")
@@ -117,7 +126,8 @@ class Desk:
         mouse.up()
 
     def save(self) -> None:
-        with self.page.expect_response(lambda r: r.request.method == "POST") as answer:
+        """Until the page that comes next is there: to go elsewhere, or to close, while it leaves is a race."""
+        with self.page.expect_navigation(), self.page.expect_response(lambda r: r.request.method == "POST") as answer:
             self.press("Control+Enter")
         assert answer.value.ok, answer.value.text()
 

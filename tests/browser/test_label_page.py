@@ -65,12 +65,14 @@ def test_two_people_label_one_frame_blind_and_it_leaves_with_the_mask_in_place(w
     ann.page.wait_for_url("**/label")
 
     bob = world.sign_in("Bob")
-    bob.bodies.clear()  # the badge page names everybody, and is no label
+    bob.listen()  # from here on: the badge page names everybody, and is no label
     bob.page.goto(f"{bob.base}/label")
     bob.open(uid)
     assert bob.decision() == "Not decided yet"
     bob.page.locator("#heat").click()
     bob.page.wait_for_timeout(200)
+    bob.stop_listening()
+    assert any(b"data-ready" in body or b"<canvas" in body for body in bob.bodies), "the page itself was heard"
     _assert_no_trace(world, world.labels()[0], b"".join(bob.bodies))
     bob.press("1")
     bob.drag((start[0] + 1, start[1]), (end[0] + 1, end[1]))
