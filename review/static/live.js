@@ -46,7 +46,7 @@
   function shownKinds() {
     const kinds = new Set(["halt"]);
     for (const s of document.querySelectorAll("[data-news]")) s.dataset.news.split(" ").forEach((n) => kinds.add(n.split(":")[0]));
-    if (document.querySelector(".live, #stations")) kinds.add("picture");
+    if (document.querySelector(".live, .cameras, #stations")) kinds.add("picture");
     return [...kinds].join(",");
   }
 
