@@ -89,7 +89,7 @@ def weeks(session: Session, book: LabelBook, of_class: Sequence[FrameLabels]) ->
     rows = session.execute(
         select(Label.record_id, func.max(Label.created_ms)).where(Label.label_book == book.id).group_by(Label.record_id)
     )
-    last: dict[int, int] = dict(rows.tuples().all())
+    last: dict[int, int] = {row[0]: row[1] for row in rows}
     by_week: dict[int, list[FrameLabels]] = defaultdict(list)
     for f in of_class:
         if len(f.answers) >= 2 and f.record.id in last:
