@@ -147,6 +147,8 @@ def _helped(*, model: bool, crops: bool, seeds: int, plots: Path | None) -> Iter
     """What one rule does, rendered and real. Asked for both, the real ones are left out where their pictures are."""
     from benchmarks import consistency_crops, consistency_cycle, consistency_model  # torch only when it is wanted
 
+    if plots:
+        plots.mkdir(parents=True, exist_ok=True)  # before an hour of work, not after
     if model:
         yield from consistency_cycle.figures()
         yield from consistency_model.figures(seeds, plots and plots / "consistency-model.svg")
