@@ -69,8 +69,8 @@ def test_a_permit_leaves_though_the_network_thread_is_busy(mosquitto: int) -> No
 
 
 def test_packets_of_many_threads_are_neither_torn_nor_reordered(mosquitto: int) -> None:
-    """A small socket buffer makes writes partial, which is when two writers could mix. Not smaller than this: one
-    of 4 kB waits for one acknowledgement after the other, up to 0.2 s each, until the broker gives the client up."""
+    """A small socket buffer makes writes partial, which is when two writers could mix. With one of
+    4 kB and 100 packets the broker gave up a client on a busy machine, for silence; why has not been found out."""
     threads, each = 4, 10
     connection, listener = Connection(MqttConfig(port=mosquitto), "edge"), Listener(mosquitto, TOPIC)
     connection.start()
