@@ -1,7 +1,8 @@
 """One supervised MQTT connection with paho's traps closed.
 
 A callback's exception must not kill paho's thread while `is_connected()` stays true, the backoff must not grow to two
-minutes, Nagle must not hold a permit back for 40 ms, and a password belongs into a file.
+minutes, Nagle must not hold a permit back for 40 ms, a ping must not wait behind a backlog, and a password belongs
+into a file.
 """
 
 from __future__ import annotations
@@ -59,20 +60,19 @@ class PromptClient(Client):
             return super()._packet_write()
 
     def _packet_queue(self, command: int, packet: Any, mid: int, qos: int, info: Any = None) -> MQTTErrorCode:
-        if not self._prompt or command & 0xF0 != MessageType.PUBLISH:
+        kind = command & 0xF0
+        if kind == MessageType.PINGREQ:
+            # paho queues it behind everything and counts the time until its answer from then on: a backlog of more than
+            # a keepalive or two would end a connection that works. The rest of a packet already begun must go first.
+            with self._writing:
+                begun = bool(self._out_packet) and self._out_packet[0]["pos"] > 0
+                self._out_packet.insert(int(begun), _waiting(command, packet, mid, qos, info))
+            self._wake_network_thread()
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+        if not self._prompt or kind != MessageType.PUBLISH:
             return super()._packet_queue(command, packet, mid, qos, info)
         with self._writing:
-            self._out_packet.append(
-                {
-                    "command": command,
-                    "mid": mid,
-                    "qos": qos,
-                    "pos": 0,
-                    "to_process": len(packet),
-                    "packet": packet,
-                    "info": info,
-                }
-            )
+            self._out_packet.append(_waiting(command, packet, mid, qos, info))
             self._packet_write()
             left = bool(self._out_packet)
         if left:
@@ -97,17 +97,7 @@ class PromptClient(Client):
             if sent == len(packet):
                 self._last_msg_out = time_func()
                 return True
-            self._out_packet.append(
-                {
-                    "command": MessageType.PUBLISH,
-                    "mid": 0,
-                    "qos": 0,
-                    "pos": sent,
-                    "to_process": len(packet) - sent,
-                    "packet": packet,
-                    "info": MQTTMessageInfo(0),
-                }
-            )
+            self._out_packet.append(_waiting(MessageType.PUBLISH, packet, 0, 0, MQTTMessageInfo(0), sent))
         self._wake_network_thread()
         return True
 
@@ -115,6 +105,12 @@ class PromptClient(Client):
         if self._sockpairW is not None:
             with contextlib.suppress(BlockingIOError):
                 self._sockpairW.send(b"0")
+
+
+def _waiting(command: int, packet: bytes, mid: int, qos: int, info: Any, sent: int = 0) -> Any:
+    """A packet as paho's queue holds it."""
+    left = len(packet) - sent
+    return {"command": command, "mid": mid, "qos": qos, "pos": sent, "to_process": left, "packet": packet, "info": info}
 
 
 class Connection:

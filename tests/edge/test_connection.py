@@ -69,28 +69,31 @@ def test_a_permit_leaves_though_the_network_thread_is_busy(mosquitto: int) -> No
 
 
 def test_packets_of_many_threads_are_neither_torn_nor_reordered(mosquitto: int) -> None:
-    """A small socket buffer makes writes partial, which is when two writers could mix. With one of
-    4 kB and 100 packets the broker gave up a client on a busy machine, for silence; why has not been found out."""
-    threads, each = 4, 10
-    connection, listener = Connection(MqttConfig(port=mosquitto), "edge"), Listener(mosquitto, TOPIC)
+    """A small socket buffer makes writes partial, which is when two writers could mix. What waits takes longer than two
+    keepalives to leave: a ping behind all of it would end the connection."""
+    threads, each = 4, 25
+    connection = Connection(MqttConfig(port=mosquitto), "edge", keepalive_s=1)
+    listener = Listener(mosquitto, TOPIC)
     connection.start()
     try:
         wait_for(lambda: connection.connected)
         sock = connection._client.socket()
         assert isinstance(sock, socket.socket)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
         def publish(thread: int) -> None:
             for number in range(each):
                 body = bytes([thread]) * 100_000
                 assert connection.publish(TOPIC, f"{thread}:{number}:".encode() + body)
 
+        began_s = time.monotonic()
         workers = [threading.Thread(target=publish, args=(k,)) for k in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        wait_for(lambda: len(listener.heard) >= threads * each, 20)
+        wait_for(lambda: len(listener.heard) >= threads * each, 60)
+        assert time.monotonic() - began_s > 2, "too fast to show anything"
         order: dict[int, list[int]] = {k: [] for k in range(threads)}
         for payload, _ in listener.heard:
             thread, number, body = payload.split(b":", 2)
