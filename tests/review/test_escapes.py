@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from inspection.escape import clopper_pearson
+from inspection.escape import clopper_pearson, more_audits
 from inspection.messages import Tally, Topics
 from review import escapes, ingest
 from review.escapes import ANY, FRAME, PART, ClassRate, LineRates
@@ -91,6 +91,10 @@ def test_weeks_are_strata_weighted_by_what_passed(world: World) -> None:
     old, new = found.weeks[-2:]
     assert (old.defects, old.cell.audited, old.cell.passed) == (1, 10, 9_000)
     assert (new.defects, new.cell.audited, new.cell.passed) == (5, 10, 1_000)
+    assert (old.more, new.more) == (more_audits(clopper_pearson(1, 10), 10), more_audits(clopper_pearson(5, 10), 10))
+    assert old.more
+    assert clopper_pearson(0.1 * (10 + old.more), 10 + old.more).width <= old.share.width / 2
+    assert found.weeks[0].more is None, "nobody looked"
 
 
 def test_a_week_nobody_looked_at_is_named_and_left_out(world: World) -> None:
