@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -63,6 +64,7 @@ class Topics:
         return f"{self.base}/{kind if isinstance(kind, str) else kind.TOPIC}"
 
     @staticmethod
+    @lru_cache(16384)  # a plant has a few thousand, each heard thousands of times
     def parse(topic: str) -> tuple[Topics, str]:
         """`haltline/v1/site/line/station/a/b` -> (topics, "a/b"); MessageError for any other shape."""
         parts = topic.split("/")

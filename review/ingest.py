@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from inspection.messages import (
@@ -25,6 +26,7 @@ from review.alarms import Cause, State, step
 from review.broadcast import News
 from review.clock import wall_ms
 from review.frames import FrameStore
+from review.live import Now
 from review.store import FilmRow, Halt, HaltEventRow, Record, Station, TallyRow
 
 Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent | Tally | FilmEvent
@@ -40,33 +42,81 @@ class Outcome:
 
 
 def store(session: Session, frames: FrameStore, topics: Topics, message: Message) -> Outcome:
-    station = station_row(session, topics)
-    assert isinstance(message, Stored)
-    match message:
-        case Conn():
-            station.conn, station.edge, station.conn_ms = message.state, message.edge, wall_ms()
-            return Outcome(news=(News("line", station.key),))
-        case PlcState():
-            station.plc, station.plc_why, station.plc_ms = message.state, message.why, wall_ms()
-            return Outcome(news=(News("line", station.key),))
-        case ModelReported():
-            station.bundle, station.bundle_state = message.bundle, message.state
-            station.bundle_wanted, station.bundle_why = message.wanted, message.why
-            station.provider = message.provider
-            rollout.heard(session, station, message, wall_ms())
-            return Outcome(news=(News("model", station.key),))
-        case HaltEvent():
-            return _halt(session, station, message)
-        case ResumeAnswer():
-            return _resume_answer(session, station, message)
-        case RecordEvent():
-            return _record(session, frames, station, message)
-        case Tally():
-            return _tally(session, station, message)
-        case FilmEvent():
-            return _film(session, frames, station, message)
-        case _:
-            assert_never(message)
+    """One message by itself; the writer takes in many at a time."""
+    batch = Batch(session, frames, [message])
+    outcome = batch.store(topics, message)
+    batch.close()
+    return outcome
+
+
+class Batch:
+    """What one transaction takes in. Records are nearly everything that arrives, so they share what can be shared: one
+    look for those known already, one statement that inserts them, and no look for a station that `ids` has already.
+    `found`: ids of the stations met, for the next batch's `ids` once this one is committed."""
+
+    def __init__(
+        self, session: Session, frames: FrameStore, messages: Iterable[Message], ids: Mapping[Topics, int] | None = None
+    ) -> None:
+        self._session, self._frames = session, frames
+        self.found = dict(ids or {})
+        uids = [m.uid for m in messages if isinstance(m, RecordEvent)]
+        known = select(Record.uid).where(Record.uid.in_(uids))
+        self._known = set(session.scalars(known)) if uids else set()
+        self._records: list[dict[str, Any]] = []
+
+    def store(self, topics: Topics, message: Message) -> Outcome:
+        """Do what it says; records are in the database once the batch is closed."""
+        session, frames = self._session, self._frames
+        assert isinstance(message, Stored)
+        if isinstance(message, RecordEvent):
+            return self._record(topics, message)
+        station = station_row(session, topics)
+        match message:
+            case Conn():
+                station.conn, station.edge, station.conn_ms = message.state, message.edge, wall_ms()
+                return Outcome(news=(News("line", station.key),))
+            case PlcState():
+                station.plc, station.plc_why, station.plc_ms = message.state, message.why, wall_ms()
+                return Outcome(news=(News("line", station.key),))
+            case ModelReported():
+                station.bundle, station.bundle_state = message.bundle, message.state
+                station.bundle_wanted, station.bundle_why = message.wanted, message.why
+                station.provider = message.provider
+                rollout.heard(session, station, message, wall_ms())
+                return Outcome(news=(News("model", station.key),))
+            case HaltEvent():
+                return _halt(session, station, message)
+            case ResumeAnswer():
+                return _resume_answer(session, station, message)
+            case Tally():
+                return _tally(session, station, message)
+            case FilmEvent():
+                return _film(session, frames, station, message)
+            case _:
+                assert_never(message)
+
+    def close(self) -> None:
+        if self._records:
+            self._session.execute(insert(Record), self._records)
+            self._records = []
+
+    def _record(self, topics: Topics, m: RecordEvent) -> Outcome:
+        if m.uid in self._known:
+            return Outcome("duplicates", ack=m.uid)
+        if not all(self._frames.exists(sha) for sha in (m.image, m.heat) if sha):
+            return Outcome("frames_missing")
+        station_id = self.found.get(topics)
+        if station_id is None:
+            station_id = self.found[topics] = station_row(self._session, topics).id
+        fields = m.model_dump(mode="json", exclude={"v"})
+        self._records.append({**fields, "station_id": station_id, "received_ms": wall_ms()})
+        self._known.add(m.uid)
+        news = [News("record", Now(topics).key)]
+        if m.halt:
+            of_halt = (Halt.station_id == station_id, Halt.halt == m.halt)
+            if halt_id := self._session.scalar(select(Halt.id).where(*of_halt)):
+                news.append(News("halt", str(halt_id)))
+        return Outcome(ack=m.uid, news=tuple(news))
 
 
 def station_row(session: Session, topics: Topics) -> Station:
@@ -122,22 +172,6 @@ def _resume_answer(session: Session, station: Station, m: ResumeAnswer) -> Outco
     cause = Cause.ACCEPTED if m.accepted else Cause.REFUSED
     change(session, halt, cause, m.who, why=m.why, nonce=m.nonce, edge_ms=m.ts_ms)
     return Outcome(news=(News("halt", str(halt.id)), News("line", station.key)))
-
-
-def _record(session: Session, frames: FrameStore, station: Station, m: RecordEvent) -> Outcome:
-    if session.scalar(select(Record.id).where(Record.uid == m.uid)) is not None:
-        return Outcome("duplicates", ack=m.uid)
-    if not all(frames.exists(sha) for sha in (m.image, m.heat) if sha):
-        return Outcome("frames_missing")
-    fields = m.model_dump(mode="json", exclude={"v"})
-    session.add(Record(**fields, station_id=station.id, received_ms=wall_ms()))
-    session.flush()
-    news = [News("record", station.key)]
-    if m.halt:
-        halt_id = session.scalar(select(Halt.id).where(Halt.station_id == station.id, Halt.halt == m.halt))
-        if halt_id is not None:
-            news.append(News("halt", str(halt_id)))
-    return Outcome(ack=m.uid, news=tuple(news))
 
 
 def _tally(session: Session, station: Station, m: Tally) -> Outcome:

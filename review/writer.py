@@ -46,6 +46,8 @@ class Writer:
     def __init__(self, store: Store, frames: FrameStore, tell: Callable[[News], None]) -> None:
         self._store, self._frames, self._tell = store, frames, tell
         self._queue: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
+        self._stations: dict[Topics, int] = {}
+        """Ids of the stations heard since the start: no station is ever deleted."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.done: Callable[[int, int], None] = lambda _mid, _qos: None
@@ -111,12 +113,15 @@ class Writer:
         news: list[News] = []
         counts: Counter[str] = Counter()
         with self._store.writing() as session:
+            taken = ingest.Batch(session, self._frames, [a.message for a in batch], self._stations)
             for arrival in batch:
-                outcome = ingest.store(session, self._frames, arrival.topics, arrival.message)
+                outcome = taken.store(arrival.topics, arrival.message)
                 counts[outcome.count] += 1
                 news += outcome.news
                 if outcome.ack:
                     acks.setdefault(arrival.topics, []).append(outcome.ack)
+            taken.close()
+        self._stations = taken.found
         self.counts.update(counts)
         self._release(batch)
         for topics, uids in acks.items():

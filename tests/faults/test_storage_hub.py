@@ -25,19 +25,19 @@ def test_a_bug_in_the_hub_neither_acknowledges_nor_deafens_it(tmp_path: Path, mo
     told: list[Message] = []
     writer.done = lambda mid, _qos: released.append(mid)
     writer.publish = lambda _topics, message: bool(told.append(message)) or True
-    real = ingest.store
+    real = ingest.Batch.store
 
     def broken(*_args: object) -> ingest.Outcome:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(ingest, "store", broken)
+    monkeypatch.setattr(ingest.Batch, "store", broken)
     writer.start()
     halt = HaltEvent(halt=10_001, uid="a" * 32, code=1, reason="red", ts_ms=1)
     for mid in range(150):
         writer.offer(Arrival(TOPICS, halt, mid, 1))
     wait_for(lambda: len(released) == 150, 10)
     assert told == []
-    monkeypatch.setattr(ingest, "store", real)
+    monkeypatch.setattr(ingest.Batch, "store", real)
     writer.offer(Arrival(TOPICS, halt, 200, 1))
     wait_for(lambda: told, 10)
     assert released[-1] == 200
