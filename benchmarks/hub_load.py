@@ -1,7 +1,8 @@
 """200 stations on a real broker, in a process of their own: `python -m benchmarks.hub_load PORT SECONDS STATIONS FILE`.
 
 Each station says its permit four times a second and one event a second: a record, or now and then a halt. What the
-hub acknowledges is counted; at the end FILE holds {"sent", "missing", "late", "halts": {uid: ms it was sent}} as JSON.
+hub acknowledges is counted, and what it does not is sent again after 10 s, as an edge's spool does. At the end FILE
+holds {"sent", "again", "missing", "late", "halts": {uid: ms it was first sent}} as JSON.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ HALT_EVERY_S = 2.0
 HELD_S = 4.0
 """How long a station's permit names its halt before its own panel resets it."""
 PERMIT_S = 0.25
+AGAIN_S = 10.0
+"""`edge.uploader.AGAIN_S`: so long an edge waits for an acknowledgement."""
 ACK_WAIT_S = 120.0
 
 
@@ -39,6 +42,10 @@ class Floor:
         self.topics = [Topics("plant", f"line-{(n + 1) % 10}", f"s{n + 1:03d}") for n in range(stations)]
         self.sent: set[str] = set()
         self.acked: set[str] = set()
+        self.again = 0
+        """How often something was sent again."""
+        self._waiting: dict[str, tuple[int, Message, float]] = {}
+        """uid -> (station, message, when it was sent last), until it is acknowledged."""
         self.halts: dict[str, int] = {}
         self._open: dict[int, tuple[int, float]] = {}
         self._seq, self._lock = 0, threading.Lock()
@@ -56,8 +63,29 @@ class Floor:
         return client
 
     def _heard(self, _client: mqtt.Client, _data: object, raw: mqtt.MQTTMessage) -> None:
+        uids = AckEvent.decode(bytes(raw.payload)).uids
         with self._lock:
-            self.acked.update(AckEvent.decode(bytes(raw.payload)).uids)
+            self.acked.update(uids)
+            for uid in uids:
+                self._waiting.pop(uid, None)
+
+    def tell(self, station: int, message: RecordEvent | HaltEvent) -> None:
+        """Say it, and again until the hub has it."""
+        self.sent.add(message.uid)
+        with self._lock:
+            self._waiting[message.uid] = (station, message, time.monotonic())
+        self.say(station, message)
+
+    def remind(self) -> None:
+        """Send again what has waited for so long."""
+        now_s = time.monotonic()
+        with self._lock:
+            late = [(uid, *what) for uid, what in self._waiting.items() if now_s - what[2] > AGAIN_S]
+            for uid, station, message, _ in late:
+                self._waiting[uid] = (station, message, now_s)
+        for _, station, message, _ in late:
+            self.say(station, message)
+        self.again += len(late)
 
     def say(self, station: int, message: Message) -> None:
         client = self._clients[station % len(self._clients)]
@@ -81,13 +109,11 @@ class Floor:
         )
 
     def record(self, station: int) -> None:
-        uid = uuid.uuid4().hex
-        self.sent.add(uid)
-        self.say(
+        self.tell(
             station,
             RecordEvent(
-                uid=uid, why=("audit",), camera="cam", frame_id=len(self.sent), ts_ms=now_ms(), call="pass",
-                scores={"porosity": 0.1, "undercut": 0.02}, px_per_mm=10.0, width_px=640, height_px=512,
+                uid=uuid.uuid4().hex, why=("audit",), camera="cam", frame_id=len(self.sent) + 1, ts_ms=now_ms(),
+                call="pass", scores={"porosity": 0.1, "undercut": 0.02}, px_per_mm=10.0, width_px=640, height_px=512,
                 model="weld-0.1.0", policy="3f9a1c77be02", label_book="weld@1",
             ),
         )  # fmt: skip
@@ -96,9 +122,8 @@ class Floor:
         uid, number = uuid.uuid4().hex, 2_000_000_000 + len(self.halts)
         self._open[station] = (number, at_s)
         self.permit(station, at_s)
-        self.sent.add(uid)
         self.halts[uid] = now_ms()
-        self.say(
+        self.tell(
             station,
             HaltEvent(
                 halt=number, uid=uid, code=1, cls="porosity", score=0.97, limit=0.62, length_mm=1.6, limit_mm=0.5,
@@ -126,12 +151,15 @@ def due(stations: int, seconds: float) -> Iterator[tuple[float, int, bool]]:
 def run(port: int, seconds: float, stations: int, told: Path) -> None:
     floor = Floor(port, stations)
     floor.begin()
-    began, next_halt, late = time.monotonic() + 1, HALT_EVERY_S, 0.0
+    began, next_halt, next_look, late = time.monotonic() + 1, HALT_EVERY_S, 1.0, 0.0
     for when, station, is_event in due(stations, seconds):
         wait = began + when - time.monotonic()
         if wait > 0.002:
             time.sleep(wait)
         late = max(late, -wait)
+        if when >= next_look:
+            floor.remind()
+            next_look += 1
         if is_event and when >= next_halt and station not in floor._open:
             floor.halt(station, when)
             next_halt += HALT_EVERY_S
@@ -142,10 +170,14 @@ def run(port: int, seconds: float, stations: int, told: Path) -> None:
     end = time.monotonic() + ACK_WAIT_S
     while floor.missing() and time.monotonic() < end:
         time.sleep(0.1)
+        floor.remind()
     floor.close()
     missing = sorted(floor.sent - floor.acked)
     told.write_text(
-        json.dumps({"sent": len(floor.sent), "missing": missing, "late": late, "halts": floor.halts}), encoding="utf-8"
+        json.dumps(
+            {"sent": len(floor.sent), "again": floor.again, "missing": missing, "late": late, "halts": floor.halts}
+        ),
+        encoding="utf-8",
     )
 
 

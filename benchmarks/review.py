@@ -181,6 +181,7 @@ def _told(
     load += f", {len(halts)} halts, {TABS} tabs; {busy()}"
     return [
         Figure("events lost", lost, "of " + str(sent["sent"]), "<= 0", load),
+        Figure("events sent again after 10 s without an acknowledgement", float(str(sent["again"])), ""),
         Figure("event committed -> visible in Chromium, p95", percentile(on_page, 0.95), "ms", "<= 1000", load),
         Figure("event sent by the station -> visible in Chromium, p95", percentile(whole, 0.95), "ms"),
         Figure("event committed -> news at every tab's stream, p95", percentile(at_tab, 0.95), "ms", "<= 1000"),
