@@ -13,7 +13,7 @@ from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, ClassRule
 from tests.training.pictures import SCRATCH, Folder, picture, png, scratched
 from training.dataset import rule
-from training.dataset.build import Shares, build
+from training.dataset.build import Shares, build, uneven
 from training.dataset.crops import Cut, crop_items
 from training.dataset.item import Item, Target
 from training.dataset.snapshot import Snapshot, read_snapshot, verify
@@ -245,6 +245,20 @@ def test_a_snapshot_and_new_frames_merge_and_tests_stay_tests(folder: Folder, tm
     assert len(merged) == 21
     assert merged["hub-frame-1"] == "train"
     assert all(merged[s.group] == s.split for s in base.samples), "another seed must not move what was dealt out"
+
+
+def test_a_split_that_large_groups_made_uneven_is_named_with_a_better_seed(folder: Folder, tmp_path: Path) -> None:
+    (one,) = fill(folder, 1).snapshot(tmp_path / "one").samples
+    large = next(g for g in (f"g{n}" for n in range(99)) if Shares().of(g) == "val")
+    groups = [large] * 60 + [f"small-{n}" for n in range(60)]
+    samples = [one.model_copy(update={"group": g, "split": Shares().of(g)}) for g in groups]
+    said = uneven(samples, Shares())
+    assert f"{large!r} has 60 of 120 pictures" in said
+    better = int(said.split("--seed ")[1].split()[0])
+    again = [s.model_copy(update={"split": Shares(seed=better).of(s.group)}) for s in samples]
+    assert uneven(again, Shares(seed=better)) == ""
+    given = [s.model_copy(update={"split": "train"}) for s in samples]
+    assert uneven(given, Shares()) == "", "a split that came with the pictures is theirs"
 
 
 def test_labels_follow_a_new_version_of_the_book(folder: Folder, tmp_path: Path) -> None:

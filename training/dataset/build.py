@@ -6,8 +6,9 @@ import datetime as dt
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from training.dataset.snapshot import (
     snapshot_id,
 )
 
+SEEDS_TRIED = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -49,6 +52,33 @@ class Shares:
         digest = hashlib.sha256(f"{self.seed}:{group}".encode()).digest()
         place = int.from_bytes(digest[:8]) / 2**64
         return "test" if place < self.test else "val" if place < self.test + self.val else "train"
+
+
+def uneven(samples: Sequence[Sample], shares: Shares) -> str:
+    """In words, when groups of unequal size gave validation or test less than half or more than twice of the pictures
+    asked for, with the seed that comes nearest; empty when they did not, or when the split came with the pictures."""
+    sizes = Counter(s.group for s in samples)
+    if any(s.split != shares.of(s.group) for s in samples):
+        return ""
+
+    def got(dealt: Shares) -> dict[str, float]:
+        found = dict.fromkeys(("val", "test"), 0.0)
+        for group, size in sizes.items():
+            if (split := dealt.of(group)) != "train":
+                found[split] += size / len(samples)
+        return found
+
+    asked, now = {"val": shares.val, "test": shares.test}, got(shares)
+    if all(share == 0 or share / 2 <= now[split] <= 2 * share for split, share in asked.items()):
+        return ""
+    tried = {seed: got(replace(shares, seed=seed)) for seed in range(SEEDS_TRIED)}
+    best = min(tried, key=lambda seed: max(abs(tried[seed][split] - share) for split, share in asked.items()))
+    largest, size = sizes.most_common(1)[0]
+    return (
+        f"validation got {now['val']:.0%} and test {now['test']:.0%} of the pictures, asked were {shares.val:.0%} and "
+        f"{shares.test:.0%}: groups differ in size, {largest!r} has {size} of {len(samples)} pictures. "
+        f"--seed {best} gives {tried[best]['val']:.0%} and {tried[best]['test']:.0%}"
+    )
 
 
 class Looking(Enum):

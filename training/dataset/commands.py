@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from inspection.errors import DatasetError
 from inspection.exchange import FORMS
-from training.dataset.build import Looking, Shares, build
+from training.dataset.build import Looking, Shares, build, uneven
 from training.dataset.clips import classes_in, import_clips, read_intervals
 from training.dataset.crops import Cut, crop_items
 from training.dataset.diff import Diff, diff
@@ -92,6 +93,8 @@ def import_(
     console.print(f"[bold]{manifest.id}[/bold] in {out}")
     _print_counts(console, manifest)
     _print_note(console, manifest)
+    if warning := uneven(read_snapshot(out).samples, Shares(val, test, seed)):
+        console.print(f"[yellow]{escape(warning)}[/yellow]")
     for split, counts in manifest.counts.items():
         if not counts["samples"]:
             console.print(f"[yellow]no picture is for {split}[/yellow]: see --val, --test and --resplit")
