@@ -19,6 +19,7 @@ from review.routes import (
     adjudicate,
     alarms,
     andon,
+    api_docs,
     audit,
     consistency,
     edge,
@@ -44,7 +45,7 @@ from review.upkeep import Upkeep
 
 FLOOR = (line, halts, alarms, andon, handover, performance, system)
 LABELS = (label, label_books, consistency, outlines, escapes, adjudicate, suspects)
-PAGES = (*FLOOR, *LABELS, models, session, audit, events, health)
+PAGES = (*FLOOR, *LABELS, models, session, audit, events, health, api_docs)
 """Pages and their news; each write must come from a page of this host."""
 EDGE = (edge, edge_bundles)
 """For edges, which show a bearer token instead."""
@@ -69,8 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
             planner.stop()
             hub.stop()
 
-    # No /docs: its Swagger files come from a CDN, and a factory has no internet.
-    app = FastAPI(title="Haltline review", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # FastAPI's own /docs takes its files from a CDN, and a factory has no internet: `routes.api_docs` is ours.
+    app = FastAPI(title="Haltline review", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.hub = hub
     app.add_middleware(SafeHeaders, framed_url=settings.plc_panel_url)
     app.add_middleware(LanguageOfRequest)

@@ -114,6 +114,8 @@ MAY: dict[str, tuple[str, ...]] = {
     "POST /models/rollout": ENGINEERS,
     "GET /audit": ENGINEERS,
     "GET /audit/export.jsonl": ENGINEERS,
+    "GET /docs": ENGINEERS,
+    "GET /openapi.json": ENGINEERS,
     "GET /who": ANYONE,
     "POST /who": ANYONE,
     "POST /who/leave": ANYONE,
