@@ -31,7 +31,7 @@ from review.store import Store
 log = structlog.get_logger("review.backup")
 
 DATABASE, LIST, POOL = "hub.db", "files.jsonl", "pool"
-SMALL = ("secret", "mqtt_client_id", "audit.anchor")
+SMALL = ("secret", "badge_key", "mqtt_client_id", "audit.anchor")
 """Beside the database: what signs cookies, the hub's name at the broker, the newest link of the audit log."""
 FOLDERS = ("frames", "bundles")
 NAME = "%Y-%m-%dT%H%M%SZ"
@@ -60,6 +60,7 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
         # after it: whatever a row names was in its folder before the row was committed.
         for small in SMALL:
             if (settings.data_dir / small).is_file():
+                (part / small).touch(mode=0o600)
                 shutil.copyfile(settings.data_dir / small, part / small)
         _copy_database(database, part / DATABASE)
         files, added, size = _copy_files(settings.data_dir, out / POOL, part)

@@ -65,7 +65,9 @@ def list_people(data: Data = HUB, database: Database = None) -> None:
 
     with _store(data, database) as store:
         for person in everybody(store):
-            typer.echo(f"{person.name}\t{person.role}\t{'has a secret' if person.secret_hash else 'NO SECRET YET'}")
+            ways = [("a badge", person.badge), ("a secret", person.secret_hash)]
+            has = " and ".join(way for way, kept in ways if kept)
+            typer.echo(f"{person.name}\t{person.role}\t{f'has {has}' if has else 'NO SECRET YET'}")
 
 
 @app.command()
@@ -85,6 +87,32 @@ def pin(
     with _store(data, database) as store:
         set_secret(store, name, secret)
     typer.echo(f"{name} can sign in")
+
+
+@app.command()
+def badge(
+    name: str,
+    revoke: Annotated[bool, typer.Option("--revoke", help="It was lost, or is for somebody else now.")] = False,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Read it from standard input, for scripts.")] = False,
+    data: Data = HUB,
+    database: Database = None,
+) -> None:
+    """Enrol an operator's badge in place of the one before, or revoke it; signs them out everywhere."""
+    from review import badges
+    from review.settings import Settings
+
+    if revoke:
+        with _store(data, database) as store:
+            revoked = badges.revoke(store, name)
+        typer.echo(f"{name}'s badge is revoked" if revoked else f"{name} has no badge, nothing changed")
+        return
+    read = sys.stdin.readline() if stdin else typer.prompt("Hold the badge to the reader", hide_input=True)
+    if not stdin and typer.prompt("Once more", hide_input=True) != read:
+        typer.echo("haltline review: the two differ, nothing changed", err=True)
+        raise typer.Exit(BAD_INPUT)
+    with _store(data, database) as store:
+        badges.enrol(store, Settings(data_dir=data).badge_key(), name, read)
+    typer.echo(f"{name} can sign in with this badge")
 
 
 @app.command()

@@ -32,10 +32,10 @@ def add_person(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
 def set_secret(store: Store, name: str, secret: str, by: str = COMMAND) -> None:
     """A PIN for an operator, a password for everybody else; InputError when it is none."""
     with store.reading() as session:
-        secret_hash.check(_find(session, name), secret)
+        secret_hash.check(find(session, name), secret)
     kept = secret_hash.hashed(secret)
     with store.writing() as session:
-        person = _find(session, name)
+        person = find(session, name)
         person.secret_hash = kept
         session.query(Lockout).filter(Lockout.person_id == person.id).delete()
         sign_out(session, person, "new secret")
@@ -52,10 +52,10 @@ def set_role(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
     """True when the person now needs a new secret, because a PIN is none for the new role."""
     _check_role(role)
     with store.writing() as session:
-        person = _find(session, name)
+        person = find(session, name)
         was, person.role = person.role, role
         if secret_hash.kind_for(was) != secret_hash.kind_for(role):
-            person.secret_hash = None
+            person.secret_hash = person.badge = None
         sign_out(session, person, "new role")
         audit.note(session, by, "user_role", f"user {name}", was=was, role=role)
         return person.secret_hash is None
@@ -63,8 +63,8 @@ def set_role(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
 
 def remove(store: Store, name: str, by: str = COMMAND) -> None:
     with store.writing() as session:
-        person = _find(session, name)
-        person.left_ms, person.secret_hash = wall_ms(), None
+        person = find(session, name)
+        person.left_ms, person.secret_hash, person.badge = wall_ms(), None, None
         sign_out(session, person, "removed")
         audit.note(session, by, "user_removed", f"user {name}")
 
@@ -72,7 +72,7 @@ def remove(store: Store, name: str, by: str = COMMAND) -> None:
 def sign_out_everywhere(store: Store, name: str, by: str = COMMAND) -> int:
     """How many browsers were signed in."""
     with store.writing() as session:
-        ended = sign_out(session, _find(session, name), f"by {by}")
+        ended = sign_out(session, find(session, name), f"by {by}")
         audit.note(session, by, "user_signed_out", f"user {name}", browsers=ended)
         return ended
 
@@ -94,7 +94,8 @@ def add_demo_people(store: Store) -> None:
         add_person(store, name, role, "demonstration")
 
 
-def _find(session: Session, name: str) -> Person:
+def find(session: Session, name: str) -> Person:
+    """ConfigError when nobody who still works here is called so."""
     found = session.scalar(select(Person).where(Person.name == name, Person.left_ms.is_(None)))
     if found is None:
         raise ConfigError("name", f"nobody is called {name!r}", "`haltline review user list` names everybody")

@@ -15,6 +15,7 @@ _HASHER = PasswordHash((Argon2Hasher(),))
 _ONE_AT_A_TIME = threading.Lock()
 """Each check takes 64 MiB: guesses that come together must not take the hub's memory."""
 
+MIN_PIN, MAX_PIN = 4, 8
 MIN_PASSWORD = 10
 MAX_PASSWORD = 128
 
@@ -37,7 +38,7 @@ def kind_for(role: str) -> str:
 def check(person: Person, secret: str) -> None:
     """InputError when this is no secret for that role."""
     if kind_for(person.role) == "PIN":
-        if not (4 <= len(secret) <= 8 and secret.isascii() and secret.isdigit()):
+        if not (MIN_PIN <= len(secret) <= MAX_PIN and secret.isascii() and secret.isdigit()):
             raise InputError("PIN", "is not 4 to 8 digits", "digits only, longer is better")
         if _is_a_run(secret):
             raise InputError("PIN", "is a row of equal or counted digits", "one that nobody tries first")

@@ -90,6 +90,10 @@ class Settings(BaseModel):
         """The cookie's key; kept, so that a restart of the hub signs nobody out."""
         return self.secret.get_secret_value() if self.secret else self._kept("secret", secrets.token_urlsafe(32))
 
+    def badge_key(self) -> bytes:
+        """What badge numbers are hashed with; kept beside the database and not in it. Without it no badge is known."""
+        return self._kept("badge_key", secrets.token_hex(32)).encode()
+
     def mqtt_client_id(self) -> str:
         """The hub's name at the broker; kept, because what arrived while the hub was away waits under it."""
         return self.mqtt.client_id or self._kept("mqtt_client_id", f"haltline-hub-{secrets.token_hex(4)}")

@@ -41,9 +41,9 @@ class NoSecretYet(HaltlineError):
     """This person has none and this is no demonstration."""
 
 
-def wait_ms(failures: int) -> int:
+def wait_ms(failures: int, free: int = FREE_TRIES) -> int:
     """How long nothing is looked at after that many wrong secrets in a row."""
-    over = failures - FREE_TRIES
+    over = failures - free
     return 0 if over <= 0 else 1000 * min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(over - 1, 30))
 
 
@@ -54,15 +54,30 @@ def enter(store: Store, person: Person, secret: str, now_ms: int, *, names_suffi
             raise NoSecretYet(
                 _("%(name)s has no %(kind)s yet", name=person.name, kind=raw(secret_hash.kind_for(person.role)))
             )
-        return _begin(store, person, now_ms)
+        return begin(store, person, now_ms, how="name")
     _count_try(store, person, now_ms)
     if secret_hash.matches(secret, person.secret_hash):
-        return _begin(store, person, now_ms)
+        return begin(store, person, now_ms, how=secret_hash.kind_for(person.role))
     with store.writing() as session:
-        audit.note(session, person.name, "login_refused", f"user {person.name}")
+        how = secret_hash.kind_for(person.role)
+        audit.note(session, person.name, "login_refused", f"user {person.name}", how=how)
     raise WrongSecret(
         _("that is not the %(kind)s of %(name)s", kind=raw(secret_hash.kind_for(person.role)), name=person.name)
     )
+
+
+def begin(store: Store, person: Person, now_ms: int, how: str) -> str:
+    """Signed in. `how`, for the log: name, PIN, password or badge."""
+    token = secrets.token_urlsafe(32)
+    with store.writing() as session:
+        # A badge says nothing about who knows the PIN: wrong ones before it count on.
+        if how != "badge" and (lock := session.get(Lockout, person.id)) is not None:
+            session.delete(lock)
+        session.add(
+            SignIn(token_sha256=_sha(token), person_id=person.id, created_ms=now_ms, seen_ms=now_ms, ended_why="")
+        )
+        audit.note(session, person.name, "login", f"user {person.name}", how=how)
+    return token
 
 
 def who_is(store: Store, token: str, now_ms: int, idle_ms: int) -> tuple[Person, SignIn] | None:
@@ -102,19 +117,6 @@ def _count_try(store: Store, person: Person, now_ms: int) -> None:
             raise LockedOut(-((now_ms - lock.until_ms) // 1000))
         lock.failures += 1
         lock.until_ms = now_ms + wait_ms(lock.failures)
-
-
-def _begin(store: Store, person: Person, now_ms: int) -> str:
-    token = secrets.token_urlsafe(32)
-    with store.writing() as session:
-        lock = session.get(Lockout, person.id)
-        if lock is not None:
-            session.delete(lock)
-        session.add(
-            SignIn(token_sha256=_sha(token), person_id=person.id, created_ms=now_ms, seen_ms=now_ms, ended_why="")
-        )
-        audit.note(session, person.name, "login", f"user {person.name}", secret=person.secret_hash is not None)
-    return token
 
 
 def _sha(token: str) -> str:

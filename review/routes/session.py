@@ -1,4 +1,4 @@
-"""Who are you? A tile with your name and your secret; stopping needs neither, resuming does."""
+"""Who are you? A tile with your name and your secret, or a badge; stopping needs neither, resuming does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from review import people, sign_in
+from review import badges, people, sign_in
 from review.clock import wall_ms
 from review.deps import HubDep, MaybePerson, page
 from review.hub import Hub
@@ -30,6 +30,7 @@ def who(request: Request, hub: HubDep, next: str = "/", name: str = "") -> Respo
         people=everybody(hub.store),
         next=_own_path(next),
         title=_("Who are you?"),
+        problem="",
     )
 
 
@@ -56,12 +57,28 @@ def choose(
         answer = _ask_secret(request, person, onward, str(e), 429)
         answer.headers["Retry-After"] = str(e.wait_s)
         return answer
-    if old := request.session.get("token"):
-        sign_in.leave(hub.store, old, wall_ms())
-    chosen = person.language or request.session.get("language")
-    request.session.clear()
-    request.session.update({"token": token} | ({"language": chosen} if chosen else {}))
-    return RedirectResponse(onward, 303)
+    return _signed_in(request, hub, person, token, onward)
+
+
+@router.post("/who/badge")
+def badge(
+    request: Request,
+    hub: HubDep,
+    read: Annotated[str, Form(max_length=200)],
+    next: Annotated[str, Form()] = "/",
+) -> Response:
+    """`read`: what a badge reader typed on the page before. It names the person, so no tile is asked for."""
+    onward, screen = _own_path(next), request.client.host if request.client else ""
+    try:
+        person, token = badges.enter(hub.store, hub.settings.badge_key(), read, screen, wall_ms())
+    except (sign_in.WrongSecret, sign_in.LockedOut) as e:
+        wait_s = e.wait_s if isinstance(e, sign_in.LockedOut) else 0
+        words = {"people": everybody(hub.store), "next": onward, "title": _("Who are you?"), "problem": str(e)}
+        answer = page(request, "who.html", 429 if wait_s else 401, **words)
+        if wait_s:
+            answer.headers["Retry-After"] = str(wait_s)
+        return answer
+    return _signed_in(request, hub, person, token, onward)
 
 
 @router.post("/language")
@@ -93,6 +110,15 @@ def leave(request: Request, hub: HubDep) -> RedirectResponse:
         sign_in.leave(hub.store, token, wall_ms())
     request.session.pop("token", None)
     return RedirectResponse("/", 303)
+
+
+def _signed_in(request: Request, hub: Hub, person: Person, token: str, onward: str) -> Response:
+    if old := request.session.get("token"):
+        sign_in.leave(hub.store, old, wall_ms())
+    chosen = person.language or request.session.get("language")
+    request.session.clear()
+    request.session.update({"token": token} | ({"language": chosen} if chosen else {}))
+    return RedirectResponse(onward, 303)
 
 
 def _ask_secret(request: Request, person: Person, onward: str, problem: str = "", status: int = 200) -> Response:

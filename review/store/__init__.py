@@ -4,7 +4,7 @@ from review.store.blind import GoldChoice, Showing, Suspect
 from review.store.books import Adjudication, BookFrame, BookRow
 from review.store.db import Store
 from review.store.escapes import TallyRow
-from review.store.floor import AuditHead, AuditRow, FilmRow, Handover, Lockout, Shelf, ShiftNote, SignIn
+from review.store.floor import AuditHead, AuditRow, BadgeTries, FilmRow, Handover, Lockout, Shelf, ShiftNote, SignIn
 from review.store.models import (
     ROLES,
     Base,
@@ -24,6 +24,7 @@ __all__ = [
     "Adjudication",
     "AuditHead",
     "AuditRow",
+    "BadgeTries",
     "Base",
     "BookFrame",
     "BookRow",

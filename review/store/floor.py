@@ -61,6 +61,17 @@ class Lockout(Base):
     until_ms: Mapped[int] = mapped_column(BigInteger)
 
 
+class BadgeTries(Base):
+    """Wrong badges within an hour at one screen, or at all of them (`hub`), and until when no other is looked at."""
+
+    __tablename__ = "badge_tries"
+
+    origin: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failures: Mapped[int]
+    from_ms: Mapped[int] = mapped_column(BigInteger)
+    until_ms: Mapped[int] = mapped_column(BigInteger)
+
+
 class Shelf(Base):
     """A cause at a station that calls nobody for a while. `until_ms` is None only while out of service."""
 

@@ -198,6 +198,8 @@ class Person(Base):
     left_ms: Mapped[int | None] = mapped_column(BigInteger)
     language: Mapped[str | None] = mapped_column(String(8))
     """None: whatever the browser asks for."""
+    badge: Mapped[str | None] = mapped_column(String(64), unique=True, index=True)
+    """`badges.digest` of an operator's badge."""
 
 
 class Bundle(Base):

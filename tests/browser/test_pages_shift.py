@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from review import people
+from review import badges, people
 from review.alarms import State
 from review.store import Halt
 from tests.browser.label_desk import World
@@ -69,6 +70,45 @@ def test_the_pad_takes_digits_erases_and_refuses(page: Page, world: World) -> No
     page.keyboard.type(PIN)
     page.keyboard.press("Enter")
     expect(page.locator(".person")).to_have_text("Olga")
+
+
+def keys(page: Page, typed: str, gap_ms: int) -> None:
+    """Key presses that are `gap_ms` apart for the page, however long this busy machine takes to deliver them."""
+    cdp = page.context.new_cdp_session(page)
+    at_s = time.time() + 0.5  # well after whatever was typed before
+    for key in [*typed, "Enter"]:
+        at_s += gap_ms / 1000
+        known = {"key": key, "timestamp": at_s, "windowsVirtualKeyCode": 13 if key == "Enter" else ord(key)}
+        cdp.send("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r" if key == "Enter" else key, **known})
+        cdp.send("Input.dispatchKeyEvent", {"type": "keyUp", **known})
+    cdp.detach()
+
+
+def test_a_badge_signs_in_from_anywhere_on_the_page(page: Page, world: World) -> None:
+    badges.enrol(world.hub.store, world.hub.settings.badge_key(), "Olga", "0012345678")
+    who = f"http://127.0.0.1:{world.port}/who?next=/alarms"
+    page.goto(who)
+    keys(page, "0012345679", 4)
+    expect(page.locator(".say")).to_have_text("nobody here has this badge")
+    page.get_by_role("button", name="Olga").focus()
+    keys(page, "0012345678", 4)
+    page.wait_for_url("**/alarms")
+    expect(page.locator(".person")).to_have_text("Olga")
+    page.goto(who + "&name=Olga")
+    page.keyboard.type(PIN[:3])
+    keys(page, ";00-1234-5678?", 15)
+    page.wait_for_url("**/alarms")
+
+
+def test_a_pin_is_typed_as_before_however_fast(page: Page, world: World) -> None:
+    for gap_ms in (1, 30, 60):
+        page.goto(f"http://127.0.0.1:{world.port}/who?name=Olga&next=/alarms")
+        keys(page, PIN, gap_ms)
+        page.wait_for_url("**/alarms")
+    # By hand, even what looks like a badge goes into the field.
+    page.goto(f"http://127.0.0.1:{world.port}/who?name=Olga")
+    keys(page, "0012345678", 60)
+    expect(page.locator(".say")).to_have_text("that is not the PIN of Olga")
 
 
 def test_a_burst_is_shelved_with_a_reason_and_comes_back(page: Page, world: World) -> None:

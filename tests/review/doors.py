@@ -16,7 +16,7 @@ from review.hub import Hub
 from review.settings import Settings
 from review.store import Halt, SignIn, Station
 
-PIN, PASSWORD = "402817", "correct horse"
+PIN, PASSWORD, BADGE = "402817", "correct horse", "00-1234-5678a"
 WHO = {"Olga": "operator", "Ian": "inspector", "Eve": "engineer", "Ada": "admin"}
 
 

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from inspection.errors import ConfigError, InputError
 from inspection.messages import Permit, Topics
 from inspection.station_messages import About
-from review import audit, backup, people, system
+from review import audit, backup, badges, people, system
 from review.app import create_app
 from review.cli import app as cli
 from review.clock import wall_ms
 from review.settings import Settings
 from review.store import Record, ShiftNote, Station, Store
-from tests.review.doors import World, enter
+from tests.review.doors import BADGE, World, enter
 from tests.review.factory import png, until
 
 NOW = 1_800_000_000_000
@@ -54,10 +54,11 @@ def fill(world: World, frames: int = 3, received_ms: int = 0) -> list[str]:
 
 def test_what_was_backed_up_comes_back_and_its_log_holds(world: World, tmp_path: Path) -> None:
     shas = fill(world)
+    badges.enrol(world.hub.store, world.hub.settings.badge_key(), "Olga", BADGE)
     made = backup.make(world.hub.settings, tmp_path / "out", NOW)
     world.hub.store.close()
     assert made.path.name == "2027-01-15T080000Z"
-    assert (made.files, made.added) == (len(shas) + 4, len(shas))  # and database, cookie key, name, anchor
+    assert (made.files, made.added) == (len(shas) + 5, len(shas))  # and database, cookie key, badge key, name, anchor
     restored = tmp_path / "again"
     assert backup.restore(made.path, restored) == made.files
     app = create_app(Settings(data_dir=restored))
@@ -65,11 +66,13 @@ def test_what_was_backed_up_comes_back_and_its_log_holds(world: World, tmp_path:
         assert session.query(Record).count() == len(shas)
     assert [app.state.hub.frames.read(sha) for sha in shas] == [world.hub.frames.read(sha) for sha in shas]
     assert (restored / "secret").read_text() == (world.hub.settings.data_dir / "secret").read_text()
-    assert (restored / "secret").stat().st_mode & 0o777 == 0o600
+    for folder, key in ((made.path, "secret"), (restored, "secret"), (made.path, "badge_key"), (restored, "badge_key")):
+        assert (folder / key).stat().st_mode & 0o777 == 0o600
     said = CliRunner().invoke(cli, ["audit", "verify", "--data", str(restored)])
     assert said.exit_code == 0, said.output
     client = TestClient(app, base_url="http://hub", follow_redirects=False)
     assert enter(client, "Olga", "402817").status_code == 303, "people, too"
+    assert client.post("/who/badge", data={"read": BADGE}).status_code == 303, "and their badges"
 
 
 def test_a_second_backup_adds_only_what_is_new(world: World, tmp_path: Path) -> None:
