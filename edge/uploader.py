@@ -9,17 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 
 import httpx
 import structlog
 
+from edge.hub_files import Answer, File, HubFiles, Outcome, groups
 from edge.line.outbox import Outbox
 from edge.spool import NICE, Pending, Spool
 from edge.tuning import yield_to_others
-from inspection.bundle import sha256
 from inspection.errors import StorageError
 
 log = structlog.get_logger()
@@ -29,24 +28,17 @@ AWAY_S = 2.0
 WINDOW = 100
 """Records on their way: more would only wait in somebody's memory, the broker's, which drops them at its limit."""
 UPLOADS = 4
+"""Requests at a time."""
 AGAIN_S, AGAIN_MAX_S = 10.0, 300.0
 """So long a record waits for its acknowledgement; from the second time on it rests, twice as long each time."""
 PARK_S, PARK_MAX_S = 10.0, 600.0
-HERE = "/api/edge/frames/" + "0" * 64
-"""Any answer to this address, "not found" as well, is a hub that is there."""
-
-
-class _Outcome(Enum):
-    DONE = "done"
-    AWAY = "away"
-    PARKED = "parked"
 
 
 class FileRoad:
-    """Uploads the files of items that have not been up yet, a few at a time over kept connections."""
+    """Uploads the files of items that have not been up yet, a few groups at a time over kept connections."""
 
     def __init__(self, spool: Spool, http: httpx.Client, closing: threading.Event) -> None:
-        self._spool, self._http, self._closing = spool, http, closing
+        self._spool, self._hub, self._closing = spool, HubFiles(http), closing
         self._pool = ThreadPoolExecutor(UPLOADS, "upload", yield_to_others, (NICE,))
         self._parked: dict[str, tuple[float, int]] = {}
         """uid -> when it may be tried again, and how often it was: one that cannot go must not hold up the others."""
@@ -66,54 +58,55 @@ class FileRoad:
         now_s = time.monotonic()
         waiting = {uid for uid, (until_s, _) in self._parked.items() if until_s > now_s}
         items = self._spool.to_upload(8 * UPLOADS, waiting)
-        outcomes = list(self._pool.map(self._upload, items))
-        done = [item.uid for item, outcome in zip(items, outcomes, strict=True) if outcome is _Outcome.DONE]
+        if not items:
+            return 0
+        found: dict[str, Answer] = {}
+        try:
+            self._bring(items, found)
+        except httpx.HTTPError as e:
+            found[""] = Answer(Outcome.AWAY, str(e) or type(e).__name__)
+        done = [item.uid for item in items if self._is_done(item, found)]
         self._spool.set_uploaded(done)
         self._doubted.difference_update(done)
         for uid in done:
             self._parked.pop(uid, None)
-        if _Outcome.AWAY in outcomes:
-            return -1
-        if items:
-            self._say_away("")
-        return len(done)
+        away = next((answer.why for answer in found.values() if answer.outcome is Outcome.AWAY), "")
+        self._say_away(away)
+        return -1 if away else len(done)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _upload(self, item: Pending) -> _Outcome:
-        if self._closing.is_set():
-            return _Outcome.AWAY
-        try:
-            if not item.files:
-                return self._read(self._http.head(HERE), item)
-            for sha, path in item.files:
-                if sha in self._up:
-                    continue
-                if item.uid in self._doubted and self._http.head(f"/api/edge/frames/{sha}").is_success:
-                    continue
-                data = path.read_bytes()
-                if sha256(data) != sha:
-                    return self._park(item, f"{path} is damaged: its bytes are not those that were written")
-                answer = self._http.put(f"/api/edge/frames/{sha}", content=data, headers={"content-type": "image/png"})
-                if (outcome := self._read(answer, item)) is not _Outcome.DONE:
-                    return outcome
-                self._remember(sha)
-        except OSError as e:
-            # Gone is what was acknowledged between the batch and now; it will not be seen again.
-            return self._park(item, f"{e.filename}: {e.strerror}")
-        except httpx.HTTPError as e:
-            self._say_away(str(e) or type(e).__name__)
-            return _Outcome.AWAY
-        return _Outcome.DONE
+    def _bring(self, items: Sequence[Pending], found: dict[str, Answer]) -> None:
+        """`found` gets what became of each file, and, as "", whether the hub is there where an item only asks that."""
+        for sha in {sha for item in items for sha, _ in item.files if sha in self._up}:
+            found[sha] = Answer(Outcome.DONE)
+        if not all(item.files for item in items):
+            found[""] = self._hub.is_there()
+        asked = list(dict.fromkeys(sha for item in items if item.uid in self._doubted for sha, _ in item.files))
+        for sha, has in zip(asked, self._pool.map(self._hub.has, asked), strict=True):
+            if has:
+                found[sha] = Answer(Outcome.DONE)
+        missing = {sha: path for item in items for sha, path in item.files if sha not in found}
+        for answers in self._pool.map(self._put, groups(missing.items())):
+            found.update(answers)
+            for sha, answer in answers.items():
+                if answer.outcome is Outcome.DONE:
+                    self._remember(sha)
 
-    def _read(self, answer: httpx.Response, item: Pending) -> _Outcome:
-        if answer.is_success or (not item.files and answer.status_code == 404):
-            return _Outcome.DONE
-        if answer.status_code in (400, 413, 415, 422):  # this file, now and for ever; anything else may pass
-            return self._park(item, f"the hub refuses its file: {answer.status_code} {answer.text[:200]}")
-        self._say_away(f"{answer.request.url.path}: {answer.status_code}")
-        return _Outcome.AWAY
+    def _put(self, files: Sequence[File]) -> dict[str, Answer]:
+        """HTTPError stays here: what the other groups brought is not to be brought again."""
+        try:
+            return self._hub.put(files) if not self._closing.is_set() else {}
+        except httpx.HTTPError as e:
+            return {sha: Answer(Outcome.AWAY, str(e) or type(e).__name__) for sha, _ in files}
+
+    def _is_done(self, item: Pending, found: Mapping[str, Answer]) -> bool:
+        answers = [found.get(sha) for sha in [sha for sha, _ in item.files] or [""]]
+        stuck = next((answer for answer in answers if answer and answer.outcome is Outcome.PARKED), None)
+        if stuck:
+            self._park(item, stuck.why)
+        return all(answer and answer.outcome is Outcome.DONE for answer in answers)
 
     def _remember(self, sha: str) -> None:
         up = self._up
@@ -121,13 +114,12 @@ class FileRoad:
         if len(up) > 4096:
             up.pop(next(iter(up)), None)
 
-    def _park(self, item: Pending, why: str) -> _Outcome:
+    def _park(self, item: Pending, why: str) -> None:
         times = self._parked.get(item.uid, (0.0, 0))[1] + 1
         self._parked[item.uid] = (time.monotonic() + min(PARK_S * 2**times, PARK_MAX_S), times)
         if times == 2:  # the first time it may just have been acknowledged
             self._spool.count_damaged()
             log.error("evidence cannot be uploaded, it stays and is tried again", uid=item.uid, why=why)
-        return _Outcome.PARKED
 
     def _say_away(self, why: str) -> None:
         if bool(why) != bool(self.away):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -19,7 +21,14 @@ class FrameStore(Protocol):
         """Keep the bytes durably and return their sha256; StorageError when that is impossible."""
         ...
 
-    def exists(self, sha: str) -> bool: ...
+    def put_all(self, files: Mapping[str, bytes]) -> None:
+        """Keep several durably, each under its sha256, which the caller has checked. StorageError when that is
+        impossible: any of them may be there then, none of them torn."""
+        ...
+
+    def exists(self, sha: str) -> bool:
+        """Whether it is there and would survive a power cut."""
+        ...
 
     def open(self, sha: str) -> BinaryIO:
         """The stored bytes; StorageError when they are not there or cannot be read."""
@@ -33,32 +42,57 @@ class FolderFrames:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._named: set[Path] = set()
+        """Folders whose own name is known to be durable: each is looked after once in the life of a process."""
+        self._arriving: set[str] = set()
+        """Renamed perhaps, but not durable, as far as is known: nobody must be told that it is there. What fails stays
+        here until it is brought once more."""
         root.mkdir(parents=True, exist_ok=True)
 
     def put(self, data: bytes) -> str:
         sha = sha256(data)
-        if self.exists(sha):
-            return sha
-        path = self._path(sha)
-        temporary = ""
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", delete=False) as file:
-                temporary = file.name
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-            _sync_folder(path.parent)
-            _sync_folder(self._root)
-        except OSError as e:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
-            raise StorageError(f"frame {sha} cannot be written below {self._root}: {e}") from e
+        self.put_all({sha: data})
         return sha
 
+    def put_all(self, files: Mapping[str, bytes]) -> None:
+        """All are written before the first is synced, and renamed before the first folder is: the disk's journal takes
+        what lies together in one commit, where one file after the other costs three each."""
+        new = {sha: data for sha, data in files.items() if not self.exists(sha)}
+        beside: dict[str, tuple[int, Path]] = {}
+        self._arriving.update(new)
+        try:
+            for sha, data in new.items():
+                folder = self._path(sha).parent
+                folder.mkdir(exist_ok=True)
+                fd, name = tempfile.mkstemp(dir=folder, prefix=".new-")
+                beside[sha] = fd, Path(name)
+                _write(fd, data)
+            for fd, _ in beside.values():
+                os.fsync(fd)
+            for sha, (_, path) in beside.items():
+                path.replace(self._path(sha))
+            self._sync_names({self._path(sha).parent for sha in new})
+        except OSError as e:
+            for _, path in beside.values():
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise StorageError(f"{len(new)} frames cannot be written below {self._root}: {e}") from e
+        finally:
+            for fd, _ in beside.values():
+                os.close(fd)
+        self._arriving.difference_update(new)
+
+    def _sync_names(self, folders: set[Path]) -> None:
+        for folder in folders:
+            _sync_folder(folder)
+        if not folders <= self._named:
+            _sync_folder(self._root)
+            self._named |= folders
+
     def exists(self, sha: str) -> bool:
-        return bool(re.fullmatch(r"[0-9a-f]{64}", sha)) and self._path(sha).is_file()
+        if not re.fullmatch(r"[0-9a-f]{64}", sha) or sha in self._arriving:
+            return False
+        return self._path(sha).is_file()
 
     def open(self, sha: str) -> BinaryIO:
         if not re.fullmatch(r"[0-9a-f]{64}", sha):
@@ -74,6 +108,12 @@ class FolderFrames:
 
     def _path(self, sha: str) -> Path:
         return self._root / sha[:2] / sha
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]  # a disk that fills up takes a part, and refuses the next call
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,6 +29,8 @@ class FakeHub:
         self.http_up = True
         self.never: tuple[str, ...] = ()
         self.refuses: dict[str, int] = {}
+        self.no_groups: httpx.Response | None = None
+        """What a group of files is answered with; None is a hub that takes them."""
         self.has: set[str] = set()
         self.order: list[str] = []
         self.seen: Counter[str] = Counter()
@@ -55,7 +57,6 @@ class FakeHub:
     def answer(self, request: httpx.Request) -> httpx.Response:
         if not self.http_up:
             raise httpx.ConnectError("refused")
-        sha = request.url.path.rsplit("/", 1)[1]
         with self._lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
@@ -63,14 +64,33 @@ class FakeHub:
         with self._lock:
             self.at_once -= 1
         self.seen[request.method] += 1
+        if request.method == "POST":
+            assert request.url.path == "/api/edge/frames"
+            if self.no_groups:
+                return self.no_groups
+            told = [{"sha256": sha, "status": self._take(sha, data), "why": ""} for sha, data in parts(request.content)]
+            return httpx.Response(200, json={"files": told})
+        sha = request.url.path.rsplit("/", 1)[1]
+        if request.method == "PUT" or sha in self.refuses:
+            return httpx.Response(self._take(sha, request.content))
+        return httpx.Response(200 if sha in self.has else 404)
+
+    def _take(self, sha: str, data: bytes) -> int:
         if code := self.refuses.get(sha):
-            return httpx.Response(code)
-        if request.method == "HEAD":
-            return httpx.Response(200 if sha in self.has else 404)
-        assert hashlib.sha256(request.content).hexdigest() == sha
+            return code
+        assert hashlib.sha256(data).hexdigest() == sha
         self.order.append(sha)
         self.has.add(sha)
-        return httpx.Response(201)
+        self.seen["file"] += 1
+        return 201
+
+
+def parts(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files of a group, as the hub takes it apart."""
+    while body:
+        end = 36 + int.from_bytes(body[32:36], "big")
+        yield body[:32].hex(), body[36:end]
+        body = body[end:]
 
 
 @pytest.fixture
@@ -155,7 +175,51 @@ def test_pictures_go_up_a_few_at_a_time_and_a_shared_one_once(hub: FakeHub, spoo
     assert 2 <= hub.most_at_once <= road.UPLOADS
     put(spool, "two", "three", blob=b"shared")
     drained(spool)
-    assert hub.seen["PUT"] == 21
+    assert hub.seen["file"] == 21
+    assert hub.seen["POST"] <= 3, "a request costs more than a file"
+
+
+NO_GROUPS = {
+    "a hub of before": httpx.Response(404, json={"detail": "Not Found"}),
+    "another method": httpx.Response(405),
+    "a proxy's limit": httpx.Response(413),
+    "no hub's words": httpx.Response(200, text="<html>welcome</html>"),
+}
+
+
+@pytest.mark.parametrize("answer", NO_GROUPS)
+def test_where_groups_are_not_taken_files_go_one_by_one(hub: FakeHub, spool: Spool, start: Any, answer: str) -> None:
+    hub.no_groups = NO_GROUPS[answer]
+    put(spool, *(f"own{k}" for k in range(12)))
+    start()
+    drained(spool)
+    asked = hub.seen["POST"]
+    assert (hub.seen["PUT"], spool.counters.damaged) == (12, 0)
+    assert asked == 1
+    put(spool, "a", "b", "c")
+    drained(spool)
+    assert hub.seen["POST"] == asked, "and it is not asked each time"
+
+
+def test_what_the_hub_does_not_say_of_a_file_is_not_taken_for_a_yes(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.no_groups = httpx.Response(200, json={"files": []})
+    put(spool, "a", "b")
+    start()
+    wait_for(lambda: hub.seen["POST"] >= 2, 5)
+    assert (spool.counters.pending, hub.order) == (2, [])
+    hub.no_groups = None
+    drained(spool)
+
+
+@pytest.mark.parametrize("code", [401, 502, 507])
+def test_a_hub_that_cannot_take_a_group_now_is_asked_again(hub: FakeHub, spool: Spool, start: Any, code: int) -> None:
+    hub.no_groups = httpx.Response(code)
+    put(spool, "a", "b")
+    start()
+    wait_for(lambda: hub.seen["POST"] >= 2, 5)
+    assert (spool.counters.pending, spool.counters.damaged, hub.seen["PUT"]) == (2, 0, 0)
+    hub.no_groups = None
+    drained(spool)
 
 
 def test_while_the_hub_is_away_halts_still_go_out(hub: FakeHub, spool: Spool, start: Any) -> None:
@@ -179,7 +243,7 @@ def test_while_the_broker_is_away_pictures_go_up(hub: FakeHub, spool: Spool, sta
     assert hub.order == hub.order[:3]
     hub.connected = True
     drained(spool)
-    assert hub.seen["PUT"] == 3
+    assert hub.seen["file"] == 3
 
 
 def test_what_the_connection_does_not_take_is_not_on_its_way(hub: FakeHub, spool: Spool, start: Any) -> None:
@@ -214,7 +278,7 @@ def test_without_an_acknowledgement_it_goes_again_after_asking_what_the_hub_has(
     wait_for(lambda: len(hub.order) == 5, 5)
     hub.has.discard(sha_of("gone"))  # a hub set up anew
     wait_for(lambda: all(hub.seen[name] == 2 for name in ("kept", "gone", "halt")), 5)
-    assert hub.seen["PUT"] == 3, "only what the hub no longer has goes up again"
+    assert hub.seen["file"] == 3, "only what the hub no longer has goes up again"
     assert hub.seen["HEAD"] == 3
     hub.acks = True
     hub.ack("kept", "gone", "halt")

@@ -141,12 +141,56 @@ def test_an_upload_is_new_once_and_can_be_asked_for(hub: HubProcess) -> None:
     assert httpx.head(address).status_code == 200
 
 
+def group(*files: tuple[str, bytes]) -> bytes:
+    return b"".join(bytes.fromhex(sha) + len(data).to_bytes(4, "big") + data for sha, data in files)
+
+
+def own(seed: int) -> tuple[str, bytes]:
+    data = png(np.full((8, 8, 3), seed, np.uint8))
+    return sha256(data), data
+
+
+def test_of_a_group_each_file_is_answered_for_itself(hub: HubProcess) -> None:
+    known, new, other = own(31), own(32), own(33)
+    assert httpx.put(f"{hub.url}/api/edge/frames/{known[0]}", content=known[1]).status_code == 201
+    huge = PICTURE[:16] + (60_000).to_bytes(4, "big") * 2 + PICTURE[24:]
+    text = b"not a picture"
+    body = group(known, new, ("0" * 64, PICTURE), (sha256(text), text), (sha256(huge), huge), other, new)
+    answer = httpx.post(f"{hub.url}/api/edge/frames", content=iter([body[:50], body[50:]]))
+    assert answer.status_code == 200
+    told = answer.json()["files"]
+    assert [one["status"] for one in told] == [200, 201, 422, 422, 422, 201, 200]
+    assert [word in one["why"] for one, word in zip(told[2:5], ("sha256", "no PNG", "megapixels"), strict=True)] == [
+        True
+    ] * 3
+    there = [httpx.head(f"{hub.url}/api/edge/frames/{sha}").status_code for sha in (new[0], other[0], sha256(huge))]
+    assert there == [200, 200, 404]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (group(own(41), own(42))[:-1], 400, "early"),
+        (group(own(41))[:20], 400, "early"),
+        (bytes(32) + (2**32 - 1).to_bytes(4, "big"), 413, "16 MiB"),
+        (group(*[("0" * 64, b"")] * 65), 413, "64 files"),
+        (group(("0" * 64, bytes(11 * 2**20)), ("0" * 64, bytes(11 * 2**20))), 413, "20 MiB"),
+    ],
+    ids=["cut off", "cut off in a head", "a file too long", "too many", "too long together"],
+)
+def test_a_bad_group_is_refused_as_a_whole(hub: HubProcess, body: bytes, status: int, says: str) -> None:
+    answer = httpx.post(f"{hub.url}/api/edge/frames", content=body)
+    assert (answer.status_code, says in answer.text) == (status, True), answer.text
+    assert httpx.head(f"{hub.url}/api/edge/frames/{own(41)[0]}").status_code == 404
+
+
 def test_the_token_is_asked_for_when_one_is_set(mosquitto: int, data_dir: Path) -> None:
     hub = HubProcess(data_dir, free_port(), mosquitto, "--edge-token", "s3cret").start()
     try:
         address = f"{hub.url}/api/edge/frames/{sha256(PICTURE)}"
         assert httpx.put(address, content=PICTURE).status_code == 401
         assert httpx.put(address, content=PICTURE, headers={"Authorization": "Bearer no"}).status_code == 401
+        assert httpx.post(f"{hub.url}/api/edge/frames", content=group(own(5))).status_code == 401
         good = {"Authorization": "Bearer s3cret"}
         assert httpx.put(address, content=PICTURE, headers=good).status_code == 201
     finally:

@@ -126,6 +126,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /api/halts": ANYONE,
     "HEAD /api/edge/frames/{sha}": NOBODY,
     "PUT /api/edge/frames/{sha}": NOBODY,
+    "POST /api/edge/frames": NOBODY,
     "GET /api/edge/bundles/{bundle}/{path}": NOBODY,
 }
 OF_CLASS = {"book": "weld", "version": "weld@1", "cls": "porosity"}

@@ -1,0 +1,153 @@
+"""Files to the hub over HTTP, several in one request: of what one costs both sides, most is the request itself.
+
+A hub of before, or a proxy that takes no large body, gets them one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import httpx
+import structlog
+
+from inspection.bundle import sha256
+
+log = structlog.get_logger()
+
+GROUP_FILES = 16
+GROUP_BYTES = 2 * 2**20
+"""A group ends with the file that reaches either: a larger one saves no more, and holds up its first file."""
+SINGLY_S = 600.0
+"""A hub that takes no groups is offered one again after so long: it may have been brought up to date."""
+FOR_EVER = frozenset((400, 413, 415, 422))
+"""Of one file: refused now and for ever; anything else may pass."""
+NO_GROUPS = frozenset((400, 404, 405, 411, 413, 415, 422, 501))
+"""Of a group: its files may still go one by one."""
+HERE = "/api/edge/frames/" + "0" * 64
+"""Any answer to this address, "not found" as well, is a hub that is there."""
+
+
+class Outcome(Enum):
+    DONE = "done"
+    AWAY = "away"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a file: the hub has it safe, is away or cannot now, or it cannot go as it is."""
+
+    outcome: Outcome
+    why: str = ""
+
+
+File = tuple[str, Path]
+"""sha256 and where it lies."""
+
+
+class HubFiles:
+    """Thread-safe. Every method raises httpx.HTTPError when there is no hub to answer."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._singly_until_s = 0.0
+
+    def is_there(self) -> Answer:
+        answer = self._http.head(HERE)
+        return Answer(Outcome.DONE) if answer.status_code == 404 else _read(answer)
+
+    def has(self, sha: str) -> bool:
+        return self._http.head(f"/api/edge/frames/{sha}").is_success
+
+    def put(self, files: Sequence[File]) -> dict[str, Answer]:
+        """Bring them; what became of each that was come to. Nothing is sent whose bytes are not those of its name."""
+        if len(files) > 1 and time.monotonic() >= self._singly_until_s:
+            found = self._put_group(files)
+            if found is not None:
+                return found
+        return self._put_singly(files)
+
+    def _put_singly(self, files: Sequence[File]) -> dict[str, Answer]:
+        found: dict[str, Answer] = {}
+        for sha, path in files:
+            found[sha], data = _whole(sha, path)
+            if data is not None:
+                found[sha] = _read(self._http.put(f"/api/edge/frames/{sha}", content=data))
+            if found[sha].outcome is Outcome.AWAY:
+                break
+        return found
+
+    def _put_group(self, files: Sequence[File]) -> dict[str, Answer] | None:
+        """None when the hub takes no groups."""
+        damaged: dict[str, Answer] = {}
+        answer = self._http.post("/api/edge/frames", content=_body(files, damaged))
+        if answer.is_success:
+            try:
+                told = {one["sha256"]: _judge(one["status"], one["why"]) for one in answer.json()["files"]}
+            except (ValueError, KeyError, TypeError):
+                self._no_groups("its answer is none of a hub's")
+                return None
+            unsaid = Answer(Outcome.AWAY, "the hub does not say what became of a file")
+            return {sha: damaged.get(sha) or told.get(sha, unsaid) for sha, _ in files}
+        if answer.status_code in NO_GROUPS:
+            self._no_groups(f"{answer.status_code} {answer.text[:200]}")
+            return None
+        away = _read(answer)
+        return {sha: away for sha, _ in files}
+
+    def _no_groups(self, why: str) -> None:
+        log.info("the hub takes no groups of files, they go one by one", why=why)
+        self._singly_until_s = time.monotonic() + SINGLY_S
+
+
+def groups(files: Iterable[File]) -> Iterator[list[File]]:
+    """In their order."""
+    group: list[File] = []
+    size = 0
+    for sha, path in files:
+        group.append((sha, path))
+        with contextlib.suppress(OSError):  # found out, and told, when it is read
+            size += path.stat().st_size
+        if len(group) == GROUP_FILES or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _body(files: Iterable[File], damaged: dict[str, Answer]) -> Iterator[bytes]:
+    """Each file with its sha256 and length in front, read when its turn comes: a group is never in memory whole."""
+    for sha, path in files:
+        answer, data = _whole(sha, path)
+        if data is None:
+            damaged[sha] = answer
+        else:
+            yield bytes.fromhex(sha) + len(data).to_bytes(4, "big") + data
+
+
+def _whole(sha: str, path: Path) -> tuple[Answer, bytes | None]:
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        # Gone is what was acknowledged between the batch and now; it will not be seen again.
+        return Answer(Outcome.PARKED, f"{e.filename}: {e.strerror}"), None
+    if sha256(data) != sha:
+        return Answer(Outcome.PARKED, f"{path} is damaged: its bytes are not those that were written"), None
+    return Answer(Outcome.DONE), data
+
+
+def _read(answer: httpx.Response) -> Answer:
+    return _judge(answer.status_code, answer.text[:200], answer.request.url.path)
+
+
+def _judge(status: int, why: str, path: str = "") -> Answer:
+    if 200 <= status < 300:
+        return Answer(Outcome.DONE)
+    if status in FOR_EVER:
+        return Answer(Outcome.PARKED, f"the hub refuses its file: {status} {why}")
+    return Answer(Outcome.AWAY, f"{path or 'a file'}: {status}")
