@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.broker, pytest.mark.slow, pytest.
 
 TOPICS = Topics("loop", "line1", "scratch1")
 UNSURE, CLEAR = 12, 90
-BASE_FRAMES, EPOCHS = 240, 5
+BASE_FRAMES, EPOCHS = 120, 4
 EDGE_YAML = """\
 station: {{site: loop, line: line1, station: scratch1}}
 cameras: [{{name: cam1, type: folder, source: {pictures}, fps: 5, px_per_mm: 20}}]
