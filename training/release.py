@@ -18,63 +18,40 @@ WORK, OUT = Path("var/release"), Path("var/models")
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """`epochs` over `frames` rendered frames of `seed`, brought to `size`; `lr` is the highest learning rate.
-
-    No seed is one of the tests', so that every frame they render is unseen.
-    """
-
-    epochs: int
-    size: str
-    lr: float
-    seed: int
-    frames: int = 2000
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a released bundle is made of: one stage of training after the other.
+    """What a released bundle is made of: frames, then one stage of training after the other, each (epochs, size, lr).
 
     A later stage starts from the earlier: what was learnt coarsely, at a fraction of the cost, need only be refined.
-    The last one sees frames of its own, so that what limits, novelty and card rest on was never trained on.
+    The seed is none of the tests', so that every frame they render is unseen.
     """
 
     task: str
     version: str
-    stages: tuple[Stage, ...]
+    frames: int
+    seed: int
+    stages: tuple[tuple[int, str, float], ...]
 
     def commands(self) -> list[tuple[Path, list[str]]]:
         """(what the command makes, its arguments after `haltline`), in order."""
-        bundle, made = OUT / f"{self.task}-{self.version}", []
+        frames, snapshot = WORK / f"{self.task}-frames", WORK / f"{self.task}-snapshot"
         runs = [WORK / f"{self.task}-run-{k}" for k, _ in enumerate(self.stages, 1)]
-        for k, stage in enumerate(self.stages):
-            frames, snapshot = (WORK / f"{self.task}-{what}-{stage.seed}" for what in ("frames", "snapshot"))
-            count = ["--count", str(stage.frames), "--seed", str(stage.seed)]
-            train = ["train", str(snapshot), "--out", str(runs[k]), "--epochs", str(stage.epochs), "--size", stage.size]
+        bundle = OUT / f"{self.task}-{self.version}"
+        made = [
+            (frames, ["render", self.task, str(frames), "--count", str(self.frames), "--seed", str(self.seed)]),
+            (snapshot, ["dataset", "import", str(frames), "--out", str(snapshot)]),
+        ]
+        for k, (epochs, size, lr) in enumerate(self.stages):
+            train = ["train", str(snapshot), "--out", str(runs[k]), "--epochs", str(epochs), "--size", size]
             start = ["--init", str(runs[k - 1])] if k else []
-            made += [
-                (frames, ["render", self.task, str(frames), *count]),
-                (snapshot, ["dataset", "import", str(frames), "--out", str(snapshot)]),
-                # A run that is there may be half done: the same command goes on with it, or finds nothing left to do.
-                (bundle, [*train, "--lr", str(stage.lr), *start]),
-            ]
+            # A run that is there may be half done: the same command goes on with it, or finds nothing left to do.
+            made.append((bundle, [*train, "--lr", str(lr), *start]))
         made.append((bundle, ["export", str(runs[-1]), "--version", self.version, "--out", str(bundle)]))
         return made
 
 
 RECIPES = {
-    "weld": Recipe(
-        "weld",
-        "0.2.0",
-        (
-            Stage(20, "320x256", 0.002, seed=1),
-            Stage(15, "480x384", 0.0015, seed=1),
-            Stage(10, "480x384", 0.001, seed=11, frames=3000),
-        ),
-    ),
-    "scratch": Recipe(
-        "scratch", "0.2.0", (Stage(20, "320x256", 0.002, seed=2), Stage(12, "320x256", 0.001, seed=12, frames=3000))
-    ),
+    "weld": Recipe("weld", "0.1.0", 2000, seed=1, stages=((20, "320x256", 0.002), (15, "480x384", 0.0015))),
+    "scratch": Recipe("scratch", "0.1.0", 2000, seed=2, stages=((20, "320x256", 0.002),)),
 }
 
 
