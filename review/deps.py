@@ -15,7 +15,7 @@ from fastapi.templating import Jinja2Templates
 from pydantic import Field
 from starlette import status
 
-from review import language, sign_in
+from review import language, sign_in, station_card
 from review.clock import wall_ms
 from review.halt_view import cause_words, reason_words
 from review.hub import Hub
@@ -40,6 +40,7 @@ templates.env.filters |= {
     "plain": language.plain,
     "cause": cause_words,
     "reason": reason_words,
+    "station_card": station_card.drawn,
 }
 templates.env.globals |= {
     "language": language.current,

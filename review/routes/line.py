@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
@@ -17,11 +18,12 @@ from review import pictures, shelving
 from review.alarms import OPEN
 from review.clock import wall_ms
 from review.deps import HubDep, page, same_for_all
-from review.halt_view import reason_words
+from review.halt_view import cause_words, reason_words
 from review.hub import Hub
-from review.language import N_, _, raw
+from review.language import N_, _, current, raw
 from review.live import NEVER_MS, PERMIT_STALE_MS, Mode, Now, Shown, shown
 from review.shelving import CauseKey
+from review.station_card import CardFacts
 from review.store import Halt, Shelf, Station
 
 router = APIRouter()
@@ -45,15 +47,34 @@ class Card:
     last_halt_ms: int | None
     shelf: Shelf | None
 
+    @property
+    def facts(self) -> CardFacts:
+        """What the Line page shows of it."""
+        now, halt, shelf = self.now, self.halt, self.shelf
+        picture, model = now.picture, now.model
+        return CardFacts(
+            language=current(), today=datetime.now().astimezone().date(), key=now.key, site=now.topics.site,
+            line=now.topics.line, station=now.topics.station, mode=self.shown.mode, word=self.shown.word,
+            why=self.shown.why, plc=self.plc, runs_without_permit=self.runs_without_permit,
+            camera=picture.camera if picture else None, call=picture.call if picture else "",
+            picture_at_ms=self.picture_at_ms, halt_id=halt.id if halt else None,
+            cause=cause_words(halt) if halt else "", length_mm=halt.length_mm if halt else 0.0,
+            unacked=halt is not None and halt.state.endswith("UNACKED"), judged=halt is not None and bool(halt.verdict),
+            halt_at_ms=halt.at_ms if halt else 0, open_halts=self.open_halts, shelved=shelf is not None,
+            shelf_until_ms=shelf.until_ms if shelf else None, last_halt_ms=self.last_halt_ms,
+            bundle=model.bundle if model else "",
+            refused=model.wanted if model is not None and model.state == "refused" else "",
+        )  # fmt: skip
+
 
 @router.get("/")
 def line(request: Request, hub: HubDep) -> Response:
-    return page(request, "line.html", cards=cards(hub), nav="line", title=_("Line"))
+    return page(request, "line.html", cards=_facts(hub), nav="line", title=_("Line"))
 
 
 @router.get("/line/stations")
 async def stations(request: Request, hub: HubDep) -> Response:
-    return await same_for_all(request, lambda: page(request, "line_stations.html", person=None, cards=cards(hub)))
+    return await same_for_all(request, lambda: page(request, "line_stations.html", person=None, cards=_facts(hub)))
 
 
 Key = Annotated[str, Path(max_length=100)]
@@ -107,6 +128,10 @@ def _cameras(request: Request, hub: Hub, key: str, template: str) -> Response:
         raise HTTPException(404, f"no station {key} has reported")
     seen = [(s.picture, now_ms - (now_ns - s.at_ns) // 1_000_000) for _, s in sorted(card.now.pictures.items())]
     return page(request, template, c=card, seen=seen, nav="line", title=card.now.topics.station)
+
+
+def _facts(hub: Hub) -> list[CardFacts]:
+    return [card.facts for card in cards(hub)]
 
 
 def cards(hub: Hub) -> list[Card]:
