@@ -5,6 +5,7 @@
 (() => {
   const STALE_AFTER_MS = 6000;
   const CALLS = { pass: () => t("PASS"), uncertain: () => t("UNCERTAIN"), defect: () => t("DEFECT"), fault: () => t("FAULT") };
+  const SCROLL_AHEAD_PX = 300;
   const GATHER_MS = 120; // a burst of news is one refetch
   const $ = (id) => document.getElementById(id);
 
@@ -131,9 +132,27 @@
   // ── live pictures ───────────────────────────────────────────────────────────────────────────────────────────
 
   const loading = new Set();
+  const unseen = new Map(); // pictures that came while nobody could see their place: of 200 stations a dozen are in view
+
+  const inView = (el) => {
+    const { top, bottom } = el.getBoundingClientRect();
+    return bottom > -SCROLL_AHEAD_PX && top < innerHeight + SCROLL_AHEAD_PX;
+  };
+
+  function showSeen() {
+    for (const [key, version] of unseen) {
+      const img = $(`live-${key}`);
+      if (img && !inView(img)) continue;
+      unseen.delete(key);
+      if (img) show(key, version);
+    }
+  }
+  for (const how of ["scroll", "resize"]) addEventListener(how, showSeen, { passive: true, capture: true });
 
   function show(key, version) {
     if (loading.has(key) || document.hidden) return; // never two requests for one picture; a hidden tab needs none
+    const place = $(`live-${key}`);
+    if (place && !inView(place)) { unseen.set(key, version); return; }
     loading.add(key);
     const next = new Image();
     next.onload = next.onerror = () => {

@@ -144,6 +144,25 @@ def test_every_camera_is_live_with_what_is_inspected_and_hot(page: Page, hub: Hu
     assert fits(page)
 
 
+def test_a_picture_out_of_sight_is_fetched_when_somebody_scrolls_to_it(
+    page: Page, hub: HubProcess, edge: FakeEdge
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url) if "/live/" in r.url and edge.topics.station in r.url else None)
+    page.goto(hub.url)
+    expect(card(page, edge)).to_be_visible()
+    page.evaluate("document.body.prepend(Object.assign(document.createElement('div'), { style: 'height: 5000px' }))")
+    edge.picture(render("weld", 3, defects=[]).image, 1, "uncertain")
+    expect(card(page, edge).locator(".call")).to_have_text("UNCERTAIN")  # what it says is told all the same
+    edge.picture(render("weld", 4, defects=[]).image, 2, "pass")
+    expect(card(page, edge).locator(".call")).to_have_text("PASS")
+    page.wait_for_timeout(500)
+    assert asked == []
+    card(page, edge).scroll_into_view_if_needed()
+    until(lambda: card(page, edge).locator(".live img").evaluate("e => e.naturalWidth") > 0)
+    until(lambda: asked)
+
+
 def test_one_tap_leads_from_the_line_to_its_cameras(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
     page.goto(hub.url)
     edge.picture(render("weld", 3, defects=[]).image, 1, camera="b")
