@@ -28,11 +28,14 @@ demo: $(VENV)/demo.stamp  ## the whole loop on this machine: camera, edge, simul
 	@$(BIN)/haltline demo --port $(PORT) --mqtt-port $(MQTT_PORT) --task $(TASK) $(if $(CAMERA),--camera '$(CAMERA)')
 
 # Rooms whose tests hold a clock to something, to the millisecond at times, have both cores to themselves; the others
-# share them. A timed test that fails is run once more, and listed as RERUN (docs/decisions/0009).
-TIMED := tests/browser tests/e2e tests/edge tests/faults
+# share them. Of the pages' and the timed rooms' tests one that fails is run once more, and listed as RERUN
+# (docs/decisions/0009).
+TIMED := tests/e2e tests/edge tests/faults
+PAGES := tests/browser
 
 test: $(VENV)/dev.stamp  ## the whole suite: real broker, real browser, real kills
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(addprefix --ignore=,$(TIMED))
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(addprefix --ignore=,$(TIMED) $(PAGES))
+	$(BIN)/python -m pytest -n 2 --dist loadfile -r aR --reruns 1 $(PAGES)
 	$(BIN)/python -m pytest -r aR --reruns 1 $(TIMED)
 
 check: $(VENV)/dev.stamp  ## ruff, mypy strict, import contracts
