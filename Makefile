@@ -28,15 +28,15 @@ demo: $(VENV)/demo.stamp  ## the whole loop on this machine: camera, edge, simul
 	@$(BIN)/haltline demo --port $(PORT) --mqtt-port $(MQTT_PORT) --task $(TASK) $(if $(CAMERA),--camera '$(CAMERA)')
 
 # Rooms whose tests hold a clock to something, to the millisecond at times, have both cores to themselves; the others
-# share them. Of the pages' and the timed rooms' tests one that fails is run once more, and listed as RERUN
-# (docs/decisions/0009).
+# share them. A test that fails is run once more, and listed as RERUN (docs/decisions/0009).
 TIMED := tests/e2e tests/edge tests/faults
 PAGES := tests/browser
+AGAIN := -r aR --reruns 1
 
 test: $(VENV)/dev.stamp  ## the whole suite: real broker, real browser, real kills
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests $(addprefix --ignore=,$(TIMED) $(PAGES))
-	$(BIN)/python -m pytest -n 2 --dist loadfile -r aR --reruns 1 $(PAGES)
-	$(BIN)/python -m pytest -r aR --reruns 1 $(TIMED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) tests $(addprefix --ignore=,$(TIMED) $(PAGES))
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) $(PAGES)
+	$(BIN)/python -m pytest $(AGAIN) $(TIMED)
 
 check: $(VENV)/dev.stamp  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
