@@ -25,6 +25,8 @@ WAYS = {
     "cmd/trigger": "PLC → edge",
     "cmd/resume": "PLC or hub → edge",
     "evt/resume": "edge → hub",
+    "cmd/stop": "hub or PLC → edge",
+    "evt/stop": "edge → hub",
     "evt/halt": "edge → hub, all",
     "evt/verdict": "edge → PLC, hub",
     "evt/record": "edge → hub",
@@ -41,6 +43,7 @@ CAUSES = {
     Cause.SEES: "sees: enough frames judged in a row, no fault",
     Cause.BLIND: "blind: a frame nobody could judge, silence, a fault",
     Cause.DEFECT: "defect: the evidence is complete",
+    Cause.STOP: "stop: a person asked for it",
     Cause.RESUME: "resume: a person ended the open halt",
 }
 

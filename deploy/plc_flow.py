@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from inspection.messages import PERMIT_PERIOD_MS, Heartbeat, Message, Permit, PlcState, Resume, Topics
+from inspection.messages import PERMIT_PERIOD_MS, Heartbeat, Message, Permit, PlcState, Resume, Stop, Topics
 
 FOLDER = Path(__file__).parent / "plc"
 FLOW = FOLDER / "node-red-flow.json"
@@ -43,9 +43,9 @@ def _out(message: type[Message], name: str, y: int) -> dict[str, Any]:
 
 
 def flow() -> list[dict[str, Any]]:
-    outputs = ["haltline-hb", "haltline-state", "haltline-line", "haltline-resume"]
+    outputs = ["haltline-hb", "haltline-state", "haltline-line", "haltline-resume", "haltline-stop-out"]
     dog: dict[str, Any] = {"id": DOG, "type": "function", "z": TAB, "name": "watchdog", "x": 440, "y": 200}
-    dog |= {"func": SCRIPT.read_text(encoding="utf-8"), "outputs": 4, "noerr": 0, "initialize": "", "finalize": ""}
+    dog |= {"func": SCRIPT.read_text(encoding="utf-8"), "outputs": 5, "noerr": 0, "initialize": "", "finalize": ""}
     dog |= {"libs": [], "wires": [[name] for name in outputs]}
     # rap (retain as published) must be off: it would show the retain flag on live permits too.
     permit_in = {"topic": TOPICS.of(Permit), "qos": "0", "datatype": "utf8", "broker": BROKER, "rap": False, "rh": 0}
@@ -61,11 +61,13 @@ def flow() -> list[dict[str, Any]]:
         _button("beat", 200, repeat=str(PERMIT_PERIOD_MS / 1000), once=True),
         _button("start", 260),
         _button("reset", 320),
+        _button("stop", 380),
         dog,
         _out(Heartbeat, "hb", 120),
         _out(PlcState, "state", 180),
         _node("debug", "line", 700, 240, [], active=True, tosidebar=True, complete="payload", targetType="msg"),
         _out(Resume, "resume", 300),
+        _out(Stop, "stop-out", 360),
     ]
 
 

@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from inspection.messages import MESSAGES, VERSION, Heartbeat, Message, PlcState, Resume, Trigger
+from inspection.messages import MESSAGES, VERSION, Heartbeat, Message, PlcState, Resume, Stop, Trigger
 from inspection.station_messages import STATION_MESSAGES
 
 FOLDER = Path(__file__).parent / "plc" / "schemas"
-FROM_THE_LINE: tuple[type[Message], ...] = (Heartbeat, PlcState, Trigger, Resume)
+FROM_THE_LINE: tuple[type[Message], ...] = (Heartbeat, PlcState, Trigger, Resume, Stop)
 """What a controller writes: fields with a default may be left out. What it reads always has every field."""
 
 

@@ -1,7 +1,7 @@
 """The one queue into the frame path. When frames come faster than they are judged the oldest *frame* goes.
 
-A resume, a trigger or a fault is never dropped, and a tick is not queued twice: one says as much as ten. Orders
-overtake frames, so that a resume does not wait behind pictures.
+A stop, a resume, a trigger or a fault is never dropped, and a tick is not queued twice: one says as much as ten. Orders
+overtake frames, so that none waits behind pictures.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Iterator
 
 from edge.ports import Ready, Serve
-from inspection.events import FaultFound, FaultOver, MaintenanceOrdered, PartArrived, ResumeAsked, Tick
+from inspection.events import FaultFound, FaultOver, MaintenanceOrdered, PartArrived, ResumeAsked, StopAsked, Tick
 from inspection.types import Frame
 
-Arrival = Frame | Ready | Tick | ResumeAsked | PartArrived | FaultFound | FaultOver | MaintenanceOrdered | Serve
+Arrival = (
+    Frame | Ready | Tick | ResumeAsked | StopAsked | PartArrived | FaultFound | FaultOver | MaintenanceOrdered | Serve
+)
 
 
 class Inbox:

@@ -20,6 +20,7 @@ from inspection.bundle import sha256
 from inspection.events import (
     Action,
     AnswerResume,
+    AnswerStop,
     CountLoss,
     EyeChanged,
     Judged,
@@ -79,9 +80,10 @@ class Evidence:
                     self._spool.offer(self._halt(report, moment), RANK_HALT)
                 case _:
                     pass
+        if halt:  # one that no frame made, a requested stop, concerns every camera
+            for camera in (moment.frame.camera,) if moment.frame else tuple(self._context):
+                self._keep_context(halt, camera)
         if moment.frame:
-            if halt:
-                self._keep_context(halt, moment.frame)
             self._remember(moment, moment.frame)
 
     def keep(self, keep: Keep, moment: Moment) -> None:
@@ -94,13 +96,13 @@ class Evidence:
         thin = self._thin if set(keep.why) <= THINNED else None
         self._spool.offer(self._record(keep, moment, frame, rank, thin), rank, frame.image.nbytes)
 
-    def _keep_context(self, halt: HaltReport, frame: Frame) -> None:
-        for before in self._context.pop(frame.camera, ()):
+    def _keep_context(self, halt: HaltReport, camera: str) -> None:
+        for before in self._context.pop(camera, ()):
             assert before.frame
             call = Call.FAULT
             if isinstance(before.event, Judged):
                 call = self._call_of(before.event) if self._call_of else Call.PASS
-            keep = Keep(frame.camera, before.frame.frame_id, call, ("context",), halt.halt, halt.part)
+            keep = Keep(camera, before.frame.frame_id, call, ("context",), halt.halt, halt.part)
             make = self._record(keep, before, before.frame, RANK_CONTEXT, None)
             self._spool.offer(make, RANK_CONTEXT, before.frame.image.nbytes)
 
@@ -213,6 +215,8 @@ class HaltMemory:
             match action:
                 case RaiseHalt(report):
                     self._state.set_halt(report)
+                case AnswerStop(open=report) if report and report.stop:
+                    self._state.set_halt(report)  # a stop that waits for this halt's end must outlive a restart too
                 case AnswerResume(accepted=True):
                     self._state.set_halt(None)
                 case _:

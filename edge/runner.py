@@ -26,6 +26,7 @@ from inspection.events import (
     PartArrived,
     PolicyChanged,
     ResumeAsked,
+    StopAsked,
     Tick,
 )
 from inspection.fitness import Fitness
@@ -77,7 +78,7 @@ def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tupl
         case PartArrived():
             model.begin_part()
             return arrival, None
-        case Tick() | ResumeAsked() | FaultFound() | FaultOver() | MaintenanceOrdered():
+        case Tick() | ResumeAsked() | StopAsked() | FaultFound() | FaultOver() | MaintenanceOrdered():
             return arrival, None
         case _:
             assert_never(arrival)

@@ -2,7 +2,8 @@
 
     STARTING --sees--> RUNNING --defect--> HALTED --resume--> RUNNING
     STARTING --defect--> HALTED      RUNNING --blind--> BLIND --sees--> RUNNING
-    BLIND --defect--> HALTED         HALTED stays HALTED whatever else happens
+    BLIND --defect--> HALTED         STARTING, RUNNING, BLIND --stop--> HALTED
+    HALTED stays HALTED whatever else happens
 
 No clock: time arrives inside events. No I/O: what must be done leaves as actions, in the order in which it must be
 done, the permit first. One thread owns a guard.
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import assert_never
 
 from inspection.events import (
     Action,
     AnswerResume,
+    AnswerStop,
     CannotJudge,
     Event,
     FaultFound,
@@ -32,6 +35,7 @@ from inspection.events import (
     SetPermit,
     State,
     StateChanged,
+    StopAsked,
     Tick,
 )
 from inspection.evidence import Evidence, Level
@@ -39,6 +43,7 @@ from inspection.eyes import Eyes
 from inspection.parts import Inspection
 from inspection.policy import ClassPolicy, FrameCall, Policy, judge
 from inspection.selection import Selector
+from inspection.stop import stop_reason
 from inspection.types import Call, Code, HaltReport
 
 # ── the state table ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -48,16 +53,20 @@ class Cause(StrEnum):
     SEES = "sees"  # enough fresh frames judged in a row, and no fault
     BLIND = "blind"  # a frame nobody could judge, silence, or a fault
     DEFECT = "defect"  # the evidence for a defect is complete
+    STOP = "stop"  # a person asked for it
     RESUME = "resume"  # a person ended the open halt
 
 
 TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.STARTING, Cause.SEES): State.RUNNING,
     (State.STARTING, Cause.DEFECT): State.HALTED,
+    (State.STARTING, Cause.STOP): State.HALTED,
     (State.RUNNING, Cause.DEFECT): State.HALTED,
+    (State.RUNNING, Cause.STOP): State.HALTED,
     (State.RUNNING, Cause.BLIND): State.BLIND,
     (State.BLIND, Cause.SEES): State.RUNNING,
     (State.BLIND, Cause.DEFECT): State.HALTED,
+    (State.BLIND, Cause.STOP): State.HALTED,
     (State.HALTED, Cause.RESUME): State.RUNNING,
 }
 """A pair that is not listed changes nothing. Only RESUME leaves HALTED."""
@@ -97,6 +106,7 @@ class LineGuard:
         self._evidence: dict[tuple[str, str], Evidence] = {}
         self._selector = Selector(boot)
         self._nonces: deque[str] = deque(maxlen=256)
+        self._stops: deque[str] = deque(maxlen=256)
         self.passed = 0
         """Frames called a pass that an audit could have drawn: what its finds are a share of."""
         self._maintenance: MaintenanceOrdered | None = None
@@ -121,6 +131,8 @@ class LineGuard:
                 return self._on_tick(now_ns)
             case ResumeAsked():
                 return self._on_resume(event)
+            case StopAsked():
+                return self._on_stop(event)
             case PartArrived():
                 return self._on_part(event)
             case FaultFound(now_ns, code, why):
@@ -198,13 +210,12 @@ class LineGuard:
         return votes >= min(self.policy.vote, len(seeing))
 
     def _halt(self, event: Judged, call: FrameCall, rule: ClassPolicy, part: str) -> list[Action]:
-        self._halts += 1
         found = call.defects.get(rule.cls)
         evidence = self._evidence[event.camera, rule.cls]
         # Evidence may be complete with a frame that says little by itself: then its sum is the reason.
         reason = call.why if rule.cls in call.defects else f"{rule.cls}: {evidence.why}"
         self.halt = HaltReport(
-            halt=self.boot % BOOTS * HALTS_PER_BOOT + self._halts,
+            halt=self._next_id(),
             code=Code.DEFECT,
             reason=reason,
             cls=rule.cls,
@@ -217,6 +228,10 @@ class LineGuard:
             evidence=evidence.frames,
         )
         return [*self._move(Cause.DEFECT, reason), RaiseHalt(self.halt)]
+
+    def _next_id(self) -> int:
+        self._halts += 1
+        return self.boot % BOOTS * HALTS_PER_BOOT + self._halts
 
     def _keep(self, event: Judged, call: FrameCall, part: str, *, halted_now: bool) -> list[Action]:
         """Which frames become evidence. While halted the camera stares at one scene: nothing new to keep."""
@@ -305,9 +320,32 @@ class LineGuard:
         answer = AnswerResume(event.halt, event.who, event.nonce, not refused, refused)
         if refused:
             return self._with_permit(event.now_ns, [answer])
-        self.halt = None
+        ended, self.halt = self.halt, None
         self._evidence.clear()
-        return self._with_permit(event.now_ns, [*self._move(Cause.RESUME, f"resumed by {event.who}"), answer])
+        actions = [*self._move(Cause.RESUME, f"resumed by {event.who}"), answer]
+        if ended and ended.stop:  # whoever ended that halt has not ended this stop
+            actions += self._stop(ended.stop)
+        return self._with_permit(event.now_ns, actions)
+
+    def _on_stop(self, event: StopAsked) -> list[Action]:
+        """In doubt the line stops: whatever else holds, and however old the request is. Only a copy does nothing."""
+        why, actions = "", []
+        if event.nonce in self._stops:
+            why = "this request came before"
+        elif self.halt is None:
+            actions = self._stop(stop_reason(event.who, event.why))
+        elif self.halt.code is not Code.STOP:
+            # A person who resumes the open halt may know nothing of this request: it waits for its own resume.
+            self.halt = replace(self.halt, stop=self.halt.stop or stop_reason(event.who, event.why))
+            why = f"halt {self.halt.halt} is open; this stop follows it"
+        else:
+            why = f"stopped by halt {self.halt.halt} already"
+        self._stops.append(event.nonce)
+        return self._with_permit(event.now_ns, [*actions, AnswerStop(event.who, event.nonce, why, self.halt)])
+
+    def _stop(self, reason: str) -> list[Action]:
+        self.halt = HaltReport(self._next_id(), Code.STOP, reason)
+        return [*self._move(Cause.STOP, reason), RaiseHalt(self.halt)]
 
     def _why_not(self, event: ResumeAsked) -> str:
         """Why this resume does nothing; empty when it may go ahead."""

@@ -65,6 +65,16 @@ class ResumeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class StopAsked:
+    """Somebody wants the line to stop. All that is asked of it is that it is no copy (`nonce`); `who` may be empty."""
+
+    now_ns: int
+    nonce: str
+    who: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PartArrived:
     """A trigger: judge `frames` frames of this part, one or more by each camera, and say one verdict by the deadline.
 
@@ -117,6 +127,7 @@ Event = (
     | CannotJudge
     | Tick
     | ResumeAsked
+    | StopAsked
     | PartArrived
     | FaultFound
     | FaultOver
@@ -167,6 +178,16 @@ class AnswerResume:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerStop:
+    """What became of a requested stop. `open`: the halt that keeps the line stopped, None where nothing was done."""
+
+    who: str
+    nonce: str
+    why: str
+    open: HaltReport | None
+
+
+@dataclass(frozen=True, slots=True)
 class GiveVerdict:
     part: str
     inspection: int
@@ -202,4 +223,4 @@ class EyeChanged:
     why: str
 
 
-Action = SetPermit | RaiseHalt | Keep | AnswerResume | GiveVerdict | CountLoss | StateChanged | EyeChanged
+Action = SetPermit | RaiseHalt | Keep | AnswerResume | AnswerStop | GiveVerdict | CountLoss | StateChanged | EyeChanged

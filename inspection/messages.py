@@ -119,7 +119,8 @@ class Permit(Message):
     boot: U32
     seq: U32
     run: Run
-    code: Annotated[int, Field(ge=0, le=max(Code))]
+    code: Annotated[int, Field(ge=0, le=255)]
+    """A `Code`. A reader takes one that it does not know, from a newer edge: why the line stops must not delay that."""
     halt: U32
     echo: U32
     age_ms: U32
@@ -200,6 +201,31 @@ class Resume(Message):
     boot: U32
     seq: U32
     why: Text = ""
+
+
+class Stop(Message):
+    """A person asks for a stop. `who` may be empty: nobody has to sign in for it. The edge drops a retained one and a
+    copy (`nonce`), and stops for every other, however late it comes; `ts_ms` is for people."""
+
+    TOPIC: ClassVar[str] = "cmd/stop"
+    EXPIRY_S: ClassVar[int | None] = 5
+
+    nonce: Nonce
+    who: Annotated[str, Field(max_length=64)] = ""
+    why: Annotated[str, Field(max_length=200)] = ""
+    ts_ms: U53
+
+
+class StopAnswer(Message):
+    """What became of a requested stop. `halt`: the one that keeps the line stopped now; 0: nothing was done."""
+
+    TOPIC: ClassVar[str] = "evt/stop"
+
+    halt: U32
+    who: Text
+    nonce: Text
+    why: Text
+    ts_ms: U53
 
 
 class ResumeAnswer(Message):
@@ -437,6 +463,8 @@ MESSAGES: tuple[type[Message], ...] = (
     Trigger,
     Resume,
     ResumeAnswer,
+    Stop,
+    StopAnswer,
     HaltEvent,
     VerdictEvent,
     RecordEvent,

@@ -18,6 +18,7 @@ from inspection.errors import InputError
 from inspection.events import (
     Action,
     AnswerResume,
+    AnswerStop,
     CannotJudge,
     Event,
     FaultFound,
@@ -29,6 +30,7 @@ from inspection.events import (
     RaiseHalt,
     ResumeAsked,
     SetPermit,
+    StopAsked,
     Tick,
 )
 from inspection.evidence import Cusum
@@ -43,6 +45,7 @@ EVENTS: dict[str, type] = {
         CannotJudge,
         Tick,
         ResumeAsked,
+        StopAsked,
         PartArrived,
         FaultFound,
         FaultOver,
@@ -90,6 +93,8 @@ class Head:
         for action in actions:
             if isinstance(action, RaiseHalt):
                 head = replace(head, open_halt=action.report)
+            elif isinstance(action, AnswerStop):
+                head = replace(head, open_halt=action.open)
             elif isinstance(action, AnswerResume) and action.accepted:
                 head = replace(head, open_halt=None)
         return head
@@ -132,6 +137,9 @@ def spoken(actions: Iterable[Action]) -> list[Said]:
     """Actions as a recording has them, through JSON, so that both sides of a comparison are alike."""
     told = [a for a in actions if not (isinstance(a, SetPermit) and not a.changed)]
     found: list[Said] = json.loads(_dumps([{type(action).__name__: asdict(action)} for action in told]))
+    for action in found:
+        if "RaiseHalt" in action and not action["RaiseHalt"]["report"]["stop"]:  # of nearly every halt
+            del action["RaiseHalt"]["report"]["stop"]
     return found
 
 

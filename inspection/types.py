@@ -32,6 +32,7 @@ class Code(IntEnum):
     STORAGE = 4
     STARTING = 5
     INTERNAL = 6
+    STOP = 7  # a person asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +123,5 @@ class HaltReport:
     part: str = ""
     evidence: tuple[int, ...] = field(default=())
     """Ids of the frames that added up to the halt, the last one included."""
+    stop: str = ""
+    """The reason of a stop that was asked for while this halt was open: it becomes a halt when this one is resumed."""

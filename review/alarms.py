@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from inspection.types import Code
 from review.language import _
 
 
@@ -35,6 +36,7 @@ class Cause(StrEnum):
     REFUSED = "refused"  # the edge did not, and said why
     UNANSWERED = "unanswered"  # the edge said nothing in time
     GONE = "gone"  # a fresh permit no longer names this halt
+    STOP_ASKED = "stop_asked"  # a person asked for a stop; no state of its own
     REALARMED = "realarmed"  # nobody acknowledged in time, so it calls louder; no state of its own
 
 
@@ -68,6 +70,11 @@ UNACKED = frozenset({State.ACTIVE_UNACKED, State.CLEARED_UNACKED})
 OPEN = frozenset(set(State) - {State.CLOSED})
 """For queries: "not closed" would read every alarm there ever was, a list of states reads the open ones."""
 ACTIVE = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED, State.RESET_REQUESTED, State.RESET})
+
+
+def is_judged(code: int, verdict: str | None) -> bool:
+    """Whether nothing is left to say about it: a stop that a person asked for is neither real nor a false call."""
+    return verdict is not None or code == Code.STOP
 
 
 def step(state: State, cause: Cause, *, judged: bool) -> State:

@@ -36,6 +36,7 @@ from review.routes import (
     outlines,
     performance,
     session,
+    stops,
     suspects,
     system,
 )
@@ -43,7 +44,7 @@ from review.settings import Settings
 from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-FLOOR = (line, halts, alarms, andon, handover, performance, system)
+FLOOR = (line, stops, halts, alarms, andon, handover, performance, system)
 LABELS = (label, label_books, consistency, outlines, escapes, adjudicate, suspects)
 PAGES = (*FLOOR, *LABELS, models, session, audit, events, health, api_docs)
 """Pages and their news; each write must come from a page of this host."""

@@ -55,7 +55,12 @@ def get_hub(request: Request) -> Hub:
     return hub
 
 
-HubDep = Annotated[Hub, Depends(get_hub)]
+async def hub_of(request: Request) -> Hub:
+    """Async, like every check that waits for nothing: a plain function would cost each request a turn of a thread."""
+    return get_hub(request)
+
+
+HubDep = Annotated[Hub, Depends(hub_of)]
 
 
 def current_person(request: Request, hub: HubDep) -> Person | None:
@@ -139,7 +144,7 @@ async def no_such_halt(_request: Request, exc: Exception) -> Response:
     return Response(f"{exc}\n", 404, media_type="text/plain")
 
 
-def same_origin(request: Request) -> None:
+async def same_origin(request: Request) -> None:
     """Refuses a write that another site's page made the browser send: its Origin is not this host.
 
     Together with the SameSite=Strict cookie this is the CSRF protection. Browsers send Origin with every POST; a
@@ -154,7 +159,7 @@ def same_origin(request: Request) -> None:
         )
 
 
-def edge_token(request: Request, hub: HubDep) -> None:
+async def edge_token(request: Request, hub: HubDep) -> None:
     """Checks the bearer token when the hub was given one."""
     wanted = hub.settings.edge_token
     if wanted is None:

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from inspection.stop import SOMEBODY, stop_asked_by
 from inspection.types import Code
 from review import label_books
-from review.alarms import Cause, State, why_no_undo, why_not
+from review.alarms import Cause, State, is_judged, why_no_undo, why_not
 from review.halt_film import Strip, strip_of
 from review.halts import evidence
 from review.language import N_, _, class_words, current, number, raw
@@ -51,6 +52,7 @@ CODE_WORDS = {
     Code.STORAGE: N_("storage fault"),
     Code.STARTING: N_("edge starting"),
     Code.INTERNAL: N_("edge fault"),
+    Code.STOP: N_("stop requested"),
 }
 
 
@@ -134,6 +136,8 @@ class HaltView:
     no_ack: str
     no_reset: str
     can_undo: bool
+    was_asked: bool
+    """A person asked for this stop: there is nothing to judge."""
 
 
 def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
@@ -144,7 +148,7 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
     film = session.scalar(select(FilmRow).where(FilmRow.station_id == halt.station_id, FilmRow.halt == halt.halt))
     week = week_before(session, halt, found.main)
     label_book = found.main.label_book if found.main else ""
-    state, judged = State(halt.state), halt.verdict is not None
+    state, judged = State(halt.state), is_judged(halt.code, halt.verdict)
     history = tuple(_step(e) for e in halt.events)
     last = history[-1] if history else None
     newest = halt.events[-1] if halt.events else None
@@ -169,6 +173,7 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
         no_ack=why_not(state, Cause.ACK, judged=judged),
         no_reset=why_not(state, Cause.RESET_ASKED, judged=judged),
         can_undo=newest is not None and not why_no_undo(state, newest.kind, newest.detail.get("was")),
+        was_asked=halt.code == Code.STOP,
     )
 
 
@@ -182,6 +187,10 @@ def reason_words(halt: Halt) -> str:
     """The edge's own sentence, which is English; in another language the same facts from their fields."""
     if current() == "en":
         return halt.reason
+    if asked := stop_asked_by(halt.reason):
+        who, why = asked
+        said = _("stop requested by %(who)s", who=who_words(who))
+        return f"{said}: {why}" if why else said
     if not halt.cls:
         return f"{raw(CODE_WORDS[Code(halt.code)])}: {halt.reason}"
     facts = []
@@ -190,6 +199,11 @@ def reason_words(halt: Halt) -> str:
     if halt.score > 0:
         facts.append(_("score %(score)s, limit %(limit)s", score=number(halt.score, 2), limit=number(halt.limit, 2)))
     return "; ".join((cause_words(halt), *facts))
+
+
+def who_words(who: str) -> str:
+    """A person's name as it is, and in the reader's language that there was none."""
+    return raw(N_("somebody not signed in")) if who == SOMEBODY else who
 
 
 def _pictures(
@@ -285,6 +299,8 @@ def _step(event: HaltEventRow) -> Step:
             return Step(event.at_ms, event.who, refusal, refused=True)
         case Cause.UNANSWERED:
             return Step(event.at_ms, event.who, _("reset not done: %(why)s", why=raw(why)), refused=True)
+        case Cause.STOP_ASKED:
+            return Step(event.at_ms, who_words(event.who), _("asked for a stop"))
         case Cause.GONE:
             what = _("halt is over: the permit no longer names it")
         case Cause.REALARMED:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, selectinload
 
 from inspection.errors import HaltlineError
 from inspection.messages import Resume, Topics
-from review.alarms import Cause, State, Verdict, why_no_undo, why_not
+from inspection.types import Code
+from review.alarms import Cause, State, Verdict, is_judged, why_no_undo, why_not
 from review.broadcast import News
 from review.hub import Hub
 from review.ingest import change
@@ -51,6 +52,8 @@ def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str) -> None:
     """
     with hub.store.writing() as session:
         halt = load(session, halt_id)
+        if halt.code == Code.STOP:
+            raise NotNow(_("a person asked for this stop: there is nothing to judge"))
         _check_seen(session, halt, saw)
         if not why_not(State(halt.state), Cause.ACK, judged=False):
             change(session, halt, Cause.ACK, who)
@@ -123,7 +126,10 @@ def _check_seen(session: Session, halt: Halt, saw: str) -> None:
 
 
 def _distance(record: Record, halt: Halt) -> tuple[bool, bool, int]:
-    """How far a record is from being *the* frame: the completing one first, then defects, then the nearest."""
+    """How far a record is from being *the* frame: the completing one first, then defects, then the nearest. No frame
+    completed a requested stop: the newest one shows what there was to see."""
+    if halt.frame_id < 0:
+        return False, False, -record.ts_ms
     return record.frame_id != halt.frame_id, record.call != "defect", abs(record.frame_id - halt.frame_id)
 
 
@@ -141,7 +147,7 @@ def _changing(session: Session, halt_id: int, cause: Cause) -> Halt:
 
 
 def _refuse_if_not(halt: Halt, cause: Cause) -> None:
-    if why := why_not(State(halt.state), cause, judged=halt.verdict is not None):
+    if why := why_not(State(halt.state), cause, judged=is_judged(halt.code, halt.verdict)):
         raise NotNow(why)
 
 

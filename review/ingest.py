@@ -17,19 +17,21 @@ from inspection.messages import (
     PlcState,
     RecordEvent,
     ResumeAnswer,
+    StopAnswer,
     Tally,
     Topics,
 )
 from inspection.station_messages import FilmEvent
+from inspection.stop import SOMEBODY
 from review import rollout
-from review.alarms import Cause, State, step
+from review.alarms import Cause, State, is_judged, step
 from review.broadcast import News
 from review.clock import wall_ms
 from review.frames import FrameStore
 from review.live import Now
 from review.store import FilmRow, Halt, HaltEventRow, Record, Station, TallyRow
 
-Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | RecordEvent | Tally | FilmEvent
+Stored = Conn | PlcState | ModelReported | HaltEvent | ResumeAnswer | StopAnswer | RecordEvent | Tally | FilmEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Batch:
                 return _halt(session, station, message)
             case ResumeAnswer():
                 return _resume_answer(session, station, message)
+            case StopAnswer():
+                return _stop_answer(session, station, message)
             case Tally():
                 return _tally(session, station, message)
             case FilmEvent():
@@ -134,7 +138,7 @@ def station_row(session: Session, topics: Topics) -> Station:
 
 def change(session: Session, halt: Halt, cause: Cause, who: str = "", **detail: object) -> None:
     """Append to a halt's history and move its state as the table says. What changes nothing is recorded as well."""
-    halt.state = step(State(halt.state), cause, judged=halt.verdict is not None)
+    halt.state = step(State(halt.state), cause, judged=is_judged(halt.code, halt.verdict))
     session.add(HaltEventRow(halt_id=halt.id, kind=cause, who=who, at_ms=wall_ms(), detail=detail))
 
 
@@ -171,6 +175,18 @@ def _resume_answer(session: Session, station: Station, m: ResumeAnswer) -> Outco
         return Outcome("duplicates")
     cause = Cause.ACCEPTED if m.accepted else Cause.REFUSED
     change(session, halt, cause, m.who, why=m.why, nonce=m.nonce, edge_ms=m.ts_ms)
+    return Outcome(news=(News("halt", str(halt.id)), News("line", station.key)))
+
+
+def _stop_answer(session: Session, station: Station, m: StopAnswer) -> Outcome:
+    """Who asked stands in the history of the halt that keeps the line stopped, also where another one was open."""
+    halt = session.scalar(select(Halt).where(Halt.station_id == station.id, Halt.halt == m.halt))
+    if halt is None:
+        return Outcome("unknown_halt")
+    told = select(HaltEventRow).where(HaltEventRow.halt_id == halt.id, HaltEventRow.kind == Cause.STOP_ASKED)
+    if any(e.detail.get("nonce") == m.nonce for e in session.scalars(told)):
+        return Outcome("duplicates")
+    change(session, halt, Cause.STOP_ASKED, m.who or SOMEBODY, why=m.why, nonce=m.nonce, edge_ms=m.ts_ms)
     return Outcome(news=(News("halt", str(halt.id)), News("line", station.key)))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from inspection.messages import Conn, LivePicture, ModelReported, Permit, PlcState, Topics
+from inspection.messages import Conn, LivePicture, ModelReported, Permit, PlcState, StopAnswer, Topics
 from inspection.station_messages import About, CameraAnswer
 from inspection.types import Code
 from review.clock import wall_ms
@@ -19,6 +19,7 @@ from review.language import N_, _, number, raw
 PERMIT_STALE_MS = 1500
 """Six missed permits. The PLC trips at 1,000 ms; the page must not claim less than it knows for longer."""
 PLC_STALE_MS = 3000
+STOPS_KEPT = 16
 NEVER_MS = 10**12
 
 
@@ -68,6 +69,8 @@ class Now:
     about_ns: int = 0
     answers: Mapping[str, CameraAnswer] = field(default_factory=dict)
     """Each camera's last test."""
+    stops: tuple[StopAnswer, ...] = ()
+    """The last answers to requested stops."""
     skew_ms: int | None = None
     """How far the edge's clock is ahead of the hub's; what a message was under way (ms) makes it look late."""
 
@@ -97,6 +100,7 @@ BLIND_WHY = {
     Code.STORAGE: N_("storage: evidence cannot be kept"),
     Code.STARTING: N_("the edge is starting"),
     Code.INTERNAL: N_("a fault inside the edge"),
+    Code.STOP: N_("a stop was requested"),
 }
 
 
@@ -108,11 +112,16 @@ def shown(now: Now, now_ns: int) -> Shown:
     if permit.halt:
         return Shown(Mode.HALTED, _("HALTED"), _("halt %(n)s: the line has no permit to run", n=permit.halt))
     if not permit.run:
-        return Shown(Mode.BLIND, _("NOT INSPECTING"), raw(BLIND_WHY[Code(permit.code)]))
+        return Shown(Mode.BLIND, _("NOT INSPECTING"), _why_blind(permit))
     if permit.code:
-        why = _("%(why)s; this site lets the line run on", why=raw(BLIND_WHY[Code(permit.code)]))
+        why = _("%(why)s; this site lets the line run on", why=_why_blind(permit))
         return Shown(Mode.BLIND, _("NOT INSPECTING"), why)
     return _line(now, now_ns)
+
+
+def _why_blind(permit: Permit) -> str:
+    """An edge of a later version may have a reason that this hub does not know."""
+    return raw(BLIND_WHY[Code(permit.code if permit.code in BLIND_WHY else Code.DEFECT)])
 
 
 def _line(now: Now, now_ns: int) -> Shown:
@@ -192,6 +201,11 @@ class Live:
         with self._lock:
             before = self._stations.get(Now(topics).key) or Now(topics)
             self._stations[before.key] = replace(before, answers={**before.answers, answer.camera: answer})
+
+    def stop_answer(self, topics: Topics, answer: StopAnswer) -> None:
+        with self._lock:
+            before = self._stations.get(Now(topics).key) or Now(topics)
+            self._stations[before.key] = replace(before, stops=(*before.stops, answer)[-STOPS_KEPT:])
 
     def _update(self, topics: Topics, **facts: object) -> None:
         with self._lock:

@@ -34,6 +34,7 @@ from inspection.messages import (
     PlcState,
     RecordEvent,
     ResumeAnswer,
+    StopAnswer,
     Tally,
     Topics,
     VerdictEvent,
@@ -58,7 +59,7 @@ READ_BYTES = 65536
 """Of one read: some 200 packets, handled before anything else on that thread."""
 
 _STATES = (Permit, Conn, Heartbeat, PlcState, ModelReported, About, CameraAnswer)
-_EVENTS = (HaltEvent, ResumeAnswer, VerdictEvent, RecordEvent, Tally, FilmEvent)
+_EVENTS = (HaltEvent, ResumeAnswer, StopAnswer, VerdictEvent, RecordEvent, Tally, FilmEvent)
 KINDS: dict[str, type[Message]] = {kind.TOPIC: kind for kind in (*_STATES, *_EVENTS)}
 NOT_FOR_US = {PERMIT_SHORT_TOPIC, "evt/ack"}
 
@@ -263,6 +264,8 @@ class MqttIn:
                 self._live.answer(topics, message)
                 self._tell(News("system", Now(topics).key))
                 return False
+            case StopAnswer():
+                self._live.stop_answer(topics, message)
             case VerdictEvent():
                 return False
         return True

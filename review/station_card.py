@@ -41,6 +41,8 @@ class CardFacts:
     length_mm: float
     unacked: bool
     judged: bool
+    asked: bool
+    """The halt is a stop that a person asked for: nothing to judge."""
     halt_at_ms: int
     open_halts: int
     shelved: bool

@@ -1,10 +1,10 @@
 // The controller's side of the line contract as one Node-RED function node; its twin is inspection/watchdog.py.
 // A quality stop, not a safety function: no PL, no SIL, never in the emergency-stop or guard chain.
 //
-// In:  msg.haltline = "permit" (msg.payload: text, msg.retain), "tick", "beat", "start", "reset".
-// Out: 1 plc/hb, 2 plc/state, 3 true/false for the line's run condition, 4 cmd/resume.
+// In:  msg.haltline = "permit" (msg.payload: text, msg.retain), "tick", "beat", "start", "reset", "stop".
+// Out: 1 plc/hb, 2 plc/state, 3 true/false for the line's run condition, 4 cmd/resume, 5 cmd/stop.
 const U32 = 4294967296;
-const MAX = { v: 1, boot: U32 - 1, seq: U32 - 1, run: 1, code: 6, halt: U32 - 1, echo: U32 - 1, age_ms: U32 - 1,
+const MAX = { v: 1, boot: U32 - 1, seq: U32 - 1, run: 1, code: 255, halt: U32 - 1, echo: U32 - 1, age_ms: U32 - 1,
               ts_ms: Number.MAX_SAFE_INTEGER };
 const limits = context.get("limits") || { watchdog_ms: 1000, max_age_ms: 1000, max_echo_lag: 4 };
 // A random first count: a permit from before this start then echoes a count that is far off.
@@ -60,7 +60,11 @@ function judge(p, retained) {
     if ((s.hb - p.echo + U32) % U32 <= limits.max_echo_lag) s.validMs = nowMs;
 }
 
-let hb = null, resume = null;
+function nonce() {
+    return Array.from({ length: 4 }, () => Math.floor(Math.random() * U32).toString(36)).join("-");
+}
+
+let hb = null, resume = null, stop = null;
 switch (msg.haltline) {
     case "permit": {
         if (s.run) tick();  // the gap before this permit counts first
@@ -79,11 +83,16 @@ switch (msg.haltline) {
     case "reset":
         // Names the newest permit seen, so that a request that waited somewhere does nothing when it arrives.
         if (s.newest !== null && s.newest.halt !== 0) {
-            const nonce = Array.from({ length: 4 }, () => Math.floor(Math.random() * U32).toString(36)).join("-");
-            const ask = { v: 1, halt: s.newest.halt, who: "panel", nonce, boot: s.newest.boot, seq: s.newest.seq,
+            const ask = { v: 1, halt: s.newest.halt, who: "panel", nonce: nonce(), boot: s.newest.boot, seq: s.newest.seq,
                           why: "reset at panel" };
             resume = { payload: JSON.stringify(ask) };
         }
+        break;
+    case "stop":
+        // Trips here and now; the edge is told so that its permit stays withdrawn until a person resumes.
+        s.validMs = null;
+        trip("stop at panel");
+        stop = { payload: JSON.stringify({ v: 1, nonce: nonce(), who: "panel", why: "", ts_ms: nowMs }) };
         break;
     default:
         tick();
@@ -98,4 +107,4 @@ if (s.told !== state + s.why) {
     node.status({ fill: s.run ? "green" : "red", shape: "dot", text: `${state}: ${s.why}` });
 }
 context.set("s", s);
-return [hb, told, line, resume];
+return [hb, told, line, resume, stop];

@@ -21,6 +21,7 @@ from edge.ports import Moment
 from inspection.events import (
     Action,
     AnswerResume,
+    AnswerStop,
     CountLoss,
     FaultFound,
     FaultOver,
@@ -30,6 +31,7 @@ from inspection.events import (
     ResumeAsked,
     SetPermit,
     StateChanged,
+    StopAsked,
 )
 from inspection.messages import (
     PERMIT_PERIOD_MS,
@@ -40,6 +42,8 @@ from inspection.messages import (
     Permit,
     Resume,
     ResumeAnswer,
+    Stop,
+    StopAnswer,
     Topics,
     Trigger,
     VerdictEvent,
@@ -57,8 +61,8 @@ RIVALS, RIVALS_NS = 2, 10 * 10**9
 
 
 class MqttLine:
-    """Implements `ports.LineControl`. `deliver` receives what the line asks for: resumes and triggers, and the fault
-    of a second edge under this one's name."""
+    """Implements `ports.LineControl`. `deliver` receives what the line asks for: stops, resumes and triggers, and
+    the fault of a second edge under this one's name."""
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class MqttLine:
         topics: Topics,
         boot: int,
         outbox: Outbox,
-        deliver: Callable[[ResumeAsked | PartArrived | FaultFound | FaultOver], None],
+        deliver: Callable[[ResumeAsked | StopAsked | PartArrived | FaultFound | FaultOver], None],
     ) -> None:
         self.topics, self.boot = topics, boot
         self._outbox, self._deliver = outbox, deliver
@@ -85,6 +89,7 @@ class MqttLine:
         client_id = f"haltline-{topics.site}-{topics.line}-{topics.station}"
         self.connection = Connection(config, client_id, will=will)
         self.connection.on(topics.of(Heartbeat), 0, self._on_heartbeat)
+        self.connection.on(topics.of(Stop), 1, self._on_stop)
         self.connection.on(topics.of(Resume), 1, self._on_resume)
         self.connection.on(topics.of(Trigger), 1, self._on_trigger)
         self.connection.on(topics.of(Conn), 1, self._on_conn)
@@ -131,6 +136,9 @@ class MqttLine:
             case AnswerResume():
                 log.info("resume", halt=action.halt, who=action.who, accepted=action.accepted, why=action.why)
                 self._outbox.publish_event(_answer(action))
+            case AnswerStop():
+                log.warning("stop requested", who=action.who, halt=action.open and action.open.halt, why=action.why)
+                self._outbox.publish_event(_stop_answer(action))
             case StateChanged(old, new, why):
                 log.info("guard", old=old.value, new=new.value, why=why)
             case CountLoss():
@@ -230,6 +238,13 @@ class MqttLine:
         r = Resume.decode(received.payload)
         self._deliver(ResumeAsked(time.monotonic_ns(), r.halt, r.who, r.nonce, r.boot, r.seq, self._seq))
 
+    def _on_stop(self, received: Received) -> None:
+        if received.retained:  # it would come with every reconnect and stop the line again after each reset
+            log.warning("retained stop ignored", topic=received.topic)
+            return
+        s = Stop.decode(received.payload)
+        self._deliver(StopAsked(time.monotonic_ns(), s.nonce, s.who, s.why))
+
     def _on_trigger(self, received: Received) -> None:
         if received.retained:
             log.warning("retained trigger ignored", topic=received.topic)
@@ -281,3 +296,8 @@ def _answer(a: AnswerResume) -> ResumeAnswer:
     return ResumeAnswer(
         halt=a.halt, who=a.who, nonce=a.nonce, accepted=a.accepted, why=a.why[:400], ts_ms=time.time_ns() // 1_000_000
     )
+
+
+def _stop_answer(a: AnswerStop) -> StopAnswer:
+    halt = a.open.halt if a.open else 0
+    return StopAnswer(halt=halt, who=a.who, nonce=a.nonce, why=a.why[:400], ts_ms=time.time_ns() // 1_000_000)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import StorageError
 from inspection.messages import LivePicture
+from inspection.types import Code
 from review import pictures, shelving
 from review.alarms import OPEN
 from review.clock import wall_ms
@@ -60,6 +61,7 @@ class Card:
             picture_at_ms=self.picture_at_ms, halt_id=halt.id if halt else None,
             cause=cause_words(halt) if halt else "", length_mm=halt.length_mm if halt else 0.0,
             unacked=halt is not None and halt.state.endswith("UNACKED"), judged=halt is not None and bool(halt.verdict),
+            asked=halt is not None and halt.code == Code.STOP,
             halt_at_ms=halt.at_ms if halt else 0, open_halts=self.open_halts, shelved=shelf is not None,
             shelf_until_ms=shelf.until_ms if shelf else None, last_halt_ms=self.last_halt_ms,
             bundle=model.bundle if model else "",

@@ -204,5 +204,11 @@ def test_axe_finds_nothing_serious_on_any_page(
         assert answer.status == 200, path
         page.wait_for_timeout(150)
         found[path] = serious(page, source)
+        if path == STATION:  # the stop key, opened, and what is said after it
+            page.keyboard.press("s")
+            found["stop"] = serious(page, source)
+            page.keyboard.press("Enter")
+            expect(page.locator(".stop-said strong")).to_contain_text("STOP CONFIRMED")
+            found["stopped"] = serious(page, source)
     page.context.close()
     assert {path: what for path, what in found.items() if what} == {}

@@ -13,7 +13,7 @@ import pytest
 from test_structured_text import MS, NAMES, VECTORS, random_story, reference_step
 
 from deploy.plc_flow import FLOW, text
-from inspection.messages import Heartbeat, Permit, PlcState, Resume
+from inspection.messages import Heartbeat, Permit, PlcState, Resume, Stop
 from inspection.watchdog import Watchdog, WatchdogLimits
 from tests.conftest import missing
 
@@ -68,7 +68,8 @@ def test_the_flow_hangs_together() -> None:
     permit_in = next(n for n in nodes if n["type"] == "mqtt in")
     assert permit_in["rap"] is False, "with retain as published a live permit would look like a retained one"
     outs = {n["topic"].split("weld1/")[1]: (n["qos"], n["retain"]) for n in nodes if n["type"] == "mqtt out"}
-    assert outs == {"plc/hb": ("0", "false"), "plc/state": ("1", "true"), "cmd/resume": ("1", "false")}
+    orders = {"cmd/resume": ("1", "false"), "cmd/stop": ("1", "false")}
+    assert outs == {"plc/hb": ("0", "false"), "plc/state": ("1", "true"), **orders}
 
 
 def test_stories() -> None:
@@ -140,5 +141,8 @@ def test_what_it_sends_is_in_the_contract() -> None:
     assert after[3]["out"][2] == {"payload": False}
     resume = Resume.decode(after[4]["out"][3]["payload"].encode())
     assert (resume.halt, resume.boot, resume.seq) == (170_001, 17, 2)
+    stopped = play([story(permit(0), {"do": "start", "at_ms": 0}, {"do": "stop", "at_ms": 10})])[0][2]
+    assert stopped["line"] == "TRIPPED", "the controller stops by itself, and tells the edge"
+    assert Stop.decode(stopped["out"][4]["payload"].encode()).who == "panel"
     no_halt = play([story(permit(0), {"do": "reset", "at_ms": 1})])[0]
     assert no_halt[1]["out"][3] is None

@@ -21,6 +21,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "cmd/trigger": {"part": "A-1", "inspection": 5, "deadline_ms": 500},
     "cmd/resume": {"halt": 170001, "who": "kim", "nonce": "8d1f22c0aa", "boot": 17, "seq": 3},
     "evt/resume": {"halt": 1, "who": "kim", "nonce": "8d1f22c0aa", "accepted": False, "why": "", "ts_ms": 1},
+    "cmd/stop": {"nonce": "8d1f22c0aa", "ts_ms": 1},
+    "evt/stop": {"halt": 170001, "who": "kim", "nonce": "8d1f22c0aa", "why": "", "ts_ms": 1},
     "evt/halt": {"halt": 1, "uid": UID, "code": 1, "reason": "crack 4.2 mm", "ts_ms": 1},
     "evt/verdict": {"part": "A-1", "inspection": 5, "verdict": "pass", "ts_ms": 1},
     "evt/record": {
@@ -59,6 +61,9 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("cmd/resume", {"nonce": "not a nonce!"}),
     ("cmd/resume", {"halt": "170001"}),
     ("cmd/resume", {"who": "x" * 65}),
+    ("cmd/stop", {"nonce": "short"}),
+    ("cmd/stop", {"who": None}),
+    ("cmd/stop", {"ts_ms": -1}),
     ("evt/verdict", {"verdict": "good"}),
     ("evt/tally", {"parts_passed": -1}),
     ("evt/tally", {"frames_passed": 1.5}),

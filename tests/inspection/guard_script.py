@@ -11,6 +11,7 @@ from inspection.decision import LineGuard
 from inspection.events import (
     Action,
     AnswerResume,
+    AnswerStop,
     CannotJudge,
     CountLoss,
     Event,
@@ -25,6 +26,7 @@ from inspection.events import (
     SetPermit,
     State,
     StateChanged,
+    StopAsked,
     Tick,
 )
 from inspection.policy import ClassPolicy, Policy
@@ -73,6 +75,13 @@ def eye(camera: str, *, sees: bool) -> Said:
 
 
 ACCEPTED: Said = ("resume", "")
+
+
+def answered(halt: int, why: str = "") -> Said:
+    """What became of a requested stop: the halt that is open now, 0 for none."""
+    return "asked", halt, why
+
+
 TOO_OLD = "the request was based on a permit too old"
 
 
@@ -96,6 +105,8 @@ def said(action: Action) -> Said:
         case AnswerResume():
             assert action.accepted == (action.why == "")
             return "resume", action.why
+        case AnswerStop():
+            return answered(action.open.halt if action.open else 0, action.why)
         case GiveVerdict():
             return verdict(action.part, action.verdict)
         case CountLoss():
@@ -137,6 +148,10 @@ def tick(ms: int) -> Tick:
 def resume(ms: int, number: int = HALT_1, *, nonce: str = "n1", boot: int = BOOT, seq: int = 100) -> ResumeAsked:
     """A person has read permit `seq`; the newest one is 100."""
     return ResumeAsked(ms * MS, number, "ann", nonce, boot, seq, 100)
+
+
+def stop_asked(ms: int, nonce: str = "s1", who: str = "ann", why: str = "") -> StopAsked:
+    return StopAsked(ms * MS, nonce, who, why)
 
 
 def part(ms: int, name: str, *, frames: int = 2, deadline: int = 200, inspection: int = 1) -> PartArrived:

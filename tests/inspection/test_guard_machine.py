@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from inspection.decision import TRANSITIONS, LineGuard
 from inspection.events import (
     AnswerResume,
+    AnswerStop,
     CannotJudge,
     Event,
     FaultFound,
@@ -38,6 +39,7 @@ from inspection.events import (
     SetPermit,
     State,
     StateChanged,
+    StopAsked,
     Tick,
 )
 from inspection.messages import Permit
@@ -83,6 +85,9 @@ class Factory(RuleBasedStateMachine):
         self.beats: list[tuple[int, int]] = []
         self.history: list[Sent] = []
         self.asked: list[ResumeAsked] = []
+        self.stops: list[StopAsked] = []
+        self.stop_due = False
+        """Somebody asked for a stop and nobody has resumed from a halt that says so."""
         self.delay_ms, self.cut = 0, False
         self.retained: Sent | None = None
         # the line
@@ -110,6 +115,7 @@ class Factory(RuleBasedStateMachine):
     def start_edge(self) -> None:
         self.boot += 1
         self.boot_ms = self.ms
+        self.stops = []  # requests are known for one start: after it a copy stops the line once more
         self.working_until_ms = 0
         self.guard = LineGuard(self.policy, ["cam"], self.boot, self.ms * MS, self.open_halt)
         self.seq = self.echo = self.frame_id = 0
@@ -121,6 +127,8 @@ class Factory(RuleBasedStateMachine):
         actions = self.guard.handle(event)
         assert isinstance(actions[0], SetPermit), "the permit is the first action of every event"
         assert not any(isinstance(a, SetPermit) for a in actions[1:])
+        if self.open_halt and self.open_halt.code is Code.STOP:
+            self.stop_due &= not any(isinstance(a, AnswerResume) and a.accepted for a in actions)
         lapsed = self.lapsed()
         self.level = actions[0]
         if self.level.changed or lapsed:
@@ -140,6 +148,9 @@ class Factory(RuleBasedStateMachine):
                         assert self.open_halt
                         assert action.halt == self.open_halt.halt
                         self.open_halt = None
+                case AnswerStop():
+                    MET["stop taken" if action.open else "stop was a copy"] += 1
+                    self.open_halt = action.open
         assert self.guard.state is was, "every change of state is told"
         assert (self.guard.state is State.HALTED) == (self.open_halt is not None)
 
@@ -189,6 +200,7 @@ class Factory(RuleBasedStateMachine):
         if permit.run:
             MET["run sent"] += 1
             assert permit.halt == 0
+            assert not self.stop_due, "no line runs on through a requested stop"
             assert self.ms >= self.working_until_ms, "no line runs while an engineer works on it"
             if not self.policy.blind_runs:
                 assert self.ms - self.captured_ms <= self.policy.max_silence_ms + self.policy.lease_ms
@@ -342,6 +354,21 @@ class Factory(RuleBasedStateMachine):
         self.asked.append(asked)
         self.handle(asked)
 
+    @rule(copy_of=st.none() | st.integers(0, 50))
+    def ask_stop(self, copy_of: int | None) -> None:
+        """By a person who needs no name; or an old request again, which must not stop the line twice."""
+        if copy_of is not None and self.stops:
+            known = replace(self.stops[copy_of % len(self.stops)], now_ns=self.ms * MS)
+            before = self.open_halt
+            self.handle(known)
+            assert self.open_halt is before, "a request stops once"
+            return
+        asked = StopAsked(self.ms * MS, f"stop{self.boot}-{len(self.stops)}")
+        self.stops.append(asked)
+        self.stop_due = True
+        self.handle(asked)
+        assert self.guard.state is State.HALTED
+
     @rule(scans=st.sampled_from([0, 5, 20]))
     def people_put_it_right(self, scans: int) -> None:
         self.scene, self.cut, self.delay_ms = "good", False, 0
@@ -349,8 +376,9 @@ class Factory(RuleBasedStateMachine):
         for code in (Code.STORAGE, Code.MODEL):
             self.handle(FaultOver(self.ms * MS, code))
         self.time_passes(10)
-        if self.open_halt:
-            self.ask_resume(0, "ann")
+        for _ in range(2):  # a stop that waited for the first halt's end is the second
+            if self.open_halt:
+                self.ask_resume(0, "ann")
         self.time_passes(1)
         self.press_start()
         self.time_passes(scans)
@@ -454,7 +482,16 @@ def test_a_running_line_has_a_fresh_permit_and_no_open_halt(record_property: Cal
     print(dict(MET))
     for name, count in MET.items():
         record_property(name, count)
-    for needed in ("scans while running", "-> halted", "-> blind", "resume accepted", "resume refused", "maintenance"):
+    for needed in (
+        "scans while running",
+        "-> halted",
+        "-> blind",
+        "resume accepted",
+        "resume refused",
+        "maintenance",
+        "stop taken",
+        "stop was a copy",
+    ):
         assert MET[needed] > 10, f"the histories hardly met: {needed}"
     assert MET["scans between a halt and its trip"] > 0
     assert MET["starts honoured"] < MET["starts"]

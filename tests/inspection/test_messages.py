@@ -33,6 +33,8 @@ from inspection.messages import (
     RecordEvent,
     Resume,
     ResumeAnswer,
+    Stop,
+    StopAnswer,
     Tally,
     Topics,
     Trigger,
@@ -56,7 +58,7 @@ number = st.floats(allow_nan=False, allow_infinity=False)
 uid = st.text("0123456789abcdef", min_size=32, max_size=32)
 sha = st.text("0123456789abcdef", min_size=64, max_size=64)
 numbers = st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), number, max_size=3)
-code = st.integers(0, 6)
+code = st.integers(0, 7)
 call = st.sampled_from(["pass", "uncertain", "defect", "fault"])
 finding = st.builds(
     FindingMsg, cls=text, score=number, box_px=st.tuples(*[number] * 4), length_mm=number, area_mm2=number
@@ -89,6 +91,14 @@ ANY: dict[type[Message], st.SearchStrategy[Message]] = {
         seq=u32,
         why=text,
     ),
+    Stop: st.builds(
+        Stop,
+        nonce=st.from_regex(r"\A[0-9a-zA-Z_-]{8,64}\Z"),
+        who=st.just("") | name,
+        why=st.text(st.characters(exclude_categories=["Cs"]), max_size=200),
+        ts_ms=u53,
+    ),
+    StopAnswer: st.builds(StopAnswer, halt=u32, who=text, nonce=text, why=text, ts_ms=u53),
     ResumeAnswer: st.builds(ResumeAnswer, halt=u32, who=text, nonce=text, accepted=st.booleans(), why=text, ts_ms=u53),
     HaltEvent: st.builds(
         HaltEvent,
@@ -183,6 +193,8 @@ EXAMPLES: tuple[Message, ...] = (
     PlcState(state="RUNNING", why="started", ts_ms=1),
     Trigger(part="p-17", inspection=4, deadline_ms=500, frames=3),
     Resume(halt=170001, who="ann", nonce="n0nce-12345", boot=17, seq=48213, why="cleaned"),
+    Stop(nonce="8d1f22c0aa", who="kim", why="smoke", ts_ms=1),
+    StopAnswer(halt=170_001, who="kim", nonce="8d1f22c0aa", why="", ts_ms=1),
     ResumeAnswer(halt=170001, who="ann", nonce="n0nce-12345", accepted=True, why="", ts_ms=1),
     HaltEvent(halt=170001, uid=UID, code=1, reason="scratch 5.0 mm", score=0.9, stages_ms={"total": 12.5}, ts_ms=1),
     VerdictEvent(part="p-17", inspection=4, verdict="pass", ts_ms=1),
@@ -264,7 +276,7 @@ def test_the_short_permit_is_always_16_ascii_characters(permit: Permit) -> None:
         ("v", 0),
         ("v", 2),
         ("run", 2),
-        ("code", 7),
+        ("code", 256),
         ("seq", 2**32),
         ("ts_ms", 2**53),
         ("extra", 1),

@@ -34,10 +34,14 @@ from inspection.messages import (
     RecordEvent,
     Resume,
     ResumeAnswer,
+    Stop,
+    StopAnswer,
     Topics,
 )
 from inspection.render import DefectSpec, render
 from inspection.station_messages import About, CameraAnswer, CameraTest, FilmEvent, FilmFrame, FilmRule, film_uid
+from inspection.stop import stop_reason
+from inspection.types import Code
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -109,6 +113,7 @@ class HubProcess:
 
 class FakeEdge:
     """Sends permits like an edge and does with a resume what `on_resume` says: (accepted, why), or None for silence.
+    A requested stop halts it, unless `deaf`.
 
     With `plc` it also plays the line's controller.
     """
@@ -123,6 +128,8 @@ class FakeEdge:
         """uid of the record whose picture a person looks at."""
         self.acked: list[str] = []
         self.resumes: list[Resume] = []
+        self.stops: list[Stop] = []
+        self.deaf = False
         self.tests: list[CameraTest] = []
         self.sees = True
         self.on_resume: Callable[[Resume], tuple[bool, str] | None] = lambda _r: (True, "fresh frames seen")
@@ -135,7 +142,7 @@ class FakeEdge:
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.connect("127.0.0.1", mqtt_port)
         self._client.loop_start()
-        kinds: list[type[Message]] = [AckEvent, Resume, Heartbeat, CameraTest]
+        kinds: list[type[Message]] = [AckEvent, Resume, Stop, Heartbeat, CameraTest]
         self._client.subscribe([(self.topics.of(kind), 1) for kind in kinds])
         assert ready.wait(5)
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -296,6 +303,9 @@ class FakeEdge:
                 )
             )  # fmt: skip
             return
+        if raw.topic == self.topics.of(Stop):
+            self._on_stop(Stop.decode(payload))
+            return
         resume = Resume.decode(payload)
         self.resumes.append(resume)
         answer = self.on_resume(resume)
@@ -309,6 +319,25 @@ class FakeEdge:
                 halt=resume.halt, who=resume.who, nonce=resume.nonce, accepted=accepted, why=why, ts_ms=wall_ms()
             )
         )
+
+    def _on_stop(self, asked: Stop) -> None:
+        """As the guard does where no other halt is open."""
+        again = any(known.nonce == asked.nonce for known in self.stops)
+        self.stops.append(asked)
+        if self.deaf:
+            return
+        if not again:
+            self._halts += 1
+            self.run, self.code, self.halt_id = 0, int(Code.STOP), self.boot * 10_000 + self._halts
+            self.permit_now()
+            self.send(
+                HaltEvent(
+                    halt=self.halt_id, uid=uuid.uuid4().hex, code=int(Code.STOP), ts_ms=wall_ms(),
+                    reason=stop_reason(asked.who, asked.why), model="weld-0.3.1", policy="3f9a1c77be02",
+                )
+            )  # fmt: skip
+        why = "this request came before" if again else ""
+        self.send(StopAnswer(halt=self.halt_id, who=asked.who, nonce=asked.nonce, why=why, ts_ms=wall_ms()))
 
     def close(self) -> None:
         self._stop.set()

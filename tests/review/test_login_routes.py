@@ -46,6 +46,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /live/{key}/heat.png": ANYONE,
     "GET /stations/{key}": ANYONE,
     "GET /stations/{key}/cameras": ANYONE,
+    "POST /stations/{key}/stop": ANYONE,
     "GET /system": ANYONE,
     "GET /system/panel": ANYONE,
     "POST /system/backup": ENGINEERS,
