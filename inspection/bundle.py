@@ -15,10 +15,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -32,6 +30,9 @@ from pydantic import (
 
 from inspection.errors import BundleError
 from inspection.samples import ClassName, Sha256
+
+if TYPE_CHECKING:  # 10 MiB of code and OpenSSL's tables: imported where a key is used, for who uses one
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 BUNDLE_FORMAT: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
@@ -274,6 +275,7 @@ def check_names(names: Iterable[str], where: object = "bundle") -> None:
 def sign(manifest_bytes: bytes, private_key_pem: bytes) -> bytes:
     """The 64-byte ed25519 signature over the manifest, which pins every other file."""
     from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
@@ -287,6 +289,7 @@ def sign(manifest_bytes: bytes, private_key_pem: bytes) -> bytes:
 
 def _public_key(pem: bytes, where: object) -> Ed25519PublicKey:
     from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
@@ -305,6 +308,8 @@ def verify_signature(
     keys = [_public_key(pem, where) for pem in trusted_pem]
     if not keys:
         return False
+    from cryptography.exceptions import InvalidSignature
+
     if signature is None:
         raise BundleError(where, "is not signed, and this edge trusts signed bundles only", "export with --key")
     for key in keys:
