@@ -12,7 +12,8 @@ from pathlib import Path
 from deploy.plc_schemas import file_name
 from inspection.decision import TRANSITIONS, Cause
 from inspection.events import State
-from inspection.messages import LIVE_TOPIC, MESSAGES, PERMIT_SHORT_TOPIC, Message, Permit
+from inspection.live_picture import LIVE_TOPIC
+from inspection.messages import MESSAGES, PERMIT_SHORT_TOPIC, Message, Permit
 from inspection.station_messages import STATION_MESSAGES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "line-contract.md"

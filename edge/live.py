@@ -17,7 +17,7 @@ from edge.line.outbox import Outbox
 from edge.ports import Moment
 from edge.recorder import Numbers
 from inspection.events import Event, Judged
-from inspection.messages import LivePicture, LiveRegion
+from inspection.live_picture import LivePicture, LiveRegion
 from inspection.policy import Policy, judge
 from inspection.types import Call, Frame
 

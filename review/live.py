@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from inspection.messages import Conn, LivePicture, ModelReported, Permit, PlcState, StopAnswer, Topics
+from inspection.live_picture import LivePicture
+from inspection.messages import Conn, ModelReported, Permit, PlcState, StopAnswer, Topics
 from inspection.station_messages import About, CameraAnswer
 from inspection.types import Code
 from review.clock import wall_ms

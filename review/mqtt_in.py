@@ -21,13 +21,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from inspection.errors import ConfigError, MessageError
+from inspection.live_picture import LIVE_TOPIC, LivePicture
 from inspection.messages import (
-    LIVE_TOPIC,
     PERMIT_SHORT_TOPIC,
     Conn,
     HaltEvent,
     Heartbeat,
-    LivePicture,
     Message,
     ModelReported,
     Permit,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
-from inspection.messages import LIVE_TOPIC, AckEvent, LivePicture, Message, ModelDesired, ModelReported, Topics
+from inspection.live_picture import LIVE_TOPIC, LivePicture
+from inspection.messages import AckEvent, Message, ModelDesired, ModelReported, Topics
 
 SESSION_S = 24 * 3600
 

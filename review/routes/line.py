@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from inspection.errors import StorageError
-from inspection.messages import LivePicture
+from inspection.live_picture import LivePicture
 from inspection.types import Code
 from review import pictures, shelving
 from review.alarms import OPEN

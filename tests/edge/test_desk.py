@@ -21,7 +21,8 @@ from edge.recorder import Numbers
 from edge.spool import SpoolCounters
 from inspection.errors import MessageError
 from inspection.events import CannotJudge, Event, Judged
-from inspection.messages import LivePicture, Message, Topics
+from inspection.live_picture import LivePicture
+from inspection.messages import Message, Topics
 from inspection.policy import ClassPolicy, Policy
 from inspection.station_messages import CameraTest
 from inspection.types import Call, Code, Frame, Prediction, Stages

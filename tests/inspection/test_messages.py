@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 
 from inspection.errors import ConfigError, MessageError
+from inspection.live_picture import LIVE_TOPIC, LivePicture
 from inspection.messages import (
-    LIVE_TOPIC,
     MESSAGE_MAX_BYTES,
     MESSAGES,
     PERMIT_SHORT_TOPIC,
@@ -24,7 +24,6 @@ from inspection.messages import (
     FindingMsg,
     HaltEvent,
     Heartbeat,
-    LivePicture,
     Message,
     ModelDesired,
     ModelReported,

@@ -20,13 +20,12 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.film import contact_sheet
+from inspection.live_picture import LivePicture, LiveRegion
 from inspection.messages import (
     AckEvent,
     Conn,
     HaltEvent,
     Heartbeat,
-    LivePicture,
-    LiveRegion,
     Message,
     ModelReported,
     Permit,

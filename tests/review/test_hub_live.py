@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inspection.messages import Conn, LivePicture, Permit, PlcState, Topics
+from inspection.live_picture import LivePicture
+from inspection.messages import Conn, Permit, PlcState, Topics
 from review.live import NEVER_MS, PERMIT_STALE_MS, PLC_STALE_MS, Live, Mode, Now, shown
 
 TOPICS = Topics("plant", "line-a", "weld-1")
