@@ -132,11 +132,12 @@ class Evidence:
                 return None
             image = png.encode(frame.image)
             cls, heat = _heat(moment.prediction)
-            record = self._event(keep, moment, frame, sha256(image), sha256(heat) if heat else None, cls)
             files = (image, heat) if heat else (image,)
+            shas = tuple(sha256(data) for data in files)
+            record = self._event(keep, moment, frame, shas[0], shas[1] if heat else None, cls)
             # Only what is on disk may stand for those that are thinned because of it.
             then = (lambda: thin.kept(frame.camera, look)) if thin and look else None
-            return Item(record.uid, self._topics.of(RecordEvent), record.encode(), rank, files, then)
+            return Item(record.uid, self._topics.of(RecordEvent), record.encode(), rank, files, then, shas)
 
         return make
 

@@ -48,7 +48,7 @@ behind, a full group at once or several jobs, gives way no longer, where the sys
 @dataclass(frozen=True, slots=True)
 class Item:
     """One message for the hub and the files it names by sha256. `files` are the files' bytes; `then` runs, on the
-    spool's thread, when the item would survive a power cut."""
+    spool's thread, when the item would survive a power cut; `shas`: of `files`, where their maker knows them."""
 
     uid: str
     topic: str
@@ -56,6 +56,7 @@ class Item:
     rank: int
     files: tuple[bytes, ...] = ()
     then: Callable[[], None] | None = None
+    shas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,7 @@ class Spool:
                 self._add(refused=1)
                 self._note(StorageError(why))
                 return None
-            row = Row(item.uid, item.topic, item.payload, item.rank, size, tuple(sha256(f) for f in item.files))
+            row = Row(item.uid, item.topic, item.payload, item.rank, size, item.shas or tuple(map(sha256, item.files)))
             for sha, data in zip(row.shas, item.files, strict=True):
                 path = self._path(sha)
                 if sha not in new and not (self._rows.names(sha) and path.exists()):

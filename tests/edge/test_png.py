@@ -29,6 +29,7 @@ def noise(*shape: int) -> NDArray[np.uint8]:
         noise(1, 1),
         np.zeros((40, 30), np.uint8),
         np.full((40, 30, 3), 255, np.uint8),
+        np.repeat(noise(50, 40, 1), 3, axis=2),
         noise(60, 80, 3)[::2, ::2],
         noise(30, 40, 6)[..., ::2],
     ],
@@ -37,10 +38,19 @@ def noise(*shape: int) -> NDArray[np.uint8]:
 def test_a_picture_comes_back_as_it_was(image: NDArray[np.uint8]) -> None:
     data = png.encode(image)
 
-    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if image.ndim == 2 else cv2.IMREAD_COLOR)
 
     assert back.shape == image.shape
     assert np.array_equal(back, image)
+
+
+def test_a_grey_cameras_picture_is_kept_as_one_channel_and_one_coloured_px_is_not_lost() -> None:
+    grey = np.repeat(noise(64, 80, 1), 3, axis=2)
+    coloured = grey.copy()
+    coloured[37, 11, 1] ^= 1
+
+    assert png.encode(grey) == png.encode(grey[..., 0])
+    assert np.array_equal(cv2.imdecode(np.frombuffer(png.encode(coloured), np.uint8), cv2.IMREAD_COLOR), coloured)
 
 
 def test_another_reader_sees_the_same_colours_and_checks_every_chunk() -> None:
