@@ -19,6 +19,8 @@ MAX_PIXELS = 64_000_000
 MAX_SIDE_OUT_PX = 1400
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEAD_BYTES = 33
+"""Signature and IHDR with its checksum: from here on the size is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def scale_bar_mm(width_mm: float) -> float:
 
 def png_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) from a PNG's header, before anything is decoded; None when it is no PNG."""
-    if len(data) < 33 or not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR":
+    if len(data) < PNG_HEAD_BYTES or not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR":
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 

@@ -15,7 +15,7 @@ from inspection.bundle import sha256
 from inspection.errors import StorageError
 from review.deps import HubDep
 from review.hub import Hub
-from review.pictures import MAX_PIXELS, picture_size
+from review.pictures import MAX_PIXELS, PNG_HEAD_BYTES, picture_size, png_size
 
 router = APIRouter(prefix="/api/edge")
 
@@ -48,12 +48,18 @@ def has_frame(hub: HubDep, sha: Sha) -> Response:
 
 @router.put("/frames/{sha}")
 async def put_frame(request: Request, hub: HubDep, sha: Sha) -> Response:
-    """201 once the frame would survive a power cut, 200 when it is there already."""
-    if await run_in_threadpool(hub.frames.exists, sha):
-        return Response(status_code=200)
+    """201 once the frame would survive a power cut, 200 when it is there already. A PNG whose header says too much is
+    refused by that alone: the rest of it is neither waited for nor hashed."""
     data = bytearray()
     async for chunk in _body(request, MAX_FRAME_BYTES):
+        begun = len(data) >= PNG_HEAD_BYTES
         data += chunk
+        if begun or len(data) < PNG_HEAD_BYTES:
+            continue
+        if why := _too_large(png_size(bytes(data[:PNG_HEAD_BYTES]))):
+            raise HTTPException(422, why)
+        if await run_in_threadpool(hub.frames.exists, sha):
+            return Response(status_code=200)
     (answer,) = (await run_in_threadpool(_store, hub, [(sha, bytes(data))])).files
     if answer.why:
         raise HTTPException(answer.status, answer.why)
@@ -96,9 +102,14 @@ def _fault(sha: str, data: bytes) -> str:
     size = picture_size(data)
     if size is None:
         return "the body is no PNG or JPEG: frames and heat maps travel as PNG, films as JPEG"
-    if not 0 < size[0] * size[1] <= MAX_PIXELS:
-        return f"{size[0]} x {size[1]} px is more than {MAX_PIXELS // 10**6} megapixels, or none"
-    return ""
+    return _too_large(size)
+
+
+def _too_large(size: tuple[int, int] | None) -> str:
+    """Why a picture of this width and height is not taken; empty when it may be, or where neither is known."""
+    if size is None or 0 < size[0] * size[1] <= MAX_PIXELS:
+        return ""
+    return f"{size[0]} x {size[1]} px is more than {MAX_PIXELS // 10**6} megapixels, or none"
 
 
 async def _files(request: Request) -> AsyncIterator[tuple[str, bytes]]:

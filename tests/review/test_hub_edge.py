@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,18 @@ def test_a_huge_picture_is_refused_by_its_header(hub: HubProcess) -> None:
     answer = httpx.put(f"{hub.url}/api/edge/frames/{sha256(data)}", content=data)
     assert answer.status_code == 422
     assert "megapixels" in answer.text
+
+
+def test_its_header_is_enough_the_rest_is_not_waited_for(hub: HubProcess) -> None:
+    """A body of 10 MB of which the first 100 bytes come and then nothing."""
+    head = PICTURE[:16] + (20_000).to_bytes(4, "big") + (10_000).to_bytes(4, "big") + PICTURE[24:100]
+    port = int(hub.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sha = "0" * 64
+        sock.sendall(f"PUT /api/edge/frames/{sha} HTTP/1.1\r\nHost: hub\r\nContent-Length: 10000000\r\n\r\n".encode())
+        sock.sendall(head)
+        answer = sock.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 422")
 
 
 def test_an_upload_is_new_once_and_can_be_asked_for(hub: HubProcess) -> None:

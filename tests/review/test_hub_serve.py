@@ -47,6 +47,14 @@ def test_the_hub_stops_with_streams_open(mosquitto: int, data_dir: Path, how: in
     assert "Traceback" not in hub.log.read_text()
 
 
+def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(hub: HubProcess) -> None:
+    """Nagle's algorithm would hold the second packet of every answer back for 40 ms; the quickest of 20 tells."""
+    with httpx.Client(base_url=hub.url, timeout=10) as client:
+        client.get("/static/icon.svg")
+        took_s = [client.get("/static/icon.svg").elapsed.total_seconds() for _ in range(20)]
+    assert min(took_s) < 0.035
+
+
 def test_the_stream_ticks_every_two_seconds_with_ids(hub: HubProcess) -> None:
     stream = lines(hub.url)
     seen: list[tuple[float, int]] = []
