@@ -55,8 +55,7 @@ class FolderFrames:
         return sha
 
     def put_all(self, files: Mapping[str, bytes]) -> None:
-        """All are written before the first is synced, and renamed before the first folder is: the disk's journal takes
-        what lies together in one commit, where one file after the other costs three each."""
+        """All are written, each is synced, all are renamed, and only then each folder is synced, once for all in it."""
         new = {sha: data for sha, data in files.items() if not self.exists(sha)}
         beside: dict[str, tuple[int, Path]] = {}
         self._arriving.update(new)
