@@ -49,6 +49,7 @@ class Hub:
         store.migrate()
         audit.keep(store, settings.data_dir)
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
+        frames.settle()
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish

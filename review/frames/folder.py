@@ -6,12 +6,16 @@ import contextlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from inspection.bundle import sha256
 from inspection.errors import StorageError
+
+BEGUN = ".new-"
+LEFT_OVER_S = 3600
 
 
 class FrameStore(Protocol):
@@ -49,6 +53,19 @@ class FolderFrames:
         here until it is brought once more."""
         root.mkdir(parents=True, exist_ok=True)
 
+    def settle(self) -> None:
+        """Before the first answer of a hub: one that was killed may have renamed files whose folders it had not synced,
+        and these would be called there. What it was writing goes. StorageError when the disk refuses."""
+        too_old_s = time.time() - LEFT_OVER_S
+        try:
+            folders = {folder for folder in self._root.iterdir() if folder.is_dir()}
+            for path in (path for folder in folders for path in folder.glob(f"{BEGUN}*")):
+                if path.stat().st_mtime < too_old_s:  # a younger one may be another process's, who still writes it
+                    path.unlink(missing_ok=True)
+            self._sync_names(folders)
+        except OSError as e:
+            raise StorageError(f"the frames in {self._root} cannot be made safe: {e}") from e
+
     def put(self, data: bytes) -> str:
         sha = sha256(data)
         self.put_all({sha: data})
@@ -63,7 +80,7 @@ class FolderFrames:
             for sha, data in new.items():
                 folder = self._path(sha).parent
                 folder.mkdir(exist_ok=True)
-                fd, name = tempfile.mkstemp(dir=folder, prefix=".new-")
+                fd, name = tempfile.mkstemp(dir=folder, prefix=BEGUN)
                 beside[sha] = fd, Path(name)
                 _write(fd, data)
             for fd, _ in beside.values():

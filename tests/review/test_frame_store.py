@@ -73,3 +73,21 @@ def test_what_could_not_be_made_safe_is_not_there_until_it_is(tmp_path: Path, wa
     store.put_all(FILES)
     assert all(store.exists(sha) for sha in FILES)
     assert not list(tmp_path.rglob(".new-*"))
+
+
+def test_a_new_hub_makes_safe_what_a_killed_one_only_named(tmp_path: Path, watch: Watch) -> None:
+    FolderFrames(tmp_path).put_all(FILES)
+    sha = next(iter(FILES))
+    old, young = tmp_path / sha[:2] / ".new-old", tmp_path / sha[:2] / ".new-young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    watch.seen.clear()
+    store = FolderFrames(tmp_path)
+    store.settle()
+    assert {name for _, name in watch.seen} == {str(tmp_path / s[:2]) for s in FILES} | {str(tmp_path)}
+    assert store.exists(sha)
+    assert (old.exists(), young.exists()) == (False, True)
+    watch.fails_at = f"{tmp_path}$"
+    with pytest.raises(StorageError, match="cannot be made safe"):
+        FolderFrames(tmp_path).settle()
