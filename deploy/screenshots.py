@@ -80,6 +80,16 @@ def without_the_temporary_folder(page: Page, _made: Plant) -> None:
         code.evaluate("e => { e.textContent = '/mnt/backup/haltline'; }")
 
 
+def quiet(page: Page, _made: Plant) -> None:
+    """Alarms need ten seconds."""
+    for _ in range(15):
+        if page.locator(".now b").count():
+            return
+        page.wait_for_timeout(2000)
+        page.reload()
+    raise RuntimeError("no alarm was suppressed")
+
+
 def at(path: str) -> Callable[[Plant], str]:
     return lambda _made: path
 
@@ -104,6 +114,7 @@ SHOTS = (
     Shot("halt-not-sent", halt, before=judged_while_away, phone=True),
     Shot("alarms", at("/alarms"), phone=True),
     Shot("shelve", lambda p: f"/alarms/shelve?halt={p.halt}", phone=True),
+    Shot("suppression", at("/alarms/rules"), ENGINEER, quiet, phone=True),
     Shot("handover", at("/handover"), phone=True),
     Shot("andon", at("/andon"), phone=True),
     Shot("andon-stale", at("/andon"), before=frozen),

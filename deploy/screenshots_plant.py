@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 import cv2
 import httpx
 import numpy as np
+from sqlalchemy import select
 
 from deploy.broker import free_port, start_mosquitto
 from inspection.label_book import BOOKS
 from inspection.render import DefectSpec, render
 from review import people
-from review.store import Store
+from review.store import Station, Store
 
 if TYPE_CHECKING:
     from inspection.types import Image
@@ -129,27 +130,30 @@ def fill(made: Plant) -> None:
         (("real", "porosity", 1.5), ("false_call", "porosity", 1.4), ("real", "undercut", 2.2), ("real", "porosity", 2))
     ):
         event = weld.halt(seed=5 + k, cls=cls, length_mm=mm)
+        weld.line("TRIPPED", "permit withdrawn")
         weld.film(event, seed=5 + k)
         halt = _stored(made, event.halt)
         _judged(ana, halt, verdict, event.records[0])
         ana.post(f"/halts/{halt}/reset")
         _until(lambda: weld.halt_id == 0)
+        weld.line("RUNNING")
     other = made.stations["scratch-1"].halt(seed=8, cls="scratch", length_mm=3.1, task="scratch")
+    made.stations["scratch-1"].line("TRIPPED", "permit withdrawn")
     held = _stored(made, other.halt, "scratch-1")
     _judged(ana, held, "real", other.records[0])
     ana.post("/alarms/shelve", data={"halt": held, "why": "fixture is being replaced", "minutes": 60})
     made.uncertain = [_uncertain(weld, 40 + n, 0.6) for n in range(3)][-1]
     _label(made)
     event = weld.halt(seed=5)
+    weld.line("TRIPPED", "permit withdrawn")
     weld.film(event)
     made.halt = _stored(made, event.halt)
-    for name in ("weld-1", "scratch-1"):
-        made.stations[name].line("TRIPPED", "permit withdrawn")
+    _keep_quiet(made, ana, chen)
     ana.post("/handover/note", data={"text": "Nozzle of weld-2 was cleaned at 14:20, watch the first parts."})
     chen.post("/system/backup")
     chen.post("/system/cameras/test", data={"station": "plant~line-a~weld-1", "camera": "cam"})
-    made.stations["weld-2"].permits.clear()
     made.stations["weld-2"].line("TRIPPED", "no fresh permit")
+    made.stations["weld-2"].permits.clear()
     bad = render("weld", 5, defects=[DefectSpec("porosity", 2.0)]).image
     scratched = render("scratch", 8, defects=[DefectSpec("scratch", 3.1)]).image
     sound = [render("weld", n, defects=[]).image for n in (3, 9)]
@@ -162,6 +166,37 @@ def fill(made: Plant) -> None:
     )
     made.stations["weld-2"].picture(sound[1], 4100)
     time.sleep(2.5)  # weld-2 falls silent
+
+
+def _keep_quiet(made: Plant, ana: httpx.Client, chen: httpx.Client) -> None:
+    """Somebody cleans the lens of weld-3, and a rule keeps its dark picture quiet meanwhile."""
+    followers = {
+        "condition": "alarm",
+        "kind": "camera",
+        "alarms": ["picture/dark", "picture/blurred", "picture/exposure"],
+    }
+    chen.post(
+        "/alarms/rules", data={"name": "the camera fault says it", "why": "they only follow from it", **followers}
+    )
+    chen.post(
+        "/alarms/rules",
+        data={
+            "name": "work at the lens", "why": "covered and dark on purpose", "condition": "maintenance",
+            "alarms": ["camera", "picture/dark", "picture/covered", "picture/blurred"],
+        },
+    )  # fmt: skip
+    ids = {s.station: s.id for s in _stations(made)}
+    ana.post("/alarms/maintenance", data={"station": ids["weld-3"], "minutes": 60, "why": "the lens is cleaned"})
+    camera = {"type": "genicam", "frame": "1920x1200", "px_per_mm": 10.0}
+    made.stations["weld-3"].about(cameras={"cam": camera | {"blind": "dark: 99 % of the picture is below 12 of 255"}})
+
+
+def _stations(made: Plant) -> list[Station]:
+    store = Store(f"sqlite:///{made.hub.data / 'hub.db'}")
+    with store.reading() as session:
+        rows = list(session.scalars(select(Station)))
+    store.close()
+    return rows
 
 
 def _label(made: Plant) -> None:

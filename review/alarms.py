@@ -37,7 +37,11 @@ class Cause(StrEnum):
     UNANSWERED = "unanswered"  # the edge said nothing in time
     GONE = "gone"  # a fresh permit no longer names this halt
     STOP_ASKED = "stop_asked"  # a person asked for a stop; no state of its own
-    REALARMED = "realarmed"  # nobody acknowledged in time, so it calls louder; no state of its own
+    REALARMED = "realarmed"  # nobody acknowledged in time, or its suppression ended: it calls again
+    # Only of a station's own alarms; a halt knows neither.
+    RAISED = "raised"  # its condition has lasted long enough
+    SUPPRESSED = "suppressed"  # a rule's condition holds: it calls nobody; beside the state, not one of its own
+    RELEASED = "released"  # no rule holds any more
 
 
 class Verdict(StrEnum):
@@ -66,6 +70,16 @@ TABLE: dict[tuple[State, Cause], State] = {
 }
 """A pair that is not listed changes nothing."""
 
+FAULT_TABLE: dict[tuple[State, Cause], State] = {
+    (State.ACTIVE_UNACKED, Cause.ACK): State.ACTIVE_ACKED,
+    (State.ACTIVE_UNACKED, Cause.GONE): State.CLEARED_UNACKED,
+    (State.ACTIVE_ACKED, Cause.GONE): State.CLOSED,
+    (State.CLEARED_UNACKED, Cause.ACK): State.CLOSED,
+    # Seen before it was suppressed, and still there afterwards: seen is not for ever.
+    (State.ACTIVE_ACKED, Cause.RELEASED): State.ACTIVE_UNACKED,
+}
+"""A station's own alarm: it does not latch and nobody judges it. Shelves and rules lie beside its state."""
+
 UNACKED = frozenset({State.ACTIVE_UNACKED, State.CLEARED_UNACKED})
 OPEN = frozenset(set(State) - {State.CLOSED})
 """For queries: "not closed" would read every alarm there ever was, a list of states reads the open ones."""
@@ -82,6 +96,13 @@ def step(state: State, cause: Cause, *, judged: bool) -> State:
     after = TABLE.get((state, cause), state)
     # Nothing is left to ask about an alarm that is over, seen and judged.
     return State.CLOSED if after is State.CLEARED_ACKED and judged else after
+
+
+def fault_step(state: State, cause: Cause, *, called: bool) -> State:
+    """The state of a station's own alarm after `cause`. `called`: it has called somebody; one that came and went while
+    suppressed asks nobody anything."""
+    after = FAULT_TABLE.get((state, cause), state)
+    return State.CLOSED if after is State.CLEARED_UNACKED and not called else after
 
 
 def why_not(state: State, cause: Cause, *, judged: bool) -> str:

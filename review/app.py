@@ -11,6 +11,7 @@ from starlette.middleware.sessions import SessionMiddleware
 
 from review.blind_plan import Planner
 from review.deps import STATIC, NameNeeded, NotForRole, edge_token, name_needed, no_such_halt, not_for_role, same_origin
+from review.faults import NoSuchFault
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
@@ -37,6 +38,7 @@ from review.routes import (
     performance,
     session,
     stops,
+    suppression,
     suspects,
     system,
 )
@@ -44,7 +46,7 @@ from review.settings import Settings
 from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-FLOOR = (line, stops, halts, alarms, andon, handover, performance, system)
+FLOOR = (line, stops, halts, alarms, suppression, andon, handover, performance, system)
 LABELS = (label, label_books, consistency, outlines, escapes, adjudicate, suspects)
 PAGES = (*FLOOR, *LABELS, models, session, audit, events, health, api_docs)
 """Pages and their news; each write must come from a page of this host."""
@@ -87,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NameNeeded, name_needed)
     app.add_exception_handler(NotForRole, not_for_role)
     app.add_exception_handler(NoSuchHalt, no_such_halt)
+    app.add_exception_handler(NoSuchFault, no_such_halt)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):
         for module in modules:

@@ -29,13 +29,16 @@ from review.store import (
     AuditHead,
     AuditRow,
     Bundle,
+    FaultEventRow,
     HaltEventRow,
     Handover,
     Label,
+    Maintenance,
     Rollout,
     Shelf,
     ShiftNote,
     Store,
+    SuppressionRule,
 )
 
 log = structlog.get_logger("review.audit")
@@ -99,6 +102,20 @@ Told = tuple[str, str, str, dict[str, Any]]
 
 FACTS: dict[type, Callable[[Any], Told]] = {
     HaltEventRow: lambda e: (e.who or "hub", e.kind, f"halt {e.halt_id}", e.detail),
+    FaultEventRow: lambda e: (e.who or "hub", e.kind, f"station alarm {e.fault_id}", e.detail),
+    SuppressionRule: lambda r: (
+        r.by,
+        "suppression_rule",
+        f"rule {r.rule} version {r.version}",
+        {
+            "name": r.name,
+            "while": [r.condition, r.kind, "line" if r.whole_line else "station"],
+            "stations": r.stations,
+            "alarms": r.alarms,
+            "why": r.why,
+        },
+    ),
+    Maintenance: lambda m: (m.by, "maintenance", f"station {m.station_id}", {"why": m.why, "until_ms": m.until_ms}),
     Label: lambda v: (
         v.person,
         "label_saved",

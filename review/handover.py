@@ -11,14 +11,14 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from review import audit, shelving
+from review import audit, faults, shelving, suppression
 from review.alarms import OPEN, UNACKED, State
 from review.halt_view import STATE_WORDS, cause_words
 from review.halts import NotNow
 from review.language import N_, _, ngettext, raw
 from review.live import PERMIT_STALE_MS, Now
 from review.shelving import KIND_WORDS, Kind
-from review.store import AuditHead, Halt, Handover, Rollout, Shelf, ShiftNote, Station
+from review.store import AuditHead, Halt, Handover, Maintenance, Rollout, Shelf, ShiftNote, Station
 
 SHIFT_MS = 12 * 3600 * 1000
 """How far back a first handover looks."""
@@ -53,10 +53,11 @@ class Draft:
 def draft(session: Session, stations: list[Now], now_ns: int, now_ms: int) -> Draft:
     since = session.scalar(select(func.max(Handover.to_ms))) or now_ms - SHIFT_MS
     shelves = list(shelving.current(session, now_ms).values())
+    out_of_service = tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED)
     sections = (
         (N_("Open halts"), _open(session)),
         (N_("Shelved"), tuple(_shelf(s) for s in shelves if s.kind == Kind.SHELVED)),
-        (N_("Overrides"), tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED) + _running_on(stations, now_ns)),
+        (N_("Overrides"), (*out_of_service, *_running_on(stations, now_ns), *_quiet(session, now_ms))),
         (N_("Model changes"), _models(session, since)),
         (N_("Notes"), _notes(session, since)),
     )
@@ -131,6 +132,24 @@ def _running_on(stations: list[Now], now_ns: int) -> tuple[Item, ...]:
     ]
     runs = _("not inspecting, the site lets the line run")
     return tuple(Item(f"runs-{s.key}", f"{s.topics.line} · {s.topics.station}: {runs}", "/") for s in on)
+
+
+def _quiet(session: Session, now_ms: int) -> tuple[Item, ...]:
+    """Stations somebody works at, and rules that keep something quiet right now."""
+    working = suppression.in_maintenance(session, now_ms).values()
+    held = [h for h in faults.held(session, now_ms, now_ms) if h.now]
+    return (
+        *(Item(f"maintenance-{m.id}", f"{_at(m.station)}: {_working(m)}", "/alarms/rules") for m in working),
+        *(Item(f"rule-{h.rule}", f"{_held(h.now)}: {h.rule} · {h.name}", "/alarms/rules") for h in held),
+    )
+
+
+def _working(m: Maintenance) -> str:
+    return _("in maintenance by %(who)s: %(why)s", who=m.by, why=m.why)
+
+
+def _held(n: int) -> str:
+    return ngettext("%(num)s alarm suppressed by rule", "%(num)s alarms suppressed by rule", n)
 
 
 def _models(session: Session, since_ms: int) -> tuple[Item, ...]:

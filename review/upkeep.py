@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from review import shelving
+from review import faults, shelving, suppression
 from review.alarms import ACTIVE, UNACKED, Cause, State
 from review.broadcast import News
 from review.clock import wall_ms
@@ -17,11 +17,12 @@ from review.halts import ANSWER_WITHIN_MS
 from review.hub import Hub
 from review.ingest import change
 from review.live import PERMIT_STALE_MS, Now, Shown, shown
-from review.store import Halt, Shelf
+from review.store import Halt, Shelf, Station
 
 log = structlog.get_logger("review.upkeep")
 
 PERIOD_S = 0.2
+FAULTS_PERIOD_NS = 1_000_000_000
 GONE_AFTER_MS = 1000
 """The halt event and the permit travel apart: only permits well after the event say that the halt is over."""
 
@@ -33,6 +34,7 @@ class Upkeep:
         self._hub = hub
         self._stopping = threading.Event()
         self._shown: dict[str, Shown] = {}
+        self._watch, self._faults_due_ns = faults.Watch(), 0
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
@@ -50,6 +52,7 @@ class Upkeep:
                 self.look_at_halts(now_ns, wall_ms())
                 self.look_at_shelves(wall_ms())
                 self.call_again(wall_ms())
+                self.look_at_faults(now_ns, wall_ms())
             except Exception:
                 log.exception("upkeep failed, trying again")
                 self._stopping.wait(1)
@@ -76,6 +79,26 @@ class Upkeep:
             with self._hub.store.writing() as session:
                 shelving.end_due(session, at_ms)
             self._hub.news.tell(News("halt", "shelf"))
+
+    def look_at_faults(self, now_ns: int, at_ms: int) -> None:
+        """Once a second, for delays of ten. While the hub has no broker it hears nobody, which is one fault and not one
+        of every station: the banner says it."""
+        if now_ns < self._faults_due_ns:
+            return
+        self._faults_due_ns = now_ns + FAULTS_PERIOD_NS
+        if not self._hub.connected():
+            self._watch.forget()
+            return
+        with self._hub.store.reading() as session:
+            ids = {s.key: s.id for s in session.scalars(select(Station))}
+            found = self._watch.look(self._hub.live.stations(), ids, now_ns, at_ms)
+            due = suppression.end_due(session, at_ms, write=False)
+            due |= faults.settle(session, *found, at_ms)  # tried out: this session keeps nothing
+        if due:
+            with self._hub.store.writing() as session:
+                suppression.end_due(session, at_ms)
+                faults.settle(session, *found, at_ms)
+            self._hub.news.tell(News("halt", "fault"))
 
     def call_again(self, at_ms: int) -> None:
         """Whatever nobody acknowledged for too long; of a burst only its oldest, or a flood would flood the log."""

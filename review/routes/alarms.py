@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from inspection.errors import InputError
-from review import shelving
+from review import faults, shelving
 from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
 from review.broadcast import News
 from review.bursts import Burst, bursts
@@ -22,15 +22,22 @@ from review.deps import ActingPerson, HubDep, MaybePerson, NotForRole, RowId, pa
 from review.halt_view import CODE_WORDS, ICONS, STATE_WORDS, VERDICT_WORDS
 from review.halts import NoSuchHalt, NotNow, acknowledge, load
 from review.hub import Hub
-from review.language import _
+from review.language import N_, _
 from review.shelving import Kind
 from review.store import Halt, Person, Shelf, Station
+from review.suppression import KINDS
 
 router = APIRouter()
 
 PAGE = 25
 MAX_OPEN = 200
 OUT_OF_SERVICE_FOR = ("engineer", "admin")
+
+FAULT_WORDS = {
+    State.ACTIVE_UNACKED: N_("active, not acknowledged"),
+    State.ACTIVE_ACKED: N_("active, acknowledged"),
+    State.CLEARED_UNACKED: N_("over, not acknowledged"),
+}
 
 Ids = Annotated[str, Field(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=2400)]
 """What one checkbox stands for: the unacknowledged halts of a burst."""
@@ -87,6 +94,7 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         still_open, hidden = ([], 0) if before else _open(session, which)
         closed = _closed(session, which, before)
         shelves = shelving.current(session, now_ms)
+        of_stations = [] if before else [f for f in faults.open_faults(session) if f.station_id in chosen]
     return page(
         request,
         "alarms_list.html" if request.headers.get("hx-request") else "alarms.html",
@@ -99,6 +107,10 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
         filtered=len(which) > 1 or bool(station),
         shelves=shelves,
+        faults=[f for f in of_stations if f.suppressed_by is None],
+        suppressed=[f for f in of_stations if f.suppressed_by is not None],
+        fault_words=FAULT_WORDS,
+        kinds=KINDS,
         stations=stations,
         station=station,
         verdict=asked.verdict or "",

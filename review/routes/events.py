@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy import select
 
-from review import shelving
+from review import faults, shelving
 from review.alarms import Cause
 from review.clock import wall_ms
 from review.deps import HubDep
@@ -49,12 +49,12 @@ async def events(hub: HubDep, kinds: Annotated[str, Query(max_length=100)] = "")
 
 
 def _tick(hub: Hub) -> dict[str, Any]:
-    """The hub's clock, its broker, and how many halts call (the sound repeats until none does)."""
+    """The hub's clock, its broker, and how many halts and station alarms call (the sound repeats until none does)."""
     now_ms = wall_ms()
     calls = shelving.calling(now_ms)
     with hub.store.reading() as session:
-        unacked = shelving.count_calling(session, now_ms)
+        unacked, of_stations = shelving.count_calling(session, now_ms), faults.count_calling(session)
         again = select(HaltEventRow.id).join(HaltEventRow.of).where(calls, HaltEventRow.kind == Cause.REALARMED)
         urgent = unacked > 0 and session.scalar(again.limit(1)) is not None
     state = {"now_ms": now_ms, "broker": hub.connected(), "storing": not hub.failing()}
-    return {**state, "unacked": unacked, "urgent": urgent}
+    return {**state, "unacked": unacked, "faults": of_stations, "urgent": urgent}

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
-from review import performance
+from review import faults, performance
 from review.clock import wall_ms
 from review.deps import HubDep, page
 from review.halt_view import CODE_WORDS
@@ -25,6 +25,7 @@ def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)]
     now_ms = wall_ms()
     with hub.store.reading() as session:
         from_ms, bar_hours = now_ms - days * performance.DAY_MS, performance.DAYS[days]
+        held = faults.held(session, from_ms, now_ms)
         report = performance.report(session, from_ms, now_ms, hub.counted_days, bar_hours)
     return page(
         request,
@@ -32,6 +33,7 @@ def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)]
         nav="performance",
         title=_("Alarm performance"),
         r=report,
+        held=held,
         days=days,
         choices=list(performance.DAYS),
         bar_hours=bar_hours,

@@ -75,7 +75,7 @@
     wasAway = false;
     urgent = data.urgent;
     document.dispatchEvent(new CustomEvent("haltline:tick", { detail: data }));
-    alarm(data.unacked);
+    alarm(data.unacked, data.faults);
     look();
   }
 
@@ -198,12 +198,14 @@
     }
   }
 
-  function alarm(count) {
-    if (count > unacked && audio) beep();
-    unacked = count;
-    if (!$("unacked")) return; // the andon board shows halts and counts nothing
-    $("unacked").hidden = !count;
-    $("unacked").textContent = count;
+  function alarm(halts, faults) {
+    if (halts + faults > unacked && audio) beep();
+    unacked = halts + faults;
+    for (const [id, count, mark] of [["unacked", halts, ""], ["faults", faults, "▲ "]]) {
+      if (!$(id)) return; // the andon board shows halts and counts nothing
+      $(id).hidden = !count;
+      $(id).textContent = mark + count;
+    }
   }
 
   function enableSound() {

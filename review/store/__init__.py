@@ -4,6 +4,7 @@ from review.store.blind import GoldChoice, Showing, Suspect
 from review.store.books import Adjudication, BookFrame, BookRow
 from review.store.db import Store
 from review.store.escapes import TallyRow
+from review.store.faults import Fault, FaultEventRow, Maintenance, SuppressionRule
 from review.store.floor import AuditHead, AuditRow, BadgeTries, FilmRow, Handover, Lockout, Shelf, ShiftNote, SignIn
 from review.store.models import (
     ROLES,
@@ -29,6 +30,8 @@ __all__ = [
     "BookFrame",
     "BookRow",
     "Bundle",
+    "Fault",
+    "FaultEventRow",
     "FilmRow",
     "GoldChoice",
     "Halt",
@@ -37,6 +40,7 @@ __all__ = [
     "Label",
     "LabelAssignment",
     "Lockout",
+    "Maintenance",
     "Person",
     "Record",
     "Rollout",
@@ -46,6 +50,7 @@ __all__ = [
     "SignIn",
     "Station",
     "Store",
+    "SuppressionRule",
     "Suspect",
     "TallyRow",
 ]

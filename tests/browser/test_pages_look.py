@@ -125,6 +125,7 @@ def test_while_all_is_well_no_pixel_is_saturated(
         "/",
         "/andon",
         "/alarms",
+        "/alarms/rules",
         "/handover",
         "/performance",
         "/models",
@@ -186,6 +187,7 @@ def test_axe_finds_nothing_serious_on_any_page(
     halt = until(lambda: page.request.get(f"{hub.url}/api/halts").json())[0]["id"]
     paths = ["/", "/andon", "/alarms", f"/halts/{halt}", f"/alarms/shelve?halt={halt}", "/handover", "/performance"]
     paths += [
+        "/alarms/rules",
         "/models",
         "/label",
         "/label/next",

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from review import audit, ingest
+from review import audit, faults, ingest, shelving, suppression
 from review.alarms import OPEN, UNACKED, Cause, State, why_no_undo, why_not
-from review.store import Halt, HaltEventRow, Station, Store
+from review.store import Fault, FaultEventRow, Halt, HaltEventRow, Station, Store
+from review.suppression import Condition, Wanted
 
 PEOPLE = st.sampled_from(["Ana", "Ben"])
 PERSONS = {Cause.ACK, Cause.VERDICT, Cause.UNDONE, Cause.RESET_ASKED}
@@ -113,10 +114,153 @@ class AlarmLife(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-AlarmLife.TestCase.settings = settings(
-    max_examples=1000 if FULL else 6,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
+CONDITIONS = st.sampled_from([(station, kind) for station in (1, 2) for kind in ("camera", "picture/dark", "clock")])
+RULES = (
+    Wanted(None, "followers", Condition.ALARM, "camera", False, "*", ("picture/*",), "the camera fault says it"),
+    Wanted(None, "lens work", Condition.MAINTENANCE, "", False, "p/l/s1", ("camera", "picture/*"), "somebody is there"),
+    Wanted(None, "break", Condition.LINE_STOPPED, "", False, "*", ("picture/dark", "clock"), "the lights are off"),
 )
+
+
+class FaultLife(RuleBasedStateMachine):
+    """Station alarms beside halts: conditions come, go and hide, people acknowledge, rules come and go, stations are
+    worked at, lines stand; in any order. Held against what a person was promised, not against the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        self.store = Store(f"sqlite:///{Path(self.folder.name) / 'hub.db'}")
+        self.store.migrate()
+        audit.keep(self.store, Path(self.folder.name))
+        with self.store.writing() as session:
+            session.add_all([Station(id=n, site="p", line="l", station=f"s{n}") for n in (1, 2)])
+        self.now, self.halts = 1_000_000, 0
+        self.present: dict[faults.Key, int] = {}
+        self.unknown: set[faults.Key] = set()
+        self.stands: dict[int, int] = {}
+        self.told: dict[int, list[str]] = {}
+        self.closed: set[int] = set()
+
+    @rule(key=CONDITIONS)
+    def a_condition_comes(self, key: faults.Key) -> None:
+        self.present.setdefault(key, self.now)
+
+    @rule(key=CONDITIONS)
+    def a_condition_goes(self, key: faults.Key) -> None:
+        self.present.pop(key, None)
+
+    @rule(key=CONDITIONS)
+    def it_is_hidden_or_seen_again(self, key: faults.Key) -> None:
+        self.unknown ^= {key}
+
+    @rule(station=st.sampled_from([1, 2]))
+    def the_line_stops_or_starts(self, station: int) -> None:
+        if self.stands.pop(station, None) is None:
+            self.stands[station] = self.now
+
+    @rule(which=st.sampled_from(RULES))
+    def an_engineer_writes_or_ends_a_rule(self, which: Wanted) -> None:
+        with self.store.writing() as session:
+            known = next((r for r in suppression.in_force(session) if r.name == which.name), None)
+            if known is not None:
+                assert suppression.end(session, known.rule, "Chen", self.now)
+            else:
+                suppression.define(session, which, "Chen", self.now)
+
+    @rule(minutes=st.sampled_from([0, 15]))
+    def somebody_works_at_the_first_station(self, minutes: int) -> None:
+        with self.store.writing() as session:
+            if minutes:
+                suppression.begin_maintenance(session, 1, "Ana", "a new lens", minutes, self.now)
+            for row in suppression.in_maintenance(session, self.now).values() if not minutes else ():
+                suppression.end_maintenance(session, row, "Ana", self.now)
+
+    @rule(who=PEOPLE, which=st.integers(0, 5))
+    def somebody_acknowledges(self, who: str, which: int) -> None:
+        with self.store.writing() as session:
+            rows = faults.open_faults(session)
+            if rows:
+                faults.acknowledge(session, rows[which % len(rows)].id, who, self.now)
+
+    @rule()
+    def a_halt_comes(self) -> None:
+        self.halts += 1
+        with self.store.writing() as session:
+            session.add(
+                Halt(
+                    station_id=1, halt=self.halts, uid=f"{self.halts:032x}", code=2, reason="r", records=[],
+                    stages_ms={}, at_ms=self.now, received_ms=self.now, state=State.ACTIVE_UNACKED,
+                )
+            )  # fmt: skip
+
+    @rule(seconds=st.sampled_from([1, 6, 1000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += 1000 * seconds
+
+    @invariant()
+    def what_was_promised_holds(self) -> None:
+        present = {key: ("why", began) for key, began in self.present.items() if key not in self.unknown}
+        with self.store.writing() as session:
+            before = {f.id: (f.state, f.suppressed_by) for f in faults.open_faults(session)}
+            suppression.end_due(session, self.now)
+            faults.settle(session, present, self.unknown, self.stands, self.now)
+        with self.store.reading() as session:
+            assert not faults.settle(session, present, self.unknown, self.stands, self.now), "once is enough"
+        with self.store.reading() as session:
+            rows = list(session.query(Fault).order_by(Fault.id))
+            working = set(suppression.in_maintenance(session, self.now))
+            names = {r.name for r in suppression.in_force(session)}
+            calls = faults.count_calling(session)
+            halts = shelving.count_calling(session, self.now)
+        # A halt is never suppressed, whatever is in force.
+        assert halts == self.halts
+        active = {(f.station_id, f.kind) for f in rows if f.state in faults.ACTIVE}
+        # Of one cause at most one alarm is active, and what is present is one.
+        assert len(active) == sum(f.state in faults.ACTIVE for f in rows)
+        assert present.keys() <= active <= present.keys() | self.unknown
+        for f in rows:
+            quiet = f.state in faults.OPEN and self._quiet(f, names, working, active)
+            assert (f.suppressed_by is not None and f.state in faults.OPEN) == quiet
+            self._history(f, before.get(f.id))
+        assert calls == sum(f.state in UNACKED and f.suppressed_by is None for f in rows)
+
+    def _quiet(self, f: Fault, names: set[str], working: set[int], active: set[faults.Key]) -> bool:
+        """What a person reads in the three rules."""
+        dark = f.kind == "picture/dark"
+        stood = self.stands.get(f.station_id, self.now) + suppression.STOOD_BEFORE_MS <= f.began_ms
+        return (
+            ("followers" in names and dark and (f.station_id, "camera") in active)
+            or ("lens work" in names and f.station_id == 1 in working and f.kind != "clock")
+            or ("break" in names and f.kind != "camera" and f.station_id in self.stands and stood)
+        )
+
+    def _history(self, f: Fault, before: tuple[str, int | None] | None) -> None:
+        with self.store.reading() as session:
+            kinds = [e.kind for e in session.query(FaultEventRow).filter_by(fault_id=f.id).order_by(FaultEventRow.id)]
+        assert kinds[: len(self.told.get(f.id, []))] == self.told.get(f.id, []), "appended to, never edited"
+        new = kinds[len(self.told.get(f.id, [])) :]
+        self.told[f.id] = kinds
+        assert not (f.id in self.closed and f.state != State.CLOSED), "closed is for ever"
+        if f.state == State.CLOSED:
+            self.closed.add(f.id)
+            # Nobody was passed over: it was seen, or it never called.
+            assert Cause.ACK in kinds or f.called_ms is None
+        if before and before[1] is not None and f.suppressed_by is None and f.state in faults.ACTIVE:
+            assert new[-2:] == [Cause.RELEASED, Cause.REALARMED]
+            assert f.state == State.ACTIVE_UNACKED, "what is still there calls again"
+
+    def teardown(self) -> None:
+        assert audit.stored_problems(self.store, Path(self.folder.name))[1] == []
+        self.store.close()
+        self.folder.cleanup()
+
+
+for life in (AlarmLife, FaultLife):
+    life.TestCase.settings = settings(
+        max_examples=1000 if FULL else 6,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 test_an_alarms_life = AlarmLife.TestCase
+test_a_station_alarms_life = FaultLife.TestCase
