@@ -47,6 +47,8 @@ class FrameLabels:
     reference: str = ""
     gold: dict[str, list[str]] = field(default_factory=dict)
     """What people said when the frame tested them."""
+    labelled_ms: int = 0
+    """When it got its last label under this version."""
 
     @property
     def differs(self) -> bool:
@@ -117,23 +119,23 @@ def frames(
         .order_by(Record.ts_ms.desc(), Label.record_id.desc())
         .limit(most)
     )
-    rows = session.execute(
-        select(Record, Label)
-        .join(Label, Label.record_id == Record.id)
-        .where(Label.label_book == book_id, Record.id.in_(newest) if most else true())
-        .order_by(Record.ts_ms, Record.id, Label.created_ms, Label.id)
-    )
+    which = session.scalars(newest).all() if most else newest
     truth = _references(session, book_id, cls)
-    found: dict[int, FrameLabels] = {}
+    # Two queries: a join would read and decode each record once for each of its labels.
+    found = {
+        r.id: FrameLabels(r, parts.get(r.uid, r.uid), reference=truth.get(r.id, ""))
+        for r in session.scalars(select(Record).where(Record.id.in_(which)).order_by(Record.ts_ms, Record.id))
+    }
+    labels = select(Label).where(Label.label_book == book_id, Label.record_id.in_(which) if most else true())
     made: dict[tuple[int, str], list[Label]] = defaultdict(list)
-    for record, label in rows:
-        found.setdefault(
-            record.id, FrameLabels(record, parts.get(record.uid, record.uid), reference=truth.get(record.id, ""))
-        )
-        made[record.id, label.person].append(label)
+    for label in session.scalars(labels.order_by(Label.created_ms, Label.id)):
+        if label.record_id not in found:  # saved since the query before
+            continue
+        made[label.record_id, label.person].append(label)
+        found[label.record_id].labelled_ms = label.created_ms
     tests = set(session.scalars(select(Showing.id).where(Showing.kind == "gold")))
-    for (record_id, person), labels in made.items():
-        _add(found[record_id], person, labels, cls, tests)
+    for (record_id, person), own in made.items():
+        _add(found[record_id], person, own, cls, tests)
     return list(found.values())
 
 

@@ -17,6 +17,7 @@ from review.frames import FolderFrames, FrameStore
 from review.live import Live
 from review.mqtt_in import MqttIn
 from review.performance import Days
+from review.recent import Recent
 from review.settings import Settings
 from review.shared import Shared
 from review.store import Station, Store
@@ -40,6 +41,7 @@ class Hub:
     backups: Backups
     shared: Shared
     counted_days: Days
+    recent: Recent
 
     @staticmethod
     def build(settings: Settings) -> Hub:
@@ -54,7 +56,7 @@ class Hub:
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
         images, backups = FrameCache(frames), Backups(settings, store)
-        return Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared(), Days())
+        return Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared(), Days(), Recent())
 
     def start(self) -> None:
         self._remember_stations()
@@ -65,6 +67,7 @@ class Hub:
         """The ear first, then what it fills."""
         self.mqtt.stop()
         self.writer.stop()
+        self.recent.close()
         self.store.close()
 
     def publish(self, topics: Topics, message: Message) -> bool:

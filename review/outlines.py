@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import combinations
 
 import cv2
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inspection.agreement import Agreement
@@ -19,7 +20,7 @@ from inspection.label_book import LabelBook
 from inspection.mask_agreement import Bits, OutlineAgreement, Outlines, compare, summarise
 from review.consistency import FrameLabels, overall
 from review.frames import FrameStore
-from review.store import Label, Record
+from review.store import Label
 
 MOST = 200
 """So many frames with two outlines keep the page within seconds; the newest count."""
@@ -50,51 +51,57 @@ def view(session: Session, frames: FrameStore, book: LabelBook, cls: str, of_cla
     for o in found:
         by_pair[o.people].append(o)
     pairs = {people: summarise(own) for people, own in sorted(by_pair.items())}
-    return View(summarise(found) if found else None, pairs, weeks(session, book, of_class), unreadable)
+    return View(summarise(found) if found else None, pairs, weeks(of_class), unreadable)
 
 
 def outlines(
     session: Session, frames: FrameStore, book: LabelBook, cls: str, of_class: Sequence[FrameLabels]
 ) -> tuple[list[Outlines], int]:
     """Every two people's outlines of the class on the newest `MOST` frames that two painted."""
-    value, parts = book.classes.index(cls) + 1, {f.record.id: f.part for f in of_class}
+    value, of_record = book.classes.index(cls) + 1, {f.record.id: f for f in of_class}
+    # By columns and of these frames only: a whole label holds annotations, and a hub holds labels of years.
     rows = session.execute(
-        select(Record, Label)
-        .join(Label, Label.record_id == Record.id)
+        select(Label.record_id, Label.person, Label.classes, Label.mask)
         .where(Label.label_book == book.id, Label.superseded_ms.is_(None), Label.mask.is_not(None))
-        .order_by(Record.ts_ms.desc(), Record.id, Label.person)
+        .where(Label.record_id.in_(of_record))
+        .order_by(Label.person)
     )
-    painted: dict[int, list[tuple[Record, Label]]] = defaultdict(list)
-    for record, label in rows:
-        if cls in label.classes and record.id in parts:
-            painted[record.id].append((record, label))
+    painted: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for record_id, person, classes, mask in rows:
+        if cls in classes:
+            painted[record_id].append((person, mask))
+    double = sorted(
+        (of_record[r] for r, p in painted.items() if len(p) >= 2), key=lambda f: (-f.record.ts_ms, f.record.id)
+    )
     found: list[Outlines] = []
     lost = 0
-    for of_record in [p for p in painted.values() if len(p) >= 2][:MOST]:
+    for f in double[:MOST]:
         masks: dict[str, Bits] = {}
-        for _record, label in of_record:
-            mask = _mask(frames, str(label.mask), value)
+        for person, sha in painted[f.record.id]:
+            mask = _mask(frames, sha, value)
             lost += mask is None
             if mask is not None and mask.any():
-                masks[label.person] = mask
-        record = of_record[0][0]
+                masks[person] = mask
         for a, b in combinations(sorted(masks), 2):
             if masks[a].shape == masks[b].shape:
-                found.append(compare(parts[record.id], (a, b), masks[a], masks[b], record.px_per_mm))
+                found.append(compare(f.part, (a, b), masks[a], masks[b], f.record.px_per_mm))
     return found, lost
 
 
-def weeks(session: Session, book: LabelBook, of_class: Sequence[FrameLabels]) -> tuple[Week, ...]:
+def weeks(of_class: Sequence[FrameLabels]) -> tuple[Week, ...]:
     """Agreement by the week in which a frame got its last label, newest first."""
-    rows = session.execute(
-        select(Label.record_id, func.max(Label.created_ms)).where(Label.label_book == book.id).group_by(Label.record_id)
-    )
-    last: dict[int, int] = {row[0]: row[1] for row in rows}
-    by_week: dict[int, list[FrameLabels]] = defaultdict(list)
-    for f in of_class:
-        if len(f.answers) >= 2 and f.record.id in last:
-            by_week[_monday_ms(last[f.record.id])].append(f)
-    return tuple(Week(start, overall(by_week[start])) for start in sorted(by_week, reverse=True)[:WEEKS])
+    found: list[Week] = []
+    newest_first = sorted((f for f in of_class if len(f.answers) >= 2), key=_newness)
+    while newest_first and len(found) < WEEKS:
+        start = _monday_ms(newest_first[0].labelled_ms)
+        own = newest_first[: bisect_right(newest_first, -start, key=_newness)]
+        found.append(Week(start, overall(own)))
+        newest_first = newest_first[len(own) :]
+    return tuple(found)
+
+
+def _newness(f: FrameLabels) -> int:
+    return -f.labelled_ms
 
 
 def _mask(frames: FrameStore, sha: str, value: int) -> Bits | None:

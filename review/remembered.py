@@ -23,11 +23,15 @@ _lock = threading.Lock()
 _kept: OrderedDict[Hashable, Any] = OrderedDict()
 
 
+def version(session: Session) -> tuple[int | None, ...]:
+    """Differs once a label, a decision or a label book changed."""
+    newest = (Label.id, Adjudication.id, Showing.id, BookFrame.id, BookRow.id, BookRow.published_ms)
+    return tuple(session.scalar(select(func.max(column))) for column in newest)
+
+
 def remembered(session: Session, key: Hashable, make: Callable[[], T]) -> T:
     """What `make` gives for `key`. It is shared: nobody may change it, and rows in it must have been read whole."""
-    newest = (Label.id, Adjudication.id, Showing.id, BookFrame.id, BookRow.id, BookRow.published_ms)
-    rows = tuple(session.scalar(select(func.max(column))) for column in newest)
-    full = (str(session.get_bind().engine.url), rows, key)
+    full = (str(session.get_bind().engine.url), version(session), key)
     with _lock:
         if full in _kept:
             _kept.move_to_end(full)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from inspection.label_book import BOOKS
-from review import consistency, outlines
+from review import consistency, outlines, recent
 from review.labelling import encode_mask
 from tests.review.test_consistency import World
 
@@ -76,7 +79,10 @@ def test_weeks_are_those_of_the_last_label_newest_first(world: World) -> None:
     assert datetime.fromtimestamp(view.weeks[0].start_ms / 1000).astimezone().strftime("%d %H:%M") == "16 00:00"
 
 
-def test_the_page_is_for_engineers_and_says_when_there_is_nothing(world: World) -> None:
+def test_the_page_is_for_engineers_and_says_when_there_is_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "WAIT_S", 30)
     client = TestClient(world.app, base_url="http://hub", follow_redirects=False)
     client.post("/who", data={"name": "Ann"})
     assert client.get("/consistency/outlines").status_code == 403
@@ -88,3 +94,49 @@ def test_the_page_is_for_engineers_and_says_when_there_is_nothing(world: World) 
     text = client.get("/consistency/outlines?book=scratch&version=scratch@1&cls=scratch").text
     assert "Ann and Bob" in text
     assert "too few (n=1)" in text
+
+
+def test_while_new_labels_are_counted_the_page_shows_what_it_knew_and_says_of_when(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(world.app, base_url="http://hub", follow_redirects=False)
+    client.post("/who", data={"name": "Cy"})
+    address = "/consistency/outlines?book=scratch&version=scratch@1&cls=scratch"
+    uid = world.frame()
+    painted(world, uid, "Ann", 10)
+    assert "As of" not in client.get(address).text
+    slow, view = threading.Event(), outlines.view
+
+    def slowly(*asked: Any) -> outlines.View:
+        assert slow.wait(20)
+        return view(*asked)
+
+    monkeypatch.setattr(outlines, "view", slowly)
+    painted(world, uid, "Bob", 10)
+    for _ in range(2):  # asked twice, counted once
+        text = client.get(address).text
+        assert "As of" in text
+        assert "No frame was painted by two people" in text
+    slow.set()
+    monkeypatch.setattr(recent, "WAIT_S", 30)
+    text = client.get(address).text
+    assert "As of" not in text
+    assert "Ann and Bob" in text
+
+
+def test_an_error_is_told_only_where_nothing_is_known() -> None:
+    kept, fail = recent.Recent(), [True]
+
+    def make() -> str:
+        if fail[0]:
+            raise ValueError("the disk")
+        return "counted"
+
+    with pytest.raises(ValueError, match="the disk"):
+        kept.get("key", 1, make)
+    fail[0] = False
+    assert kept.get("key", 1, make) == recent.Counted("counted", 1, ANY)
+    fail[0] = True
+    old = kept.get("key", 2, make)
+    assert (old.value, old.current) == ("counted", False)
+    kept.close()
