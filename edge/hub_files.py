@@ -26,8 +26,8 @@ SINGLY_S = 600.0
 """A hub that takes no groups is offered one again after so long: it may have been brought up to date."""
 FOR_EVER = frozenset((400, 413, 415, 422))
 """Of one file: refused now and for ever; anything else may pass."""
-NO_GROUPS = frozenset((400, 404, 405, 411, 413, 415, 422, 501))
-"""Of a group: its files may still go one by one."""
+NO_GROUPS = frozenset((400, 404, 405, 411, 413, 415, 422, 500, 501))
+"""Of a group: its files may still go one by one, those at least that are not what the hub stumbles over."""
 HERE = "/api/edge/frames/" + "0" * 64
 """Any answer to this address, "not found" as well, is a hub that is there."""
 

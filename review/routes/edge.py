@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from inspection.bundle import sha256
 from inspection.errors import StorageError
 from review.deps import HubDep
+from review.frames import FrameStore
 from review.hub import Hub
 from review.pictures import MAX_PIXELS, PNG_HEAD_BYTES, picture_size, png_size
 
@@ -85,14 +86,23 @@ def _store(hub: Hub, files: list[tuple[str, bytes]]) -> GroupAnswer:
         else:
             good[sha] = data
             answers.append(FileAnswer(sha256=sha, status=201))
-    try:
-        hub.frames.put_all(good)
-    except StorageError as e:
-        why = f"{e}: free space on the hub's disk, the edge keeps the frame meanwhile"
-        for answer in answers:
-            if answer.sha256 in good:
-                answer.status, answer.why = 507, why
+    failed = _keep(hub.frames, good)
+    for answer in answers:
+        if answer.sha256 in failed:
+            answer.status, answer.why = 507, failed[answer.sha256]
     return GroupAnswer(files=answers)
+
+
+def _keep(frames: FrameStore, files: dict[str, bytes]) -> dict[str, str]:
+    """Why which of them could not be kept. What fails together is tried one by one: a place that cannot be written must
+    not hold up the files beside it for ever."""
+    try:
+        frames.put_all(files)
+    except StorageError as e:
+        if len(files) == 1:
+            return dict.fromkeys(files, f"{e}: free space on the hub's disk, the edge keeps the frame meanwhile")
+        return {sha: why for sha in files for why in _keep(frames, {sha: files[sha]}).values()}
+    return {}
 
 
 def _fault(sha: str, data: bytes) -> str:

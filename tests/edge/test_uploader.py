@@ -183,6 +183,7 @@ NO_GROUPS = {
     "a hub of before": httpx.Response(404, json={"detail": "Not Found"}),
     "another method": httpx.Response(405),
     "a proxy's limit": httpx.Response(413),
+    "a bug met by one of them": httpx.Response(500),
     "no hub's words": httpx.Response(200, text="<html>welcome</html>"),
 }
 

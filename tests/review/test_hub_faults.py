@@ -98,6 +98,10 @@ def test_a_lost_frame_folder_is_507_and_the_edge_keeps_its_frame(hub: HubProcess
         answer = httpx.put(f"{hub.url}/api/edge/frames/{sha256(data)}", content=data)
         assert answer.status_code == 507
         assert "free space on the hub's disk" in answer.text
+        other = png(np.full((5, 5, 3), 4, np.uint8))
+        body = b"".join(bytes.fromhex(sha256(one)) + len(one).to_bytes(4, "big") + one for one in (data, other))
+        told = httpx.post(f"{hub.url}/api/edge/frames", content=body).json()["files"]
+        assert [one["status"] for one in told] == [507, 201], "it does not hold up what came with it"
     finally:
         folder.unlink()
 
