@@ -56,11 +56,11 @@ def sight(now: Now, now_ns: int) -> Sight:
     heard = now.permit is not None and now.permit_age_ms(now_ns) <= PERMIT_STALE_MS
     found: dict[str, str] = {}
     unknown = {kind for kind in KINDS if kind.partition("/")[0] not in ("edge", "line") or kind == "edge/fault"}
-    line_unknown = {"line/silent"} if now.plc is None else set()
+    line_unknown = set() if heard and now.plc is not None else {"line/silent"}
     moving = now.plc is not None and now.plc.state == "RUNNING" and not now.plc_silent(now_ns)
     if moving and not (heard and now.permit is not None and now.permit.run):
         found[suppression.RUNS_ANYWAY] = "the line moves without a permit: its watchdog does not work"
-    if now.plc is not None and now.plc_silent(now_ns):
+    if heard and now.plc is not None and now.plc_silent(now_ns):
         found["line/silent"] = "the controller's heartbeat is missing"
     if not heard or now.permit is None:
         conn = now.conn.state if now.conn else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from inspection.messages import Conn
 from tests.conftest import free_port
 from tests.review.factory import FakeEdge, HubProcess
 
@@ -45,4 +46,5 @@ def edge(mosquitto: int, hub: HubProcess, request: pytest.FixtureRequest) -> Ite
     edge = FakeEdge(mosquitto, hub.url, f"b{abs(hash(request.node.name)) % 10**8}")
     edge.online()
     yield edge
+    edge.send(Conn(state="OFFLINE", boot=edge.boot))  # switched off: one that just falls silent is an alarm that sounds
     edge.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -57,6 +58,7 @@ class Plant:
         self.code = {1: 0, 2: 0}
         self.blind: dict[int, str] = {1: "no", 2: "no"}
         self.silent: set[int] = set()
+        self.conn: Literal["ONLINE", "OFFLINE", "BROKEN"] = "ONLINE"
         self.plc = {1: "RUNNING", 2: "RUNNING"}
         self.run: dict[int, int] = {}
 
@@ -69,7 +71,7 @@ class Plant:
         )  # fmt: skip
         heard = ns - (60 * S if n in self.silent else 0)
         return Now(
-            Topics("p", "l", f"s{n}"), permit=permit, permit_ns=heard, conn=Conn(state="ONLINE", boot=1),
+            Topics("p", "l", f"s{n}"), permit=permit, permit_ns=heard, conn=Conn(state=self.conn, boot=1),
             plc=PlcState(state=self.plc[n], ts_ms=self.world.now), plc_ns=ns, about=about, about_ns=heard, skew_ms=0,  # type: ignore[arg-type]
         )  # fmt: skip
 
@@ -149,6 +151,21 @@ def test_behind_a_silent_edge_nothing_else_begins_or_ends(plant: Plant) -> None:
     }
     plant.silent.clear()
     assert ("picture/dark", "CLEARED_UNACKED", False) in plant.look(2)
+
+
+def test_an_edge_that_was_switched_off_is_no_alarm(plant: Plant) -> None:
+    plant.conn, plant.plc[1] = "OFFLINE", "TRIPPED"
+    plant.silent.add(1)
+    assert plant.look() == []
+    plant.conn = "BROKEN"
+    assert plant.look() == [("edge/silent", "ACTIVE_UNACKED", False)]
+    plant.conn = "OFFLINE"
+    assert plant.look(1) == [("edge/silent", "CLEARED_UNACKED", False)]
+
+
+def test_a_line_that_runs_on_behind_a_silent_edge_is_told(plant: Plant) -> None:
+    plant.silent.add(1)
+    assert {kind for kind, _state, _held in plant.look()} == {"edge/silent", "line/runs"}
 
 
 def test_a_hub_without_its_broker_raises_nothing(plant: Plant) -> None:
