@@ -14,7 +14,7 @@ from edge import recorder
 from edge.ports import Moment
 from edge.recorder import Evidence
 from edge.spool import Pending, Spool
-from inspection.events import Judged, Keep, RaiseHalt
+from inspection.events import Judged, Keep, RaiseHalt, StopAsked
 from inspection.messages import HaltEvent, RecordEvent, Topics
 from inspection.types import Call, Code, Frame, HaltReport, Prediction, Stages
 
@@ -95,6 +95,21 @@ def test_only_the_halting_cameras_frames_and_each_only_once(spool: Spool) -> Non
     context = [m for m in told(spool) if isinstance(m, RecordEvent) and m.why == ("context",)]
     assert {m.camera for m in context} == {"cam1"}
     assert [(m.frame_id, m.halt) for m in context] == [(k, 10_001) for k in range(4)] + [(4, 10_002), (5, 10_002)][1:]
+
+
+def test_a_requested_stop_keeps_what_every_camera_saw(spool: Spool) -> None:
+    """No frame made it, so there is no camera to choose, and nothing but the frames before it to keep."""
+    evidence = Evidence(spool, TOPICS, 1, context_frames=2)
+    for k in range(4):
+        evidence.offer(moment(k), [])
+        evidence.offer(moment(k, camera="cam2"), [])
+    asked = Moment(StopAsked(0, "request-1"), None, None, Stages(0, 1, 2, 3), "red-1.0.0", "policy", "red@1")
+    evidence.offer(asked, [RaiseHalt(HaltReport(10_001, Code.STOP, "stop requested by kim"))])
+    halt, *context = told(spool)
+    assert isinstance(halt, HaltEvent)
+    assert (halt.code, halt.reason, halt.records) == (7, "stop requested by kim", ())
+    kept = [(m.camera, m.frame_id, m.why, m.halt) for m in context if isinstance(m, RecordEvent)]
+    assert kept == [(camera, k, ("context",), 10_001) for camera in ("cam1", "cam2") for k in (2, 3)]
 
 
 def test_the_frames_that_wait_for_a_halt_are_bounded_in_memory(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
