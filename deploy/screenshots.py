@@ -74,6 +74,13 @@ def judged_while_away(page: Page, made: Plant) -> None:
     page.wait_for_selector(".say[data-bad]")
 
 
+def stopped_in_vain(page: Page, _made: Plant) -> None:
+    """Both taps, and no broker to carry the request."""
+    page.locator("details.stop summary").first.click()
+    page.locator("details[open] .sure").click()
+    page.wait_for_selector(".stop-said.unconfirmed")
+
+
 def without_the_temporary_folder(page: Page, _made: Plant) -> None:
     """Where this command keeps its hub is nobody's business."""
     for code in page.locator(".hub code").all():
@@ -107,6 +114,7 @@ SHOTS = (
     Shot("line-dark", at("/"), dark=True),
     Shot("line-stale", at("/"), before=frozen, phone=True),
     Shot("station", at(f"/stations/{STATION}"), phone=True),
+    Shot("stop", at(f"/stations/{STATION}"), before=pressed("s"), phone=True),
     Shot("halt", halt, phone=True),
     Shot("halt-heat", halt, before=pressed("h")),
     Shot("halt-film", halt, before=pressed("ArrowLeft", "ArrowLeft", "ArrowLeft")),
@@ -139,6 +147,7 @@ SHOTS = (
     Shot("audit", at("/audit"), ENGINEER),
     Shot("system-safe-mode", at("/system"), ENGINEER, without_the_temporary_folder, when=AWAY),
     Shot("line-broker-away", at("/"), when=AWAY),
+    Shot("stop-not-confirmed", at("/"), before=stopped_in_vain, phone=True, when=AWAY),
 )
 """In the order of `when`."""
 

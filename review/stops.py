@@ -33,11 +33,13 @@ LOOK_S = 0.01
 class Outcome:
     """`confirmed`: the edge said that it took the request, and a permit with run 0 came after the press. `after_ms`:
     from the press until both were here, or until nothing more was waited for. `ran`: there was a permit to withdraw.
-    `why`: what is missing, in the reader's words. `halt`: the edge's number of the halt that holds the line."""
+    `sent`: the broker may have it, so it may still arrive. `why`: what is missing, in the reader's words. `halt`: the
+    edge's number of the halt that holds the line."""
 
     confirmed: bool
     after_ms: int
     ran: bool
+    sent: bool = True
     why: str = ""
     halt: int = 0
     nonce: str = ""
@@ -53,14 +55,15 @@ async def ask(hub: Hub, topics: Topics, who: str) -> Outcome:
     def after_ms() -> int:
         return (time.monotonic_ns() - began_ns) // 1_000_000
 
-    repeat_ms = 0
+    repeat_ms, sent = 0, False
     while after_ms() < CONFIRM_S * 1000:
         if after_ms() >= repeat_ms:
             # The same request, which stops once: the first may have met an edge that was just connecting again.
             repeat_ms += round(REPEAT_S * 1000)
             if not hub.publish(topics, request):
-                why = _("not sent: the hub has lost the broker")
-                return Outcome(confirmed=False, after_ms=after_ms(), ran=ran, why=why, nonce=request.nonce)
+                why = _("the hub has lost the broker") if sent else _("not sent: the hub has lost the broker")
+                return Outcome(confirmed=False, after_ms=after_ms(), ran=ran, sent=sent, why=why, nonce=request.nonce)
+            sent = True
         halt = _confirmed(hub.live.get(key), request.nonce, began_ns)
         if halt:
             return Outcome(confirmed=True, after_ms=after_ms(), ran=ran, halt=halt, nonce=request.nonce)
@@ -71,7 +74,8 @@ async def ask(hub: Hub, topics: Topics, who: str) -> Outcome:
 
 def note(hub: Hub, key: str, who: str, host: str, outcome: Outcome) -> None:
     """For the audit log, once the person has been answered: a stop does not wait for a disk."""
-    told = {"confirmed": outcome.confirmed, "after_ms": outcome.after_ms, "why": outcome.why, "halt": outcome.halt}
+    told: dict[str, object] = {"confirmed": outcome.confirmed, "after_ms": outcome.after_ms, "sent": outcome.sent}
+    told |= {"why": outcome.why, "halt": outcome.halt}
     try:
         with hub.store.writing() as session:
             audit.note(

@@ -125,6 +125,7 @@ def test_a_database_that_hangs_costs_the_name_and_not_the_stop(tmp_path: Path) -
         connection.close()
     assert answer.status_code == 409
     assert "the hub has lost the broker" in answer.text
+    assert "If the request still arrives" not in answer.text, "nothing was sent"
     assert took_s < 2, "waiting for a connection takes 5 s"
 
 
