@@ -51,6 +51,10 @@ def test_two_taps_without_a_name_stop_the_line_and_a_reset_runs_it_again(
     expect(card.locator(".state strong")).to_have_text("Running")
     stop_key(page)
     assert plc.view()["state"] == "RUNNING", "one tap is none"
+    with page.expect_response("**/line/stations"):  # news of any station draws the cards anew
+        page.evaluate("htmx.trigger('#stations', 'refetch')")
+    page.wait_for_timeout(100)
+    expect(card.locator(".sure")).to_be_visible()
     tapped_ns = time.monotonic_ns()
     card.get_by_role("button", name="STOP st1 now").click()
     after_s, why = trip_after(plc, tapped_ns)

@@ -33,6 +33,8 @@ def plc(state: str) -> PlcState:
         (Now(TOPICS, permit(0, 1, 7), NOW - 60 * S), Mode.BLIND, "NOT INSPECTING"),
         (Now(TOPICS, permit(0, 2), NOW), Mode.BLIND, "NOT INSPECTING"),
         (Now(TOPICS, permit(0, 5), NOW), Mode.BLIND, "NOT INSPECTING"),
+        (Now(TOPICS, permit(0, 7, 9), NOW), Mode.HALTED, "HALTED"),
+        (Now(TOPICS, permit(0, 200), NOW), Mode.BLIND, "NOT INSPECTING"),  # a reason of a later version
         (Now(TOPICS, permit(1, 2), NOW), Mode.BLIND, "NOT INSPECTING"),
         (Now(TOPICS, permit(), NOW, plc=plc("RUNNING"), plc_ns=NOW), Mode.RUNNING, "Running"),
         (Now(TOPICS, permit(), NOW, plc=plc("READY"), plc_ns=NOW), Mode.STOPPED, "Ready"),
