@@ -53,7 +53,22 @@ def test_labels_rules_and_escapes_on_postgresql(mosquitto: int, data_dir: Path, 
         text = chen.get("/label-book/weld").text
         assert "never measured" in text
         assert chen.post("/label-book/weld/publish").status_code == 422
-        for path in ("/consistency", "/consistency/report", "/adjudicate", "/performance", "/label"):
+        rule = {"name": "lens work", "why": "dark on purpose", "condition": "maintenance", "alarms": "picture/*"}
+        assert chen.post("/alarms/rules", data=rule).status_code == 303
+        assert "halt is never suppressed" in chen.post("/alarms/rules", data=rule | {"alarms": "*"}).text
+        work = {"station": "1", "minutes": "15", "why": "the lens is cleaned"}
+        assert chen.post("/alarms/maintenance", data=work).status_code == 303
+        assert [ben.post("/who/badge", data={"read": "0012345678"}).status_code for _ in range(5)] == [401] * 4 + [429]
+        for path in (
+            "/alarms/rules",
+            "/alarms",
+            "/handover",
+            "/consistency",
+            "/consistency/report",
+            "/adjudicate",
+            "/performance",
+            "/label",
+        ):
             assert chen.get(path).status_code == 200, path
         assert chen.get("/labels/export.zip").status_code == 200
     finally:
