@@ -2,7 +2,8 @@
 
     STARTING --sees--> RUNNING --defect--> HALTED --resume--> RUNNING
     STARTING --defect--> HALTED      RUNNING --blind--> BLIND --sees--> RUNNING
-    BLIND --defect--> HALTED         STARTING, RUNNING, BLIND --stop--> HALTED
+    BLIND --defect--> HALTED         STARTING --stop--> HALTED
+    RUNNING --stop--> HALTED         BLIND --stop--> HALTED
     HALTED stays HALTED whatever else happens
 
 No clock: time arrives inside events. No I/O: what must be done leaves as actions, in the order in which it must be
