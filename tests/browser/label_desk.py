@@ -16,6 +16,7 @@ from review.app import create_app
 from review.people import add_person
 from review.settings import MqttSettings, Settings
 from review.store import Label, Record, Station
+from tests.browser.where import wait_for_path
 from tests.conftest import free_port
 
 
@@ -79,7 +80,7 @@ class Desk:
         page.on("pageerror", lambda e: self.errors.append(str(e)))
         page.goto(f"{base}/who?next=/label")
         page.get_by_role("button", name=name).click()
-        page.wait_for_url("**/label")
+        wait_for_path(page, "/label")
 
     def listen(self) -> None:
         # Once an answer is whole: a stream's body never comes, nor that of an answer which the page left meanwhile.

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
+from tests.browser.where import wait_for_path
 from tests.review.factory import HubProcess
 
 METHODS = {"get", "post", "put", "delete", "patch", "head", "options"}
@@ -30,7 +31,7 @@ def test_every_operation_is_listed_without_internet(browser: Browser, hub: HubPr
     page.goto(f"{hub.url}/docs")
     assert "/who?next=/docs" in page.url, "nobody reads it without a sign-in"
     page.click("text=Chen")
-    page.wait_for_url("**/docs")
+    wait_for_path(page, "/docs")
     context.route("**/*", only_here)
     page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: said.append(str(e)))
@@ -54,7 +55,7 @@ def test_operators_are_told_whom_it_is_for(browser: Browser, hub: HubProcess) ->
     page = browser.new_context().new_page()
     page.goto(f"{hub.url}/who?next=/docs")
     page.click("text=Ana")
-    page.wait_for_url("**/docs")
+    wait_for_path(page, "/docs")
     expect(page.locator("main")).to_contain_text("engineer, admin")
     assert page.request.get(f"{hub.url}/openapi.json").status == 403
     page.context.close()

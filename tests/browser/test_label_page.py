@@ -18,6 +18,7 @@ from inspection.samples import Sample
 from review.export import export_folder
 from review.store import Label, Record
 from tests.browser.label_desk import World
+from tests.browser.where import wait_for_path
 
 pytestmark = pytest.mark.browser
 
@@ -62,7 +63,7 @@ def test_two_people_label_one_frame_blind_and_it_leaves_with_the_mask_in_place(w
     assert ann.decision() == "Scratch 5.0 mm"
     assert "5.0 mm, from 1.5 mm on: defect" in ann.message()
     ann.save()
-    ann.page.wait_for_url("**/label")
+    wait_for_path(ann.page, "/label")
 
     bob = world.sign_in("Bob")
     bob.listen()  # from here on: the badge page names everybody, and is no label
@@ -177,12 +178,12 @@ def test_a_draft_survives_a_reload_belongs_to_its_author_and_ends_with_saving(wo
     assert "Your draft" in ann.message()
     ann.page.goto(f"{ann.base}/who?next=/label")
     ann.page.get_by_role("button", name="Bob").click()
-    ann.page.wait_for_url("**/label")
+    wait_for_path(ann.page, "/label")
     ann.open(uid)
     assert ann.decision() == "Not decided yet"
     ann.page.goto(f"{ann.base}/who?next=/label")
     ann.page.get_by_role("button", name="Ann").click()
-    ann.page.wait_for_url("**/label")
+    wait_for_path(ann.page, "/label")
     ann.open(uid)
     ann.save()
     ann.page.wait_for_url(re.compile("/label/0*2$"))
@@ -318,6 +319,6 @@ def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_all_keys_are_in_reach(wo
     send("touchEnd")
     assert ann.decision() == "Undercut 10.0 mm"  # a pinch draws nothing
     page.tap("#save")
-    page.wait_for_url("**/label")
+    wait_for_path(page, "/label")
     assert stored_mask(world, world.labels()[0])[100, 150] == 2
     assert not ann.errors

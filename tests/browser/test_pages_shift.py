@@ -14,6 +14,7 @@ from review import badges, people
 from review.alarms import State
 from review.store import Halt
 from tests.browser.label_desk import World
+from tests.browser.where import wait_for_path
 
 pytestmark = [pytest.mark.browser, pytest.mark.broker]
 
@@ -48,7 +49,7 @@ def at_panel(world: World, page: Page, path: str) -> None:
     for digit in PIN:
         page.locator(f'[data-digit="{digit}"]').click()
     page.get_by_role("button", name="Enter").click()
-    page.wait_for_url(f"**{path}")
+    wait_for_path(page, path)
 
 
 def test_the_pad_takes_digits_erases_and_refuses(page: Page, world: World) -> None:
@@ -92,19 +93,19 @@ def test_a_badge_signs_in_from_anywhere_on_the_page(page: Page, world: World) ->
     expect(page.locator(".say")).to_have_text("nobody here has this badge")
     page.get_by_role("button", name="Olga").focus()
     keys(page, "0012345678", 4)
-    page.wait_for_url("**/alarms")
+    wait_for_path(page, "/alarms")
     expect(page.locator(".person")).to_have_text("Olga")
     page.goto(who + "&name=Olga")
     page.keyboard.type(PIN[:3])
     keys(page, ";00-1234-5678?", 15)
-    page.wait_for_url("**/alarms")
+    wait_for_path(page, "/alarms")
 
 
 def test_a_pin_is_typed_as_before_however_fast(page: Page, world: World) -> None:
     for gap_ms in (1, 30, 60):
         page.goto(f"http://127.0.0.1:{world.port}/who?name=Olga&next=/alarms")
         keys(page, PIN, gap_ms)
-        page.wait_for_url("**/alarms")
+        wait_for_path(page, "/alarms")
     # By hand, even what looks like a badge goes into the field.
     page.goto(f"http://127.0.0.1:{world.port}/who?name=Olga")
     keys(page, "0012345678", 60)
@@ -123,7 +124,7 @@ def test_a_burst_is_shelved_with_a_reason_and_comes_back(page: Page, world: Worl
     expect(page.get_by_label("Reason")).to_have_value("ab")  # too short: the form says so and keeps it
     page.get_by_label("Reason").fill("nozzle is changed")
     page.get_by_role("button", name="15 min").click()
-    page.wait_for_url("**/alarms")
+    wait_for_path(page, "/alarms")
     expect(page.locator("#unacked")).to_be_hidden()
     expect(page.locator(".rows.shelf")).to_contain_text("by Olga: nozzle is changed")
     page.get_by_role("button", name="Unshelve").click()

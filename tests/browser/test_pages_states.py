@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.where import wait_for_path
 from tests.conftest import _mosquitto, free_port
 from tests.review.factory import FakeEdge, HubProcess, until
 
@@ -168,7 +169,7 @@ def test_a_reason_is_kept_when_one_goes_and_comes_back(browser: Browser, fresh: 
     page.go_back()
     expect(page.get_by_label("Reason")).to_have_value("lamp is changed")
     page.get_by_role("button", name="15 min").click()
-    page.wait_for_url("**/alarms")
+    wait_for_path(page, "/alarms")
     expect(page.locator(".shelf")).to_contain_text("lamp is changed")
     page.goto(f"{hub.url}/alarms/shelve?halt={halt}")
     expect(page.get_by_label("Reason")).to_have_value("")

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.where import wait_for_path
 from tests.conftest import free_port
 from tests.review.factory import FakeEdge, HubProcess, until
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.broker]
 def enter(page: Page, hub: HubProcess, name: str) -> None:
     page.goto(f"{hub.url}/who?next=/system")
     page.get_by_role("button", name=name).click()
-    page.wait_for_url("**/system")
+    wait_for_path(page, "/system")
 
 
 def test_an_engineer_sees_what_runs_and_backs_it_up(page: Page, hub: HubProcess, edge: FakeEdge) -> None:

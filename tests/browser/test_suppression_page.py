@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from review import faults, people
 from review.store import Fault, SuppressionRule
 from tests.browser.label_desk import World
+from tests.browser.where import wait_for_path
 from tests.review.factory import FakeEdge
 
 pytestmark = [pytest.mark.browser, pytest.mark.broker]
@@ -46,7 +47,7 @@ def as_chen(world: World, size: tuple[int, int] = (1280, 800), locale: str = "en
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{world.port}/who?next=/alarms/rules")
     page.get_by_role("button", name="Chen").click()
-    page.wait_for_url("**/alarms/rules")
+    wait_for_path(page, "/alarms/rules")
     return page
 
 

@@ -37,6 +37,7 @@ from inspection.render import DefectSpec, render
 from inspection.types import Call, Frame, Image
 from inspection.watchdog import WatchdogLimits
 from tests.browser.label_desk import Desk
+from tests.browser.where import wait_for_path
 from tests.review.factory import HubProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -242,7 +243,7 @@ def _roll_out(browser: Browser, plant: Plant, new: Path, folder: Path) -> None:
     page = browser.new_context().new_page()
     page.goto(f"{plant.hub.url}/who?next=/models")
     page.get_by_role("button", name="Chen").click()
-    page.wait_for_url("**/models")
+    wait_for_path(page, "/models")
     form = {"station": "loop~line1~scratch1", "bundle": new.name}
     answer = page.request.post(f"{plant.hub.url}/models/rollout", form=form, headers={"origin": plant.hub.url})
     assert answer.ok, answer.text()
