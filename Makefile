@@ -29,12 +29,12 @@ demo: $(VENV)/demo.stamp  ## the whole loop on this machine: camera, edge, simul
 
 # Rooms whose tests hold a clock to something, to the millisecond at times, have both cores to themselves; the others
 # share them. A test that fails is run once more, and listed as RERUN (docs/decisions/0009).
-TIMED := tests/e2e tests/edge tests/faults
-PAGES := tests/browser
-AGAIN := -r aR --reruns 1
+TIMED := tests/e2e tests/edge tests/faults tests/browser/test_stop_request.py
+PAGES := tests/browser --ignore=tests/browser/test_stop_request.py
+AGAIN := -r aR --reruns 1 --rerun-show-tracebacks
 
 test: $(VENV)/dev.stamp  ## the whole suite: real broker, real browser, real kills
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) tests $(addprefix --ignore=,$(TIMED) $(PAGES))
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) tests $(addprefix --ignore=,$(TIMED) tests/browser)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) $(PAGES)
 	$(BIN)/python -m pytest $(AGAIN) $(TIMED)
 

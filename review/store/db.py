@@ -6,10 +6,12 @@ connection writes (callers queue for it) and every reading connection is `query_
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -69,10 +71,19 @@ class Store:
     def check(self) -> None:
         """Raises StorageError when the database does not answer."""
         try:
-            with self.reading() as session:
-                session.execute(text("SELECT version_num FROM alembic_version"))  # a constant would read no page
-        except SQLAlchemyError as e:
+            self._ask("SELECT version_num FROM alembic_version")  # a constant would read no page
+        except (SQLAlchemyError, sqlite3.Error) as e:
             raise StorageError(f"the database does not answer: {e}") from e
+
+    def _ask(self, statement: str) -> None:
+        if (path := self._reader.url.database) and self._reader.dialect.name == "sqlite":
+            # A kept connection goes on answering from its cache when the file under it is broken or gone.
+            address = f"file:{quote(path)}?mode=rw"
+            with closing(sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000)) as fresh:
+                fresh.execute(statement).fetchone()
+            return
+        with self.reading() as session:
+            session.execute(text(statement))
 
     def close(self) -> None:
         # Readers first: whoever closes last checkpoints, and that must be the writer.

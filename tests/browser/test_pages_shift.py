@@ -137,15 +137,18 @@ def test_what_holds_no_line_is_acknowledged_at_once_and_then_handed_over(page: P
     expect(page.get_by_role("button", name="Sign and leave")).to_be_disabled()
     page.get_by_role("link", name="4 halts are not acknowledged").click()
     page.get_by_role("checkbox").check()
-    page.get_by_role("button", name="Acknowledge chosen").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Acknowledge chosen").click()
     expect(page.locator("#unacked")).to_be_hidden()
     page.goto(f"http://127.0.0.1:{world.port}/handover")
     page.get_by_label("Note for the next shift").fill("watch nozzle 2")
-    page.get_by_role("button", name="Add the note").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Add the note").click()
     page.get_by_role("button", name="Sign and leave").click()
     expect(page.locator(".waits")).to_contain_text("Somebody other than Olga takes over")
     page.goto(f"http://127.0.0.1:{world.port}/who?next=/handover")
     page.get_by_role("button", name="Bob").click()
+    wait_for_path(page, "/handover")
     for item in page.locator(".check input").all():
         item.check()
     page.get_by_role("button", name="I take over").click()
