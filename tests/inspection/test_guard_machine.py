@@ -354,9 +354,10 @@ class Factory(RuleBasedStateMachine):
         self.asked.append(asked)
         self.handle(asked)
 
-    @rule(copy_of=st.none() | st.integers(0, 50))
-    def ask_stop(self, copy_of: int | None) -> None:
-        """By a person who needs no name; or an old request again, which must not stop the line twice."""
+    @rule(copy_of=st.none() | st.integers(0, 50), twice=st.booleans())
+    def ask_stop(self, copy_of: int | None, twice: bool) -> None:
+        """By a person who needs no name; or an old request again, or one twice, as QoS 1 may deliver it: it must not
+        stop the line twice."""
         if copy_of is not None and self.stops:
             known = replace(self.stops[copy_of % len(self.stops)], now_ns=self.ms * MS)
             before = self.open_halt
@@ -368,6 +369,10 @@ class Factory(RuleBasedStateMachine):
         self.stop_due = True
         self.handle(asked)
         assert self.guard.state is State.HALTED
+        if twice:
+            before = self.open_halt
+            self.handle(asked)
+            assert self.open_halt is before, "a request stops once"
 
     @rule(scans=st.sampled_from([0, 5, 20]))
     def people_put_it_right(self, scans: int) -> None:
