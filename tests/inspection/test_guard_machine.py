@@ -149,7 +149,7 @@ class Factory(RuleBasedStateMachine):
                         assert action.halt == self.open_halt.halt
                         self.open_halt = None
                 case AnswerStop():
-                    MET["stop taken" if action.open else "stop was a copy"] += 1
+                    MET["stop was a copy" if action.why == "this request came before" else "stop taken"] += 1
                     self.open_halt = action.open
         assert self.guard.state is was, "every change of state is told"
         assert (self.guard.state is State.HALTED) == (self.open_halt is not None)
