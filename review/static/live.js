@@ -31,6 +31,21 @@
     }, GATHER_MS);
   }
 
+  // A refetch asked before an act was answered may be older than the act, and may come after its answer: it would put
+  // the old page back, with the next key disabled, under the finger that presses it.
+  const answered = new WeakMap(); // part of the page -> when the newest act that changes it was answered
+
+  document.addEventListener("htmx:before:request", (e) => { e.detail.ctx.askedAt = performance.now(); });
+  document.addEventListener("htmx:before:swap", (e) => {
+    const { target, request, askedAt } = e.detail.ctx;
+    if (request.method !== "GET") {
+      answered.set(target, performance.now());
+    } else if (askedAt < answered.get(target)) {
+      e.preventDefault();
+      refetch(target);
+    }
+  });
+
   function changed(kind, key) {
     for (const s of document.querySelectorAll("[data-news]")) {
       const wanted = s.dataset.news.split(" ");

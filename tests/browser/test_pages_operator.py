@@ -8,7 +8,7 @@ import time
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from inspection.render import render
 from tests.browser.where import wait_for_path
@@ -100,6 +100,33 @@ def test_the_keyboard_does_the_same_and_shows_a_refusal(page: Page, hub: HubProc
     expect(page.locator(".main-picture .heat")).to_be_visible()
     page.keyboard.press("r")
     expect(page.locator(".say")).to_contain_text("reset refused by the edge: no fresh frames: the camera is covered")
+
+
+def test_a_late_answer_never_puts_the_page_back_under_a_finger(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
+    edge.good(11)
+    sign_in(page, hub)
+    edge.halt()
+    open_halt(page, edge)
+    page.wait_for_timeout(500)  # the page's own first refetch is over
+    late: list[tuple[Route, APIResponse]] = []
+    page.route("**/halts/*/panel*", lambda route: late.append((route, route.fetch())), times=1)
+    page.evaluate("htmx.trigger('#halt', 'refetch')")
+    while not late:
+        page.wait_for_timeout(10)
+    page.click("text=Real defect")
+    reset = page.get_by_role("button", name="Reset")
+    expect(reset).to_be_enabled()
+    page.evaluate(
+        """() => { window.wentBack = 0; const key = document.querySelector('#halt .reset');
+        new MutationObserver(() => { wentBack += key.disabled; }).observe(key, { attributes: true }); }"""
+    )
+    route, response = late[0]
+    with page.expect_response("**/halts/*/panel*"), page.expect_request("**/halts/*/panel*"):
+        route.fulfill(response=response)  # what the page was before the verdict
+    page.wait_for_timeout(300)
+    assert page.evaluate("wentBack") == 0
+    reset.click()
+    expect(page.locator(".state")).to_contain_text("Reset asked for")
 
 
 def test_a_verdict_waits_for_the_picture(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
