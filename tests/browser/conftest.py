@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from inspection.messages import Conn
 from tests.conftest import free_port
-from tests.review.factory import FakeEdge, HubProcess
+from tests.review.factory import FakeEdge, HubProcess, station_of
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def hub(mosquitto: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hu
 
 @pytest.fixture
 def edge(mosquitto: int, hub: HubProcess, request: pytest.FixtureRequest) -> Iterator[FakeEdge]:
-    edge = FakeEdge(mosquitto, hub.url, f"b{abs(hash(request.node.name)) % 10**8}")
+    edge = FakeEdge(mosquitto, hub.url, station_of(request.node))
     edge.online()
     yield edge
     edge.send(Conn(state="OFFLINE", boot=edge.boot))  # switched off: one that just falls silent is an alarm that sounds

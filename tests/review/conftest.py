@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_port
-from tests.review.factory import FakeEdge, HubProcess
+from tests.review.factory import FakeEdge, HubProcess, station_of
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,10 @@ def hub(mosquitto: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hu
 @pytest.fixture
 def edge(mosquitto: int, hub: HubProcess, request: pytest.FixtureRequest) -> Iterator[FakeEdge]:
     """An edge with a station of its own, so that tests share a hub without seeing each other."""
-    edge = FakeEdge(mosquitto, hub.url, _station(request.node.name))
+    edge = FakeEdge(mosquitto, hub.url, station_of(request.node))
     edge.online()
     yield edge
     edge.close()
-
-
-def _station(test_name: str) -> str:
-    return f"s{abs(hash(test_name)) % 10**8}"
 
 
 @pytest.fixture

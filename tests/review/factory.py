@@ -17,6 +17,7 @@ import cv2
 import httpx
 import numpy as np
 import paho.mqtt.client as mqtt
+import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.film import contact_sheet
@@ -53,6 +54,11 @@ def until(condition: Callable[[], Any], timeout_s: float = 8, what: str = "") ->
             return value
         time.sleep(0.03)
     raise AssertionError(f"not within {timeout_s} s: {what or condition}")
+
+
+def station_of(test: pytest.Item) -> str:
+    """A station of its own for each test, and for each try of it: what a failed try left open fails no other."""
+    return f"s{abs(hash(test.name)) % 10**8}t{getattr(test, 'execution_count', 1)}"
 
 
 def wall_ms() -> int:
