@@ -15,9 +15,9 @@ from fastapi.templating import Jinja2Templates
 from pydantic import Field
 from starlette import status
 
-from review import language, sign_in, station_card
+from review import alarm_row, language, sign_in, station_card
 from review.clock import wall_ms
-from review.halt_view import cause_words, reason_words
+from review.halt_view import cause_words, reason_words, shelf_words
 from review.hub import Hub
 from review.store import Person
 
@@ -41,6 +41,8 @@ templates.env.filters |= {
     "cause": cause_words,
     "reason": reason_words,
     "station_card": station_card.drawn,
+    "alarm_row": alarm_row.drawn,
+    "shelf": shelf_words,
 }
 templates.env.globals |= {
     "language": language.current,

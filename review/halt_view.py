@@ -14,8 +14,9 @@ from review import label_books
 from review.alarms import Cause, State, is_judged, why_no_undo, why_not
 from review.halt_film import Strip, strip_of
 from review.halts import evidence
-from review.language import N_, _, class_words, current, number, raw
+from review.language import N_, _, class_words, clock, current, number, raw
 from review.pictures import Rect, crop_around, scale_bar_mm
+from review.shelving import KIND_WORDS, Kind
 from review.similar import Box, Similar, Week, box_of, good_reference, week_before
 from review.store import FilmRow, Halt, HaltEventRow, Record, Shelf
 
@@ -181,6 +182,11 @@ def cause_words(row: Halt | Shelf) -> str:
     """What stopped the line, as a title: its defect class, else the kind of fault."""
     words = class_words(row.cls) if row.cls else raw(CODE_WORDS[Code(row.code)])
     return words[:1].upper() + words[1:]
+
+
+def shelf_words(shelf: Shelf) -> str:
+    kind = raw(KIND_WORDS[Kind(shelf.kind)])
+    return _("%(kind)s until %(time)s", kind=kind, time=clock(shelf.until_ms)) if shelf.until_ms else kind
 
 
 def reason_words(halt: Halt) -> str:

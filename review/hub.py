@@ -16,7 +16,7 @@ from review.frame_cache import FrameCache
 from review.frames import FolderFrames, FrameStore
 from review.live import Live
 from review.mqtt_in import MqttIn
-from review.performance import Days
+from review.performance import Counted
 from review.recent import Recent
 from review.settings import Settings
 from review.shared import Shared
@@ -40,7 +40,7 @@ class Hub:
     mqtt: MqttIn
     backups: Backups
     shared: Shared
-    counted_days: Days
+    counted: Counted
     recent: Recent
 
     @staticmethod
@@ -56,7 +56,7 @@ class Hub:
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
         images, backups = FrameCache(frames), Backups(settings, store)
-        return Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared(), Days(), Recent())
+        return Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared(), Counted(), Recent())
 
     def start(self) -> None:
         self._remember_stations()

@@ -2,8 +2,8 @@
 
 Targets are those of ANSI/ISA-18.2 and EEMUA 191 for one operator: about 6 an hour is very likely acceptable, 12 the
 most that can be handled, more than 10 in 10 min a flood, the ten commonest causes at most 5 % of all, no chattering.
-Times are Unix ms. A day of UTC is counted once and remembered (`Days`): a month may hold hundreds of thousands of
-halts.
+Times are Unix ms. An hour and a day of UTC are counted once and remembered (`Counted`): a month may hold hundreds of
+thousands of halts.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
@@ -63,25 +64,48 @@ class Part:
     chatter: Counter[CauseKey] = field(default_factory=Counter)
 
 
-class Days:
-    """Whole days that were counted already. A day is forgotten when a halt of it arrives late or is judged."""
+class Counted:
+    """Whole days and hours that were counted already. One is forgotten when a halt of it arrives late or is judged."""
 
     REREAD = 1000
     """So many of the newest rows are looked at again: another connection may commit them late."""
+    KEPT = 200
+    """The days of a month and the hours at the ends of what may be asked for, about 100 kB each."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[int, Part] = {}
+        self._known: dict[tuple[int, int], Part] = {}
+        """By length in ms and number since 1970."""
         self._halts = self._events = 0
 
-    def of(self, session: Session, day: int) -> Part:
-        """Day number since 1970; `refresh` comes first."""
+    def between(self, session: Session, from_ms: int, to_ms: int) -> Part:
+        """Halts that began from `from_ms` on and before `to_ms`. `refresh` comes first."""
+        return self._sum(session, from_ms, to_ms, (DAY_MS, HOUR_MS))
+
+    def _sum(self, session: Session, from_ms: int, to_ms: int, lengths: tuple[int, ...]) -> Part:
+        """Of the longest stretches that fit, and what is left over at both ends of the next shorter ones."""
+        if not lengths:
+            return counted(session, from_ms, to_ms)
+        length, *shorter = lengths
+        first, last = -(-from_ms // length), to_ms // length
+        if first > last:
+            return self._sum(session, from_ms, to_ms, tuple(shorter))
+        part = Part()
+        _add(part, self._sum(session, from_ms, first * length, tuple(shorter)))
+        for number in range(first, last):
+            _add(part, self._of(session, length, number))
+        _add(part, self._sum(session, last * length, to_ms, tuple(shorter)))
+        return part
+
+    def _of(self, session: Session, length: int, number: int) -> Part:
         with self._lock:
-            known = self._known.get(day)
+            known = self._known.get((length, number))
         if known is None:
-            known = counted(session, day * DAY_MS, (day + 1) * DAY_MS)
+            known = counted(session, number * length, (number + 1) * length)
             with self._lock:
-                self._known[day] = known
+                self._known[length, number] = known
+                if len(self._known) > self.KEPT:
+                    del self._known[next(iter(self._known))]
         return known
 
     def refresh(self, session: Session) -> None:
@@ -96,7 +120,9 @@ class Days:
                 )
                 for changed in (new, judged):
                     for at_ms in session.scalars(changed):
-                        self._known.pop(at_ms // DAY_MS, None)
+                        # Chattering that it began may be counted in the stretch after it.
+                        for length, at in product((HOUR_MS, DAY_MS), (at_ms, at_ms + CHATTER_MS)):
+                            self._known.pop((length, at // length), None)
             self._halts, self._events = halts, events
 
 
@@ -142,18 +168,10 @@ class Report:
         return self.flood_count / max(1, (self.to_ms - self.from_ms) // FLOOD_MS)
 
 
-def report(session: Session, from_ms: int, to_ms: int, days: Days, bar_hours: int = 1) -> Report:
+def report(session: Session, from_ms: int, to_ms: int, known: Counted, bar_hours: int = 1) -> Report:
     """`bar_hours`: of how many hours each bar is."""
-    days.refresh(session)
-    part = Part()
-    first, last = -(-from_ms // DAY_MS), to_ms // DAY_MS
-    if first > last:
-        _add(part, counted(session, from_ms, to_ms))
-    else:
-        _add(part, counted(session, from_ms, first * DAY_MS))
-        for day in range(first, last):
-            _add(part, days.of(session, day))
-        _add(part, counted(session, last * DAY_MS, to_ms))
+    known.refresh(session)
+    part = known.between(session, from_ms, to_ms)
     stations = {s.id: s for s in session.scalars(select(Station))}
     total = part.tens.total()
     by_hour = _coarser(part.tens, HOUR_MS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from inspection.errors import BundleError, InputError
@@ -19,6 +19,8 @@ from review.store import Bundle as BundleRow
 from review.store import Rollout, Station
 
 Publish = Callable[[Topics, Message], bool]
+Known = dict[str, Bundle | None]
+"""What the registry has, newest first, by id; None where it cannot be served."""
 HISTORY = 5
 MAY_ROLL_OUT = ("engineer", "admin")
 
@@ -125,18 +127,29 @@ def heard(session: Session, station: Station, said: ModelReported, now_ms: int) 
 def board(session: Session, registry: Registry) -> list[StationModel]:
     """Every station, by name."""
     stations = session.scalars(select(Station).order_by(Station.site, Station.line, Station.station)).all()
-    return [station_model(session, registry, station) for station in stations]
+    ranked = select(
+        Rollout.id, func.row_number().over(partition_by=Rollout.station_id, order_by=Rollout.id.desc()).label("place")
+    ).subquery()
+    newest = select(Rollout).join(ranked, ranked.c.id == Rollout.id).where(ranked.c.place <= HISTORY)
+    histories: dict[int, list[Rollout]] = {}
+    for row in session.scalars(newest.order_by(Rollout.id.desc())):
+        histories.setdefault(row.station_id, []).append(row)
+    known = _all_known(registry)
+    return [_station_model(known, station, histories.get(station.id, [])) for station in stations]
 
 
 def station_model(session: Session, registry: Registry, station: Station) -> StationModel:
-    history = _history(session, station, HISTORY)
+    return _station_model(_all_known(registry), station, _history(session, station, HISTORY))
+
+
+def _station_model(known: Known, station: Station, history: Sequence[Rollout]) -> StationModel:
     asked = history[0] if history else None
     if asked is None:
         state, why = station.bundle_state or "none", station.bundle_why
     else:
         # What was heard since the request, not the newest report: that may still tell of the request before.
         state, why = asked.state, asked.why
-    return StationModel(station, state, why, asked, history, _back_to(registry, station, history))
+    return StationModel(station, state, why, asked, history, _back_to(known, station, history))
 
 
 def _state_of(asked: str, serving: str, reported: str, wanted: str) -> str:
@@ -146,16 +159,19 @@ def _state_of(asked: str, serving: str, reported: str, wanted: str) -> str:
     return "serving" if serving == asked else "asked"
 
 
-def _back_to(registry: Registry, station: Station, history: Sequence[Rollout]) -> str | None:
+def _back_to(known: Known, station: Station, history: Sequence[Rollout]) -> str | None:
     """What served before what serves now; without a history, the next older version of it."""
-    here = registry.ids()
     before = [r.bundle.bundle for r in history if r.state == "serving" and r.bundle.bundle != station.bundle]
-    serving = _known(registry, station.bundle)
+    serving = known.get(station.bundle)
     if serving is not None:
         name, version = serving.manifest.name, serving.manifest.version_key()
-        known = [b for bundle in here if (b := _known(registry, bundle))]
-        before += [b.id for b in known if b.manifest.name == name and b.manifest.version_key() < version]
-    return next((bundle for bundle in before if bundle in here), None)
+        older = (b for b in known.values() if b is not None and b.manifest.name == name)
+        before += [b.id for b in older if b.manifest.version_key() < version]
+    return next((bundle for bundle in before if bundle in known), None)
+
+
+def _all_known(registry: Registry) -> Known:
+    return {bundle: _known(registry, bundle) for bundle in registry.ids()}
 
 
 def _history(session: Session, station: Station, limit: int) -> Sequence[Rollout]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from inspection.errors import InputError
-from review import faults, shelving
+from review import alarm_row, faults, shelving
 from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
 from review.broadcast import News
 from review.bursts import Burst, bursts
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, MaybePerson, NotForRole, RowId, page, same_for_all
-from review.halt_view import CODE_WORDS, ICONS, STATE_WORDS, VERDICT_WORDS
+from review.halt_view import VERDICT_WORDS, shelf_words
 from review.halts import NoSuchHalt, NotNow, acknowledge, load
 from review.hub import Hub
 from review.language import N_, _
@@ -86,7 +86,7 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
     with hub.store.reading() as session:
         stations = sorted(session.scalars(select(Station)), key=lambda s: s.key)
         chosen = [s.id for s in stations if not station or s.key == station]
-        which: list[ColumnElement[bool]] = [Halt.station_id.in_(chosen)]
+        which: list[ColumnElement[bool]] = [Halt.station_id.in_(chosen)] if station else []
         for column, value in ((Halt.verdict, asked.verdict), (Halt.cls, asked.cls), (Halt.code, asked.code)):
             which += [column == value] if value is not None else []
         which += [Halt.at_ms >= asked.from_ms] if asked.from_ms is not None else []
@@ -95,17 +95,20 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         closed = _closed(session, which, before)
         shelves = shelving.current(session, now_ms)
         of_stations = [] if before else [f for f in faults.open_faults(session) if f.station_id in chosen]
+    open_bursts = sorted(bursts(still_open), key=lambda b: _urgency(b, shelves))
+    signed_in = person is not None
     return page(
         request,
         "alarms_list.html" if request.headers.get("hx-request") else "alarms.html",
         nav="alarms",
         title=_("Alarms"),
         person=person,
-        open=sorted(bursts(still_open), key=lambda b: _urgency(b, shelves)),
+        open=[_row(b, shelves, signed_in) for b in open_bursts],
+        may_ack=signed_in and any(b.unacked and not b.held for b in open_bursts),
         hidden=hidden,
-        closed=bursts(closed[:PAGE])[::-1],
+        closed=[alarm_row.facts(b, may_act=False, shelf="") for b in bursts(closed[:PAGE])[::-1]],
         more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
-        filtered=len(which) > 1 or bool(station),
+        filtered=bool(which),
         shelves=shelves,
         faults=[f for f in of_stations if f.suppressed_by is None],
         suppressed=[f for f in of_stations if f.suppressed_by is not None],
@@ -114,7 +117,8 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         stations=stations,
         station=station,
         verdict=asked.verdict or "",
-        **words(),
+        unacked=UNACKED,
+        verdicts=VERDICT_WORDS,
     )
 
 
@@ -177,18 +181,6 @@ def unshelve(hub: HubDep, person: ActingPerson, shelf_id: RowId) -> RedirectResp
     return RedirectResponse("/alarms", 303)
 
 
-def words() -> dict[str, Any]:
-    """What the lists' templates need to put states into words."""
-    return {
-        "verdicts": VERDICT_WORDS,
-        "state_words": STATE_WORDS,
-        "code_words": CODE_WORDS,
-        "kind_words": shelving.KIND_WORDS,
-        "icons": ICONS,
-        "unacked": UNACKED,
-    }
-
-
 def _form(request: Request, hub: Hub, person: Person, halt_id: int, problem: str = "", why: str = "") -> Response:
     with hub.store.reading() as session:
         halt = load(session, halt_id)
@@ -204,8 +196,12 @@ def _form(request: Request, hub: Hub, person: Person, halt_id: int, problem: str
         why=why,
         minutes=shelving.MINUTES,
         may_take_out=person.role in OUT_OF_SERVICE_FOR,
-        **words(),
     )
+
+
+def _row(burst: Burst, shelves: dict[shelving.CauseKey, Shelf], signed_in: bool) -> alarm_row.RowFacts:
+    shelf = shelves.get(burst.cause)
+    return alarm_row.facts(burst, may_act=signed_in, shelf=shelf_words(shelf) if shelf else "")
 
 
 def _urgency(burst: Burst, shelves: dict[shelving.CauseKey, Shelf]) -> tuple[bool, bool, bool, int]:

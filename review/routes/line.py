@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated
@@ -16,7 +17,7 @@ from inspection.errors import StorageError
 from inspection.live_picture import LivePicture
 from inspection.types import Code
 from review import pictures, shelving
-from review.alarms import OPEN
+from review.alarms import ACTIVE, OPEN
 from review.clock import wall_ms
 from review.deps import HubDep, page, same_for_all
 from review.halt_view import cause_words, reason_words
@@ -141,8 +142,13 @@ def cards(hub: Hub) -> list[Card]:
     with hub.store.reading() as session:
         rows = {s.key: s.id for s in session.scalars(select(Station))}
         shelves = shelving.current(session, now_ms)
-        floor = _floor(session, now_ms)
-        return [_card(session, now, rows.get(now.key), floor, shelves, now_ns, now_ms) for now in hub.live.stations()]
+        open_halts, last_halt = _floor(session, now_ms)
+        stations = [(now, shown(now, now_ns), rows.get(now.key, 0)) for now in hub.live.stations()]
+        reasons = _reasons(session, stations)
+        return [
+            _card(now, seen, reasons.get(row, ""), open_halts.get(row), last_halt.get(row), shelves, now_ns, now_ms)
+            for now, seen, row in stations
+        ]
 
 
 def _floor(session: Session, now_ms: int) -> Floor:
@@ -159,23 +165,30 @@ def _floor(session: Session, now_ms: int) -> Floor:
 
 
 def _card(
-    session: Session,
     now: Now,
-    station_id: int | None,
-    floor: Floor,
+    seen: Shown,
+    reason: str,
+    oldest: tuple[Halt, int] | None,
+    last_halt_ms: int | None,
     shelves: Shelves,
     now_ns: int,
     now_ms: int,
 ) -> Card:
     age_ms = now.picture_age_ms(now_ns)
     picture_at = None if age_ms >= NEVER_MS else now_ms - age_ms
-    open_halts, last_halt = floor
-    oldest, count = open_halts.get(station_id or 0, (None, 0))
-    last = last_halt.get(station_id or 0)
-    seen = _with_reason(session, shown(now, now_ns), now, station_id)
-    shelf = shelves.get(shelving.cause_of(oldest)) if oldest else None
-    runs_anyway = _runs_anyway(now, now_ns)
-    return Card(now, seen, picture_at, _plc_word(now, now_ns), runs_anyway, oldest, count, last, shelf)
+    halt, count = oldest or (None, 0)
+    shelf = shelves.get(shelving.cause_of(halt)) if halt else None
+    return Card(
+        now,
+        replace(seen, why=reason) if reason else seen,
+        picture_at,
+        _plc_word(now, now_ns),
+        _runs_anyway(now, now_ns),
+        halt,
+        count,
+        last_halt_ms,
+        shelf,
+    )
 
 
 def _runs_anyway(now: Now, now_ns: int) -> bool:
@@ -185,12 +198,19 @@ def _runs_anyway(now: Now, now_ns: int) -> bool:
     return moving and not permitted
 
 
-def _with_reason(session: Session, seen: Shown, now: Now, station_id: int | None) -> Shown:
-    """A halted station says why in the edge's own words, once the halt event is here."""
-    if seen.mode is not Mode.HALTED or now.permit is None:
-        return seen
-    halt = session.scalar(select(Halt).where(Halt.station_id == station_id, Halt.halt == now.permit.halt))
-    return replace(seen, why=reason_words(halt)) if halt and halt.reason else seen
+def _reasons(session: Session, stations: Sequence[tuple[Now, Shown, int]]) -> dict[int, str]:
+    """By station's row: a halted station says why in the edge's own words, once the halt event is here."""
+    held = {row: now.permit.halt for now, seen, row in stations if seen.mode is Mode.HALTED and now.permit is not None}
+    if not held:
+        return {}
+    # All that hold a line in one query, then the few that the hub has closed already: a database reads every halt
+    # when it is asked for pairs.
+    active = session.scalars(select(Halt).where(Halt.state.in_([*ACTIVE])))
+    halts = {h.station_id: h for h in active if held.get(h.station_id) == h.halt}
+    for row in held.keys() - halts.keys():
+        if halt := session.scalar(select(Halt).where(Halt.station_id == row, Halt.halt == held[row])):
+            halts[row] = halt
+    return {row: reason_words(halt) for row, halt in halts.items() if halt.reason}
 
 
 def _plc_word(now: Now, now_ns: int) -> str:

@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 
 from inspection.errors import BundleError, InputError
 from review import rollout
+from review.broadcast import News
 from review.clock import wall_ms
 from review.deps import ActingPerson, Engineer, HubDep, page
 from review.hub import Hub
@@ -81,6 +82,7 @@ def roll_out(
         with hub.store.writing() as session:
             row = rollout.find_station(session, station)
             rollout.ask(session, hub.publish, registry, row, wanted, person.name, wall_ms(), rollback=rollback)
+        hub.news.tell(News("model", station))
     except InputError as e:
         return _page(request, hub, person, e)
     return RedirectResponse("/models", 303)

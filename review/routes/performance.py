@@ -26,7 +26,7 @@ def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)]
     with hub.store.reading() as session:
         from_ms, bar_hours = now_ms - days * performance.DAY_MS, performance.DAYS[days]
         held = faults.held(session, from_ms, now_ms)
-        report = performance.report(session, from_ms, now_ms, hub.counted_days, bar_hours)
+        report = performance.report(session, from_ms, now_ms, hub.counted, bar_hours)
     return page(
         request,
         "performance.html",

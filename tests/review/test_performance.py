@@ -34,7 +34,7 @@ def put(world: World, times: list[int], cls: str = "porosity", station: int = 1,
 
 def measured(world: World, days: int = 1) -> performance.Report:
     with world.hub.store.reading() as session:
-        return performance.report(session, world.now - days * 24 * HOUR, world.now, performance.Days())
+        return performance.report(session, world.now - days * 24 * HOUR, world.now, performance.Counted())
 
 
 def full_hour_ago(hours: int) -> int:
@@ -114,27 +114,29 @@ def test_every_number_leads_to_the_alarms_it_counts(world: World) -> None:
         assert f'id="{anchor}"' in text, anchor
 
 
-def test_a_remembered_day_is_counted_anew_when_a_halt_of_it_comes_late_or_is_judged(
+def test_what_is_remembered_is_counted_anew_when_a_halt_of_it_comes_late_or_is_judged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(performance.Days, "REREAD", 0)
-    days = world.hub.counted_days
+    monkeypatch.setattr(performance.Counted, "REREAD", 0)
+    days = world.hub.counted
     start = full_hour_ago(76)
     put(world, [start + n * 20_000 for n in range(4)] + [start + 24 * HOUR], verdict="real")
 
     def both() -> performance.Report:
         with world.hub.store.reading() as session:
             kept = performance.report(session, NOW - 7 * 24 * HOUR, NOW, days)
-            assert kept == performance.report(session, NOW - 7 * 24 * HOUR, NOW, performance.Days())
+            assert kept == performance.report(session, NOW - 7 * 24 * HOUR, NOW, performance.Counted())
         return kept
 
     assert both().total == 5
     calls: list[int] = []
     counted = performance.counted
-    monkeypatch.setattr(performance, "counted", lambda *a: calls.append(a[1] // performance.DAY_MS) or counted(*a))
+    monkeypatch.setattr(performance, "counted", lambda *a: calls.append(a[2] - a[1]) or counted(*a))
     with world.hub.store.reading() as session:
-        performance.report(session, NOW - 7 * 24 * HOUR, NOW, days)
-    assert len(calls) == 2, "the two ends only"
+        for _ in range(2):
+            calls.clear()
+            performance.report(session, NOW - 7 * 24 * HOUR - 1_500_000, NOW - 1_500_000, days)
+    assert sum(calls) == HOUR, "what of the hours at both ends is asked for"
     put(world, [start + 80_000])
     assert (both().total, both().chattering[0].count) == (6, 3)
     with world.hub.store.reading() as session:
@@ -142,7 +144,12 @@ def test_a_remembered_day_is_counted_anew_when_a_halt_of_it_comes_late_or_is_jud
     assert first
     assert world.ana.post(f"/halts/{first.id}/verdict", data={"verdict": "false_call"}).status_code == 200
     assert both().false_calls == 1
-    assert sum(bar.count for bar in both().bars) == 6
+    hour = (start + 100_000) // HOUR * HOUR + HOUR
+    put(world, [hour - 10_000, hour + 10_000])
+    chatters = both().chattering[0].count
+    put(world, [hour - 5_000])
+    assert both().chattering[0].count == chatters + 1, "the third came late, and in the hour before"
+    assert sum(bar.count for bar in both().bars) == 9
 
 
 def test_few_causes_are_not_called_above_the_target(world: World) -> None:
