@@ -379,7 +379,7 @@ class LineGuard:
     def _trouble(self) -> tuple[Code, str] | None:
         """The first reason why the station cannot judge."""
         if self._maintenance:
-            return Code.INTERNAL, _working(self._maintenance)
+            return Code.MAINTENANCE, _working(self._maintenance)
         return next(iter(self._faults.items()), None) or self._eyes.fault(self.policy)
 
     def _sees(self, now_ns: int) -> bool:
@@ -415,7 +415,7 @@ class LineGuard:
         if self.state is State.HALTED and self.halt:
             return self.halt.code
         if self._maintenance:
-            return Code.INTERNAL
+            return Code.MAINTENANCE
         if self.state is State.BLIND:
             return (self._trouble() or (Code.CAMERA, ""))[0]
         return Code.STARTING if self.state is State.STARTING else Code.OK

@@ -33,6 +33,7 @@ class Code(IntEnum):
     STARTING = 5
     INTERNAL = 6
     STOP = 7  # a person asked for it
+    MAINTENANCE = 8  # somebody works at the station
 
 
 @dataclass(frozen=True, slots=True)

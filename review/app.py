@@ -37,6 +37,7 @@ from review.routes import (
     outlines,
     performance,
     session,
+    shelving,
     stops,
     suppression,
     suspects,
@@ -46,7 +47,7 @@ from review.settings import Settings
 from review.sign_in import SHIFT_MS
 from review.upkeep import Upkeep
 
-FLOOR = (line, stops, halts, alarms, suppression, andon, handover, performance, system)
+FLOOR = (line, stops, halts, alarms, shelving, suppression, andon, handover, performance, system)
 LABELS = (label, label_books, consistency, outlines, escapes, adjudicate, suspects)
 PAGES = (*FLOOR, *LABELS, models, session, audit, events, health, api_docs)
 """Pages and their news; each write must come from a page of this host."""

@@ -137,7 +137,7 @@ FACTS: dict[type, Callable[[Any], Told]] = {
     Shelf: lambda s: (
         s.by,
         s.kind,
-        f"station {s.station_id} code {s.code} {s.cls}".strip(),
+        s.subject,
         {"why": s.why, "until_ms": s.until_ms},
     ),
     ShiftNote: lambda n: (n.by, "shift_note", f"note {n.id}", {"text": n.text}),

@@ -7,20 +7,21 @@ cannot be seen, as a camera behind a silent edge, neither begins nor ends one. T
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from inspection.errors import HaltlineError
 from inspection.types import Code
-from review import suppression
+from review import shelving, suppression
 from review.alarms import UNACKED, Cause, State, fault_step
+from review.fault_kinds import KINDS, RUNS_ANYWAY
 from review.language import _
 from review.live import PERMIT_STALE_MS, Now
-from review.store import Fault, FaultEventRow, Station
-from review.suppression import KINDS, Situation
+from review.store import OF_STATION, Fault, FaultEventRow, Shelf, Station
+from review.suppression import Situation
 
 ON_DELAY_MS = 10_000
 SKEW_MS = 2000
@@ -29,7 +30,12 @@ ABOUT_STALE_MS = 150_000
 OPEN = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED, State.CLEARED_UNACKED})
 ACTIVE = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED})
 
-BY_CODE = {Code.CAMERA: "camera", Code.MODEL: "model", Code.STORAGE: "storage", Code.INTERNAL: "edge/fault"}
+BY_CODE: Mapping[int, str] = {
+    Code.CAMERA: "camera",
+    Code.MODEL: "model",
+    Code.STORAGE: "storage",
+    Code.INTERNAL: "edge/fault",
+}
 BY_REASON = {
     "dark": "dark", "burnt out": "bright", "wrong exposure": "exposure", "blurred": "blurred", "covered": "covered",
     "covered or moved": "covered", "moved": "moved", "moved or covered": "moved", "frozen": "frozen",
@@ -52,6 +58,13 @@ class Sight:
     unknown: frozenset[str]
 
 
+def in_maintenance(now: Now, now_ns: int) -> bool:
+    """Whether the edge itself says that somebody works there (`haltline edge maintenance`)."""
+    return (
+        now.permit is not None and now.permit_age_ms(now_ns) <= PERMIT_STALE_MS and now.permit.code == Code.MAINTENANCE
+    )
+
+
 def sight(now: Now, now_ns: int) -> Sight:
     heard = now.permit is not None and now.permit_age_ms(now_ns) <= PERMIT_STALE_MS
     found: dict[str, str] = {}
@@ -59,7 +72,7 @@ def sight(now: Now, now_ns: int) -> Sight:
     line_unknown = set() if heard and now.plc is not None else {"line/silent"}
     moving = now.plc is not None and now.plc.state == "RUNNING" and not now.plc_silent(now_ns)
     if moving and not (heard and now.permit is not None and now.permit.run):
-        found[suppression.RUNS_ANYWAY] = "the line moves without a permit: its watchdog does not work"
+        found[RUNS_ANYWAY] = "the line moves without a permit: its watchdog does not work"
     if heard and now.plc is not None and now.plc_silent(now_ns):
         found["line/silent"] = "the controller's heartbeat is missing"
     if not heard or now.permit is None:
@@ -67,7 +80,7 @@ def sight(now: Now, now_ns: int) -> Sight:
         if conn != "OFFLINE":  # somebody switched it off
             found["edge/silent"] = "the connection broke" if conn == "BROKEN" else "no permit arrives"
         return Sight(found, frozenset(unknown | line_unknown))
-    if (kind := BY_CODE.get(Code(now.permit.code))) and not now.permit.halt:
+    if (kind := BY_CODE.get(now.permit.code)) and not now.permit.halt:
         found[kind] = "the edge withdraws its permit" if not now.permit.run else "the site lets the line run on"
     if now.skew_ms is not None and abs(now.skew_ms) > SKEW_MS:
         found["clock"] = f"{now.skew_ms / 1000:+.0f} s"
@@ -98,16 +111,20 @@ class Watch:
 
     def look(
         self, stations: Sequence[Now], ids: Mapping[str, int], now_ns: int, at_ms: int
-    ) -> tuple[dict[Key, tuple[str, int]], set[Key], dict[int, int]]:
-        """(what is present: why and since when; what is unknown; station -> since when its line stands)."""
+    ) -> tuple[dict[Key, tuple[str, int]], set[Key], dict[int, int], set[int]]:
+        """(what is present: why and since when; what is unknown; station -> since when its line stands; stations whose
+        edge says that somebody works there)."""
         present: dict[Key, tuple[str, int]] = {}
         unknown: set[Key] = set()
         seen: dict[tuple[str, str], int] = {}
         stands: dict[int, int] = {}
+        working: set[int] = set()
         for now in stations:
             if (station := ids.get(now.key)) is None:
                 continue
             found = sight(now, now_ns)
+            if in_maintenance(now, now_ns):
+                working.add(station)
             unknown |= {(station, kind) for kind in found.unknown}
             for kind, why in found.present.items():
                 began = seen[now.key, kind] = self.since.get((now.key, kind), at_ms)
@@ -120,7 +137,7 @@ class Watch:
             else:
                 self.stopped.pop(now.key, None)
         self.since = seen
-        return present, unknown, stands
+        return present, unknown, stands, working
 
     def forget(self) -> None:
         """The hub itself hears nothing: whatever it sees next begins anew."""
@@ -133,6 +150,7 @@ def settle(
     present: Mapping[Key, tuple[str, int]],
     unknown: set[Key],
     stands: Mapping[int, int],
+    working: Collection[int],
     at_ms: int,
 ) -> bool:
     """Raise, end and suppress. True when anything changed; in a session that only reads nothing is kept of it."""
@@ -157,7 +175,7 @@ def settle(
             rows.append(fault)
             changed = True
     situation = Situation(
-        frozenset(suppression.in_maintenance(session, at_ms)),
+        frozenset({*suppression.in_maintenance(session, at_ms), *working}),
         stands,
         [f for f in rows if f.state in ACTIVE],
     )
@@ -194,11 +212,16 @@ def change(session: Session, fault: Fault, cause: Cause, at_ms: int, who: str = 
     session.add(FaultEventRow(of=fault, kind=cause, who=who, at_ms=at_ms, detail=detail))
 
 
-def acknowledge(session: Session, fault_id: int, who: str, at_ms: int) -> Fault:
-    """NoSuchFault; twice is once."""
+def load(session: Session, fault_id: int) -> Fault:
     fault = session.get(Fault, fault_id)
     if fault is None:
         raise NoSuchFault(_("there is no station alarm %(n)s", n=fault_id))
+    return fault
+
+
+def acknowledge(session: Session, fault_id: int, who: str, at_ms: int) -> Fault:
+    """NoSuchFault; twice is once."""
+    fault = load(session, fault_id)
     if fault.state in UNACKED:
         change(session, fault, Cause.ACK, at_ms, who)
     return fault
@@ -238,6 +261,28 @@ def held(session: Session, from_ms: int, to_ms: int) -> list[Held]:
     return sorted((Held(r, name, times[r], now[r]) for r, name in names.items()), key=lambda h: (-h.times, h.rule))
 
 
-def count_calling(session: Session) -> int:
-    calls = (Fault.state.in_([*UNACKED]), Fault.suppressed_by.is_(None), Fault.called_ms.is_not(None))
-    return session.scalar(select(func.count()).select_from(Fault).where(*calls)) or 0
+def calling(now_ms: int) -> ColumnElement[bool]:
+    """True for alarms that sound: called, seen by nobody, kept quiet by no rule and on no shelf."""
+    same = and_(Shelf.station_id == Fault.station_id, Shelf.code == OF_STATION, Shelf.cls == Fault.kind)
+    shelved = exists().where(same, shelving.holds(now_ms))
+    called = (Fault.suppressed_by.is_(None), Fault.called_ms.is_not(None))
+    return and_(Fault.state.in_([*UNACKED]), *called, ~shelved)
+
+
+def count_calling(session: Session, now_ms: int) -> int:
+    return session.scalar(select(func.count()).select_from(Fault).where(calling(now_ms))) or 0
+
+
+def called_again(session: Session, now_ms: int) -> bool:
+    """Whether one that sounds has called more than once."""
+    again = select(FaultEventRow.id).join(FaultEventRow.of)
+    again = again.where(calling(now_ms), FaultEventRow.kind == Cause.REALARMED)
+    return session.scalar(again.limit(1)) is not None
+
+
+def uncalled(session: Session, at_ms: int, patience_ms: int) -> list[Fault]:
+    """What sounds and last called, or was called again, more than `patience_ms` ago."""
+    long_ago = at_ms - patience_ms
+    found = select(Fault).where(calling(at_ms), Fault.called_ms <= long_ago).order_by(Fault.id).limit(200)
+    recent = select(FaultEventRow.fault_id).where(FaultEventRow.kind == Cause.REALARMED, FaultEventRow.at_ms > long_ago)
+    return list(session.scalars(found.where(Fault.id.not_in(recent))))

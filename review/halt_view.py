@@ -12,13 +12,14 @@ from inspection.stop import SOMEBODY, stop_asked_by
 from inspection.types import Code
 from review import label_books
 from review.alarms import Cause, State, is_judged, why_no_undo, why_not
+from review.fault_kinds import KINDS
 from review.halt_film import Strip, strip_of
 from review.halts import evidence
 from review.language import N_, _, class_words, clock, current, number, raw
 from review.pictures import Rect, crop_around, scale_bar_mm
 from review.shelving import KIND_WORDS, Kind
 from review.similar import Box, Similar, Week, box_of, good_reference, week_before
-from review.store import FilmRow, Halt, HaltEventRow, Record, Shelf
+from review.store import OF_STATION, FilmRow, Halt, HaltEventRow, Record, Shelf
 
 STAGES = (
     ("queue", N_("waiting")),
@@ -54,6 +55,7 @@ CODE_WORDS = {
     Code.STARTING: N_("edge starting"),
     Code.INTERNAL: N_("edge fault"),
     Code.STOP: N_("stop requested"),
+    Code.MAINTENANCE: N_("maintenance"),
 }
 
 
@@ -179,8 +181,16 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
 
 
 def cause_words(row: Halt | Shelf) -> str:
-    """What stopped the line, as a title: its defect class, else the kind of fault."""
+    """What stopped the line, as a title: its defect class, else the kind of fault. Of a shelf, what lies on it."""
+    if row.code == OF_STATION:
+        return fault_words(row.cls)
     words = class_words(row.cls) if row.cls else raw(CODE_WORDS[Code(row.code)])
+    return words[:1].upper() + words[1:]
+
+
+def fault_words(kind: str) -> str:
+    """A station's own alarm, as a title."""
+    words = raw(KINDS.get(kind, kind))
     return words[:1].upper() + words[1:]
 
 

@@ -102,6 +102,7 @@ BLIND_WHY = {
     Code.STARTING: N_("the edge is starting"),
     Code.INTERNAL: N_("a fault inside the edge"),
     Code.STOP: N_("a stop was requested"),
+    Code.MAINTENANCE: N_("maintenance: somebody works at the station"),
 }
 
 

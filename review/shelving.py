@@ -16,15 +16,16 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from review import audit
 from review.alarms import UNACKED
+from review.fault_kinds import RUNS_ANYWAY
 from review.language import N_, _
-from review.store import Halt, Shelf
+from review.store import OF_STATION, Fault, Halt, Shelf
 
 MINUTES = (15, 60, 240, 480)
 """How long a shelf may be asked for; the longest is a shift."""
 MAX_WHY = 200
 
 CauseKey = tuple[int, int, str]
-"""Station, code and class: what is one cause to a person."""
+"""Station, code and class: what is one cause to a person. Of a station alarm `OF_STATION` and its kind."""
 
 
 class Kind(StrEnum):
@@ -35,26 +36,26 @@ class Kind(StrEnum):
 KIND_WORDS = {Kind.SHELVED: N_("shelved"), Kind.OUT_OF_SERVICE: N_("out of service")}
 
 
-def cause_of(row: Halt | Shelf) -> CauseKey:
-    return row.station_id, row.code, row.cls
+def cause_of(row: Halt | Fault | Shelf) -> CauseKey:
+    return (row.station_id, OF_STATION, row.kind) if isinstance(row, Fault) else (row.station_id, row.code, row.cls)
 
 
-def shelve(session: Session, halt: Halt, who: str, why: str, minutes: int, now_ms: int) -> Shelf:
+def shelve(session: Session, alarm: Halt | Fault, who: str, why: str, minutes: int, now_ms: int) -> Shelf:
     if minutes not in MINUTES:
         choices = ", ".join(map(str, MINUTES))
         raise InputError(_("minutes"), _("%(n)s is no choice", n=minutes), _("one of %(choices)s", choices=choices))
-    return _put(session, halt, Kind.SHELVED, who, why, now_ms, now_ms + minutes * 60_000)
+    return _put(session, alarm, Kind.SHELVED, who, why, now_ms, now_ms + minutes * 60_000)
 
 
-def take_out_of_service(session: Session, halt: Halt, who: str, why: str, now_ms: int) -> Shelf:
-    return _put(session, halt, Kind.OUT_OF_SERVICE, who, why, now_ms, None)
+def take_out_of_service(session: Session, alarm: Halt | Fault, who: str, why: str, now_ms: int) -> Shelf:
+    return _put(session, alarm, Kind.OUT_OF_SERVICE, who, why, now_ms, None)
 
 
 def give_back(session: Session, shelf: Shelf, who: str, now_ms: int) -> None:
     """It calls again. `who` is "hub" when its time has passed."""
     if shelf.ended_ms is None:
         shelf.ended_ms, shelf.ended_by = now_ms, who
-        audit.note(session, who, "unshelved", f"station {shelf.station_id} code {shelf.code} {shelf.cls}".strip())
+        audit.note(session, who, "unshelved", shelf.subject)
 
 
 def end_due(session: Session, now_ms: int) -> Sequence[Shelf]:
@@ -68,7 +69,7 @@ def end_due(session: Session, now_ms: int) -> Sequence[Shelf]:
 
 def current(session: Session, now_ms: int) -> dict[CauseKey, Shelf]:
     """Every cause that calls nobody now, by cause."""
-    return {cause_of(s): s for s in session.scalars(select(Shelf).where(_holds(now_ms)).order_by(Shelf.id))}
+    return {cause_of(s): s for s in session.scalars(select(Shelf).where(holds(now_ms)).order_by(Shelf.id))}
 
 
 def is_on(until_ms: int | None, ended_ms: int | None, now_ms: int) -> bool:
@@ -78,30 +79,35 @@ def is_on(until_ms: int | None, ended_ms: int | None, now_ms: int) -> bool:
 def calling(now_ms: int) -> ColumnElement[bool]:
     """True for halts that nobody has acknowledged and whose cause is on no shelf: what sounds and flashes."""
     same = and_(Shelf.station_id == Halt.station_id, Shelf.code == Halt.code, Shelf.cls == Halt.cls)
-    return and_(Halt.state.in_([*UNACKED]), ~exists().where(same, _holds(now_ms)))
+    return and_(Halt.state.in_([*UNACKED]), ~exists().where(same, holds(now_ms)))
 
 
 def count_calling(session: Session, now_ms: int) -> int:
     return session.scalar(select(func.count()).select_from(Halt).where(calling(now_ms))) or 0
 
 
-def _holds(now_ms: int) -> ColumnElement[bool]:
-    """`is_on` in SQL."""
+def holds(now_ms: int) -> ColumnElement[bool]:
+    """`is_on` in SQL: what lies on the shelf."""
     return and_(Shelf.ended_ms.is_(None), or_(Shelf.until_ms.is_(None), Shelf.until_ms > now_ms))
 
 
-def _put(session: Session, halt: Halt, kind: Kind, who: str, why: str, now_ms: int, until_ms: int | None) -> Shelf:
+def _put(
+    session: Session, alarm: Halt | Fault, kind: Kind, who: str, why: str, now_ms: int, until_ms: int | None
+) -> Shelf:
     """A new shelf ends the one before: a cause lies on one at most."""
     why = " ".join(why.split())
     if not 3 <= len(why) <= MAX_WHY:
         what = _("has %(n)s letters", n=len(why)) if why else _("is missing")
         raise InputError(_("reason"), what, _("3 to %(n)s letters", n=MAX_WHY))
-    if before := current(session, now_ms).get(cause_of(halt)):
+    if before := current(session, now_ms).get(cause_of(alarm)):
         give_back(session, before, who, now_ms)
+    if isinstance(alarm, Fault) and alarm.kind == RUNS_ANYWAY:
+        raise InputError(_("alarm"), _("a line that runs without a permit is never kept quiet"), _("stop the line"))
+    station_id, code, cls = cause_of(alarm)
     shelf = Shelf(
-        station_id=halt.station_id,
-        code=halt.code,
-        cls=halt.cls,
+        station_id=station_id,
+        code=code,
+        cls=cls,
         kind=kind,
         why=why,
         by=who,

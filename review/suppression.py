@@ -17,33 +17,13 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
 from review import audit
+from review.fault_kinds import KINDS, RUNS_ANYWAY
 from review.language import N_, _
 from review.shelving import MAX_WHY, MINUTES
 from review.store import Fault, Maintenance, Station, SuppressionRule
 
 Rule = SuppressionRule
-RUNS_ANYWAY = "line/runs"
-"""The line moves without a permit: nothing may keep that quiet."""
 HALT = "halt"
-KINDS: dict[str, str] = {
-    "edge/silent": N_("edge silent"),
-    "edge/fault": N_("edge fault"),
-    "camera": N_("camera fault"),
-    "model": N_("model fault"),
-    "storage": N_("storage fault"),
-    "picture/dark": N_("picture dark"),
-    "picture/bright": N_("picture burnt out"),
-    "picture/exposure": N_("wrong exposure"),
-    "picture/blurred": N_("picture blurred"),
-    "picture/covered": N_("camera covered"),
-    "picture/moved": N_("camera moved"),
-    "picture/frozen": N_("picture frozen"),
-    "picture/other": N_("picture cannot be judged"),
-    "clock": N_("clock of the edge off"),
-    "line/silent": N_("line controller silent"),
-    RUNS_ANYWAY: N_("line runs without a permit"),
-}
-"""Every alarm of a station itself, by what it is for rules and for people."""
 STOOD_BEFORE_MS = 5000
 """A line that stood so long before an alarm began was not stopped by it. A camera fault stops a line within a second;
 if that were enough, the alarm would silence itself."""

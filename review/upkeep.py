@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
+from inspection.messages import Topics
 from review import faults, shelving, suppression
 from review.alarms import ACTIVE, UNACKED, Cause, State
 from review.broadcast import News
@@ -73,9 +76,19 @@ class Upkeep:
 
     def look_at_halts(self, now_ns: int, at_ms: int) -> None:
         with self._hub.store.reading() as session:
-            due = [(h.id, cause) for h in _active(session) if (cause := self._overdue(h, now_ns, at_ms))]
-        for halt_id, _cause in due:
+            suspects = [row.id for row in _active(session) if self._suspect(row, now_ns, at_ms)]
+            found = select(Halt).where(Halt.id.in_(suspects)).options(selectinload(Halt.events))
+            halts = session.scalars(found).all() if suspects else ()
+            due = [halt.id for halt in halts if self._overdue(halt, now_ns, at_ms)]
+        for halt_id in due:
             self._settle(halt_id, now_ns, at_ms)
+
+    def _suspect(self, row: Any, now_ns: int, at_ms: int) -> bool:
+        """Whether this halt, of which only what `_active` names is known, may be overdue."""
+        if row.state == State.RESET_REQUESTED:
+            return True
+        now = self._hub.live.get(Now(Topics(row.site, row.line, row.station)).key)
+        return _is_gone(row.halt, row.received_ms, now, now_ns, at_ms)
 
     def look_at_shelves(self, at_ms: int) -> None:
         with self._hub.store.reading() as session:
@@ -110,11 +123,17 @@ class Upkeep:
         patience_ms = self._hub.settings.realarm_min * 60_000
         with self._hub.store.reading() as session:
             due = _uncalled(session, at_ms, patience_ms)
+            of_stations = faults.uncalled(session, at_ms, patience_ms)
+        if of_stations:
+            with self._hub.store.writing() as session:
+                for fault in faults.uncalled(session, at_ms, patience_ms):
+                    faults.change(session, fault, Cause.REALARMED, at_ms, why=_unheard(patience_ms))
+            self._hub.news.tell(News("halt", "fault"))
         for halt_id in due:
             with self._hub.store.writing() as session:
                 halt = session.get_one(Halt, halt_id)
                 if halt.state in UNACKED:
-                    change(session, halt, Cause.REALARMED, why=f"not acknowledged for {patience_ms // 60_000} min")
+                    change(session, halt, Cause.REALARMED, why=_unheard(patience_ms))
             self._hub.news.tell(News("halt", str(halt_id)))
 
     def _settle(self, halt_id: int, now_ns: int, at_ms: int) -> None:
@@ -131,12 +150,16 @@ class Upkeep:
     def _overdue(self, halt: Halt, now_ns: int, at_ms: int) -> Cause | None:
         if halt.state not in ACTIVE:
             return None
-        if _is_gone(halt, self._hub.live.get(halt.station.key), now_ns, at_ms):
+        if _is_gone(halt.halt, halt.received_ms, self._hub.live.get(halt.station.key), now_ns, at_ms):
             return Cause.GONE
         if halt.state == State.RESET_REQUESTED:
             asked = max((e.at_ms for e in halt.events if e.kind == Cause.RESET_ASKED), default=0)
             return Cause.UNANSWERED if at_ms - asked > ANSWER_WITHIN_MS else None
         return None
+
+
+def _unheard(patience_ms: int) -> str:
+    return f"not acknowledged for {patience_ms // 60_000} min"
 
 
 def _uncalled(session: Session, at_ms: int, patience_ms: int) -> list[int]:
@@ -152,13 +175,15 @@ def _uncalled(session: Session, at_ms: int, patience_ms: int) -> list[int]:
     ]
 
 
-def _active(session: Session) -> list[Halt]:
-    return list(
-        session.scalars(select(Halt).where(Halt.state.in_([*ACTIVE])).options(selectinload(Halt.events)).limit(1000))
-    )
+def _active(session: Session) -> Sequence[Any]:
+    """Columns, no objects: after a flood there are hundreds, looked at five times a second."""
+    columns = (Halt.id, Halt.halt, Halt.state, Halt.received_ms, Station.site, Station.line, Station.station)
+    found = select(*columns).join(Station, Station.id == Halt.station_id).where(Halt.state.in_([*ACTIVE]))
+    return session.execute(found.limit(1000)).all()
 
 
-def _is_gone(halt: Halt, now: Now | None, now_ns: int, at_ms: int) -> bool:
-    if now is None or now.permit is None or at_ms - halt.received_ms < GONE_AFTER_MS:
+def _is_gone(halt: int, received_ms: int, now: Now | None, now_ns: int, at_ms: int) -> bool:
+    """Whether the station's permit names another halt than this one, or none."""
+    if now is None or now.permit is None or at_ms - received_ms < GONE_AFTER_MS:
         return False
-    return now.permit_age_ms(now_ns) <= PERMIT_STALE_MS and now.permit.halt != halt.halt
+    return now.permit_age_ms(now_ns) <= PERMIT_STALE_MS and now.permit.halt != halt

@@ -12,26 +12,22 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from inspection.errors import InputError
 from review import alarm_row, faults, shelving
 from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
-from review.broadcast import News
 from review.bursts import Burst, bursts
 from review.clock import wall_ms
-from review.deps import ActingPerson, HubDep, MaybePerson, NotForRole, RowId, page, same_for_all
-from review.halt_view import VERDICT_WORDS, shelf_words
-from review.halts import NoSuchHalt, NotNow, acknowledge, load
+from review.deps import ActingPerson, HubDep, MaybePerson, RowId, page, same_for_all
+from review.fault_kinds import KINDS, RUNS_ANYWAY
+from review.halt_view import VERDICT_WORDS, fault_words, shelf_words
+from review.halts import NotNow, acknowledge, load
 from review.hub import Hub
 from review.language import N_, _
-from review.shelving import Kind
 from review.store import Halt, Person, Shelf, Station
-from review.suppression import KINDS
 
 router = APIRouter()
 
 PAGE = 25
 MAX_OPEN = 200
-OUT_OF_SERVICE_FOR = ("engineer", "admin")
 
 FAULT_WORDS = {
     State.ACTIVE_UNACKED: N_("active, not acknowledged"),
@@ -111,9 +107,11 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         filtered=bool(which),
         shelves=shelves,
         faults=[f for f in of_stations if f.suppressed_by is None],
+        fault_shelves={f.id: shelf for f in of_stations if (shelf := shelves.get(shelving.cause_of(f)))},
+        never_quiet=RUNS_ANYWAY,
         suppressed=[f for f in of_stations if f.suppressed_by is not None],
         fault_words=FAULT_WORDS,
-        kinds=KINDS,
+        kinds={kind: fault_words(kind) for kind in KINDS},
         stations=stations,
         station=station,
         verdict=asked.verdict or "",
@@ -136,67 +134,6 @@ def ack_many(
         except NotNow:
             continue  # somebody else was faster
     return RedirectResponse("/alarms", 303)
-
-
-@router.get("/alarms/shelve")
-def shelve_form(request: Request, hub: HubDep, person: ActingPerson, halt: RowId) -> Response:
-    return _form(request, hub, person, halt)
-
-
-@router.post("/alarms/shelve")
-def shelve(
-    request: Request,
-    hub: HubDep,
-    person: ActingPerson,
-    halt: Annotated[RowId, Form()],
-    why: Annotated[str, Form(max_length=1000)] = "",
-    minutes: Annotated[int, Form()] = 0,
-) -> Response:
-    """`minutes` 0 is out of service, for engineers."""
-    if minutes == 0 and person.role not in OUT_OF_SERVICE_FOR:
-        raise NotForRole(person, OUT_OF_SERVICE_FOR)
-    try:
-        with hub.store.writing() as session:
-            row = load(session, halt)
-            if minutes == 0:
-                shelving.take_out_of_service(session, row, person.name, why, wall_ms())
-            else:
-                shelving.shelve(session, row, person.name, why, minutes, wall_ms())
-    except InputError as e:
-        return _form(request, hub, person, halt, f"{e.where} {e.what}: {e.fix}", why)
-    hub.news.tell(News("halt", "shelf"))
-    return RedirectResponse("/alarms", 303)
-
-
-@router.post("/alarms/shelves/{shelf_id}/end")
-def unshelve(hub: HubDep, person: ActingPerson, shelf_id: RowId) -> RedirectResponse:
-    with hub.store.writing() as session:
-        shelf = session.get(Shelf, shelf_id)
-        if shelf is None:
-            raise NoSuchHalt(f"there is no shelf {shelf_id}")
-        if shelf.kind == Kind.OUT_OF_SERVICE and person.role not in OUT_OF_SERVICE_FOR:
-            raise NotForRole(person, OUT_OF_SERVICE_FOR)
-        shelving.give_back(session, shelf, person.name, wall_ms())
-    hub.news.tell(News("halt", "shelf"))
-    return RedirectResponse("/alarms", 303)
-
-
-def _form(request: Request, hub: Hub, person: Person, halt_id: int, problem: str = "", why: str = "") -> Response:
-    with hub.store.reading() as session:
-        halt = load(session, halt_id)
-    return page(
-        request,
-        "shelve.html",
-        422 if problem else 200,
-        nav="alarms",
-        title=_("Shelve"),
-        person=person,
-        halt=halt,
-        problem=problem,
-        why=why,
-        minutes=shelving.MINUTES,
-        may_take_out=person.role in OUT_OF_SERVICE_FOR,
-    )
 
 
 def _row(burst: Burst, shelves: dict[shelving.CauseKey, Shelf], signed_in: bool) -> alarm_row.RowFacts:

@@ -53,8 +53,9 @@ def _tick(hub: Hub) -> dict[str, Any]:
     now_ms = wall_ms()
     calls = shelving.calling(now_ms)
     with hub.store.reading() as session:
-        unacked, of_stations = shelving.count_calling(session, now_ms), faults.count_calling(session)
+        unacked, of_stations = shelving.count_calling(session, now_ms), faults.count_calling(session, now_ms)
         again = select(HaltEventRow.id).join(HaltEventRow.of).where(calls, HaltEventRow.kind == Cause.REALARMED)
         urgent = unacked > 0 and session.scalar(again.limit(1)) is not None
+        urgent = urgent or (of_stations > 0 and faults.called_again(session, now_ms))
     state = {"now_ms": now_ms, "broker": hub.connected(), "storing": not hub.failing()}
     return {**state, "unacked": unacked, "faults": of_stations, "urgent": urgent}

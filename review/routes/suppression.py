@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Annotated
 
@@ -14,11 +15,12 @@ from review import faults, suppression
 from review.broadcast import News
 from review.clock import wall_ms
 from review.deps import ActingPerson, Engineer, HubDep, MaybePerson, RowId, page
+from review.fault_kinds import KINDS, RUNS_ANYWAY
 from review.hub import Hub
 from review.language import _
 from review.shelving import MINUTES
 from review.store import Maintenance, Person, Station, SuppressionRule
-from review.suppression import CONDITION_WORDS, KINDS, RUNS_ANYWAY, Condition, Wanted
+from review.suppression import CONDITION_WORDS, Condition, Wanted
 
 router = APIRouter()
 
@@ -110,6 +112,8 @@ def _show(
         rules, past = suppression.in_force(session), suppression.history(session)
         stations = sorted(session.scalars(select(Station)), key=suppression.place)
         working = list(suppression.in_maintenance(session, wall_ms()).values())
+        now_ns = time.monotonic_ns()
+        at_edge = [now.topics for now in hub.live.stations() if faults.in_maintenance(now, now_ns)]
         held = [f for f in faults.open_faults(session) if f.suppressed_by is not None]
     of_rule = Counter(f.suppressed_by for f in held)
     return page(
@@ -129,6 +133,7 @@ def _show(
         held=held,
         stations=stations,
         working=working,
+        at_edge=at_edge,
         minutes=MINUTES,
         kinds=KINDS,
         choices=[kind for kind in KINDS if kind != RUNS_ANYWAY],

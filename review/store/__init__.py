@@ -5,7 +5,18 @@ from review.store.books import Adjudication, BookFrame, BookRow
 from review.store.db import Store
 from review.store.escapes import TallyRow
 from review.store.faults import Fault, FaultEventRow, Maintenance, SuppressionRule
-from review.store.floor import AuditHead, AuditRow, BadgeTries, FilmRow, Handover, Lockout, Shelf, ShiftNote, SignIn
+from review.store.floor import (
+    OF_STATION,
+    AuditHead,
+    AuditRow,
+    BadgeTries,
+    FilmRow,
+    Handover,
+    Lockout,
+    Shelf,
+    ShiftNote,
+    SignIn,
+)
 from review.store.models import (
     ROLES,
     Base,
@@ -21,6 +32,7 @@ from review.store.models import (
 )
 
 __all__ = [
+    "OF_STATION",
     "ROLES",
     "Adjudication",
     "AuditHead",

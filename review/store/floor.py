@@ -72,6 +72,10 @@ class BadgeTries(Base):
     until_ms: Mapped[int] = mapped_column(BigInteger)
 
 
+OF_STATION = -1
+"""A shelf's `code` where a station's own alarm lies on it; `cls` is its kind then."""
+
+
 class Shelf(Base):
     """A cause at a station that calls nobody for a while. `until_ms` is None only while out of service."""
 
@@ -91,6 +95,12 @@ class Shelf(Base):
     ended_by: Mapped[str] = mapped_column(String(64), default="")
 
     station: Mapped[Station] = relationship(lazy="joined")
+
+    @property
+    def subject(self) -> str:
+        """What lies on it, for the audit log."""
+        what = self.cls if self.code == OF_STATION else f"code {self.code} {self.cls}"
+        return f"station {self.station_id} {what}".strip()
 
 
 class ShiftNote(Base):

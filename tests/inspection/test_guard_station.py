@@ -66,10 +66,10 @@ def two_eyes(policy: Policy = POLICY, *names: str) -> LineGuard:
 def test_maintenance_withdraws_the_permit_and_three_frames_after_it_give_it_back() -> None:
     play(
         started(),
-        (maintenance(40, until=400), stop(Code.INTERNAL), now(State.BLIND)),
-        (seen(50, 4), stop(Code.INTERNAL)),
-        (seen(60, 5, BAD), stop(Code.INTERNAL)),  # a test piece halts nothing and is no evidence
-        (seen(390, 6), stop(Code.INTERNAL)),
+        (maintenance(40, until=400), stop(Code.MAINTENANCE), now(State.BLIND)),
+        (seen(50, 4), stop(Code.MAINTENANCE)),
+        (seen(60, 5, BAD), stop(Code.MAINTENANCE)),  # a test piece halts nothing and is no evidence
+        (seen(390, 6), stop(Code.MAINTENANCE)),
         (tick(400), stop(Code.CAMERA)),
         (seen(410, 7), stop(Code.CAMERA)),
         (seen(420, 8), stop(Code.CAMERA)),
@@ -81,8 +81,8 @@ def test_maintenance_ends_by_order_and_an_order_to_end_none_changes_nothing() ->
     play(
         started(),
         (maintenance(35, until=0), RUN),
-        (maintenance(40, until=9000), stop(Code.INTERNAL), now(State.BLIND)),
-        (seen(50, 4), stop(Code.INTERNAL)),
+        (maintenance(40, until=9000), stop(Code.MAINTENANCE), now(State.BLIND)),
+        (seen(50, 4), stop(Code.MAINTENANCE)),
         (maintenance(60, until=60), stop(Code.CAMERA)),
         (seen(70, 5), stop(Code.CAMERA)),
         (seen(80, 6), stop(Code.CAMERA)),
@@ -93,8 +93,8 @@ def test_maintenance_ends_by_order_and_an_order_to_end_none_changes_nothing() ->
 def test_a_site_that_runs_blind_does_not_run_through_maintenance_nor_before_it_sees_again() -> None:
     play(
         started(replace(POLICY, blind_runs=True)),
-        (maintenance(40, until=100), stop(Code.INTERNAL), now(State.BLIND)),
-        (seen(50, 4), stop(Code.INTERNAL)),
+        (maintenance(40, until=100), stop(Code.MAINTENANCE), now(State.BLIND)),
+        (seen(50, 4), stop(Code.MAINTENANCE)),
         (tick(101), stop(Code.CAMERA)),
         (seen(110, 5), stop(Code.CAMERA)),
         (seen(120, 6), stop(Code.CAMERA)),
@@ -122,10 +122,10 @@ def test_no_part_is_good_in_maintenance() -> None:
         started(),
         (part(35, "p1"), RUN),
         (seen(40, 4), RUN),
-        (maintenance(45, until=900), stop(Code.INTERNAL), verdict("p1", Call.FAULT), now(State.BLIND)),
-        (seen(50, 5), stop(Code.INTERNAL)),
-        (part(60, "p2"), stop(Code.INTERNAL), verdict("p2", Call.FAULT)),
-        (seen(70, 6), stop(Code.INTERNAL)),
+        (maintenance(45, until=900), stop(Code.MAINTENANCE), verdict("p1", Call.FAULT), now(State.BLIND)),
+        (seen(50, 5), stop(Code.MAINTENANCE)),
+        (part(60, "p2"), stop(Code.MAINTENANCE), verdict("p2", Call.FAULT)),
+        (seen(70, 6), stop(Code.MAINTENANCE)),
     )
 
 
@@ -134,7 +134,7 @@ def test_what_was_seen_before_maintenance_is_no_evidence_after_it() -> None:
     play(
         guard,
         (seen(40, 4, BAD), RUN, keep(4, "defect")),
-        (maintenance(45, until=46), stop(Code.INTERNAL), now(State.BLIND)),
+        (maintenance(45, until=46), stop(Code.MAINTENANCE), now(State.BLIND)),
         (tick(46), stop(Code.CAMERA)),
         (seen(50, 5, BAD), stop(Code.CAMERA)),
     )

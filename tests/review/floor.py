@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.now = folder, NOW
-        routes = [f"routes.{name}" for name in ("alarms", "events", "line", "handover", "performance")]
+        routes = [f"routes.{name}" for name in ("alarms", "shelving", "events", "line", "handover", "performance")]
         for module in (*routes, "ingest", "audit"):
             patch.setattr(f"review.{module}.wall_ms", lambda: self.now)
         app = create_app(Settings(data_dir=folder, demo_people=True))

@@ -3,6 +3,7 @@ told afterwards; and that a halt calls whatever anybody writes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -12,11 +13,12 @@ import pytest
 from inspection.errors import InputError
 from inspection.messages import Conn, Permit, PlcState, Topics
 from inspection.station_messages import About
+from inspection.types import Code
 from review import faults, suppression
 from review.alarms import State
 from review.live import Now
 from review.routes.events import _tick
-from review.store import Fault, Maintenance, Station, SuppressionRule
+from review.store import Fault, Maintenance, Shelf, Station, SuppressionRule
 from review.suppression import Condition, Wanted
 from tests.review.floor import MIN, NOW, World
 
@@ -39,7 +41,7 @@ def world(shared: World) -> Iterator[World]:
     with shared.hub.store.writing() as session:  # the next test begins with an empty floor
         for fault in session.query(Fault).filter(Fault.state != "CLOSED"):
             fault.state, fault.suppressed_by, fault.rule = "CLOSED", None, None
-        for table in (SuppressionRule, Maintenance):
+        for table in (SuppressionRule, Maintenance, Shelf):
             for row in session.query(table).filter(table.ended_ms.is_(None)):
                 row.ended_ms = shared.now
     shared.upkeep._watch.forget()
@@ -229,6 +231,82 @@ def test_what_came_and_went_while_suppressed_asks_nobody(plant: Plant) -> None:
     assert plant.events() == ["raised", "suppressed", "gone"]
 
 
+def test_somebody_who_works_at_the_station_by_order_of_the_edge_is_maintenance(plant: Plant) -> None:
+    plant.rule(Condition.MAINTENANCE, "picture/*")
+    plant.blind[1] = plant.blind[2] = DARK
+    plant.code[1], plant.run[1], plant.plc[1] = Code.MAINTENANCE, 0, "TRIPPED"
+    assert plant.look() == [("picture/dark", "ACTIVE_UNACKED", False), ("picture/dark", "ACTIVE_UNACKED", True)]
+    assert plant.calls() == 1, "no edge fault: the edge says what it is"
+    plant.world.hub.live._stations["p~l~s1"] = plant.now(1, time.monotonic_ns())
+    assert "ordered at the edge" in plant.world.ana.get("/alarms/rules").text
+    plant.code[1], plant.run[1] = 0, 1
+    assert [suppressed for _, _, suppressed in plant.look(1)] == [False, False]
+    assert plant.calls() == 2
+
+
+def test_a_reason_from_an_edge_of_tomorrow_stops_no_look(plant: Plant) -> None:
+    plant.code[1], plant.run[1], plant.plc[1] = 200, 0, "TRIPPED"
+    plant.code[2] = 2
+    assert plant.look() == [("camera", "ACTIVE_UNACKED", False)]
+
+
+# ── the shelf, and calling again ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_station_alarm_lies_on_the_shelf_until_its_minute(plant: Plant) -> None:
+    plant.code[1] = plant.code[2] = 2
+    plant.look()
+    assert plant.calls() == 2
+    with plant.world.hub.store.reading() as session:
+        first, _second = faults.open_faults(session)
+    ana = plant.world.ana
+    assert f'href="/alarms/shelve?fault={first.id}"' in ana.get("/alarms").text
+    form = ana.get("/alarms/shelve", params={"fault": first.id}).text
+    assert "Camera fault at s1" in form
+    asked = {"fault": first.id, "minutes": 15, "why": "lens on order"}
+    assert ana.post("/alarms/shelve", data={**asked, "why": "x"}).status_code == 422
+    assert ana.post("/alarms/shelve", data=asked).status_code == 303
+    assert plant.calls() == 1
+    listed = ana.get("/alarms").text
+    assert "lens on order" in listed
+    assert f'id="fault-{first.id}"' in listed, "shelved is not hidden"
+    assert plant.world.acts("shelved")[-1] == ("Ana (operator)", f"station {first.station_id} camera")
+    plant.world.now += 15 * MIN
+    assert plant.calls() == 2
+    assert ana.post("/alarms/shelve", data={"minutes": 15, "why": "of nothing"}).status_code == 404
+
+
+def test_a_line_that_runs_without_a_permit_lies_on_no_shelf(plant: Plant) -> None:
+    plant.silent.add(1)
+    plant.look()
+    with plant.world.hub.store.reading() as session:
+        (runs,) = (f for f in faults.open_faults(session) if f.kind == "line/runs")
+    assert f"/alarms/shelve?fault={runs.id}" not in plant.world.ana.get("/alarms").text
+    answer = plant.world.chen.post("/alarms/shelve", data={"fault": runs.id, "minutes": 15, "why": "it is noisy"})
+    assert (answer.status_code, "never kept quiet" in answer.text) == (422, True)
+
+
+def test_a_station_alarm_nobody_acknowledges_calls_again_and_louder(plant: Plant) -> None:
+    patience_ms = plant.world.hub.settings.realarm_min * MIN
+    plant.code[1] = 2
+    plant.look()
+    called = plant.world.now
+
+    def told(after_ms: int) -> tuple[int, bool]:
+        plant.world.now = called + after_ms
+        plant.world.upkeep.call_again(plant.world.now)
+        return plant.events().count("realarmed"), bool(_tick(plant.world.hub)["urgent"])
+
+    assert told(patience_ms - 1) == (0, False)
+    assert told(patience_ms) == (1, True)
+    assert told(2 * patience_ms - 1) == (1, True)
+    assert told(2 * patience_ms) == (2, True)
+    with plant.world.hub.store.reading() as session:
+        (fault,) = faults.open_faults(session)
+    plant.world.ana.post(f"/alarms/faults/{fault.id}/ack")
+    assert told(4 * patience_ms) == (2, False)
+
+
 def test_a_line_that_stood_before_is_quiet_and_one_that_the_fault_stopped_is_not(plant: Plant) -> None:
     plant.rule(Condition.LINE_STOPPED, "camera", "picture/*")
     plant.code[1] = 2
@@ -347,7 +425,7 @@ def test_the_handover_names_maintenance_and_what_is_quiet(plant: Plant) -> None:
 
 def test_a_station_without_a_row_yet_is_left_alone(plant: Plant) -> None:
     watch, now = faults.Watch(), plant.now(1, NOW)
-    assert watch.look([now], {}, NOW, NOW) == ({}, set(), {})
+    assert watch.look([now], {}, NOW, NOW) == ({}, set(), {}, set())
     with plant.world.hub.store.reading() as session:
         assert session.query(Station).count() == 2
     assert State.CLOSED not in faults.OPEN
