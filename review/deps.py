@@ -42,6 +42,7 @@ templates.env.filters |= {
     "reason": reason_words,
     "station_card": station_card.drawn,
     "alarm_row": alarm_row.drawn,
+    "fault_row": alarm_row.drawn_fault,
     "shelf": shelf_words,
 }
 templates.env.globals |= {

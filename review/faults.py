@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import Session
@@ -20,7 +21,7 @@ from review.alarms import UNACKED, Cause, State, fault_step
 from review.fault_kinds import KINDS, RUNS_ANYWAY
 from review.language import _
 from review.live import PERMIT_STALE_MS, Now
-from review.store import OF_STATION, Fault, FaultEventRow, Shelf, Station
+from review.store import OF_STATION, Fault, FaultEventRow, Shelf, Station, SuppressionRule
 from review.suppression import Situation
 
 ON_DELAY_MS = 10_000
@@ -231,6 +232,31 @@ def open_faults(session: Session) -> list[Fault]:
     """What calls first, then what was seen, then what is suppressed; the oldest of each first."""
     rows = session.scalars(select(Fault).where(Fault.state.in_([*OPEN])).order_by(Fault.id).limit(200))
     return sorted(rows, key=lambda f: (f.suppressed_by is not None, f.state not in UNACKED, f.id))
+
+
+class ListedFault(NamedTuple):
+    """A station alarm as the alarm list needs it. `rule`: the number of the one that keeps it quiet, None without."""
+
+    id: int
+    station_id: int
+    kind: str
+    why: str
+    state: str
+    at_ms: int
+    line: str
+    station: str
+    rule: int | None
+    rule_name: str | None
+
+
+def listed(session: Session) -> list[ListedFault]:
+    """As `open_faults`, as columns."""
+    columns = (Fault.id, Fault.station_id, Fault.kind, Fault.why, Fault.state, Fault.at_ms)
+    rule = SuppressionRule
+    found = select(*columns, Station.line, Station.station, rule.rule, rule.name).join(Station, isouter=True)
+    found = found.join(rule, rule.id == Fault.suppressed_by, isouter=True).where(Fault.state.in_([*OPEN]))
+    rows = [ListedFault._make(row) for row in session.execute(found.order_by(Fault.id).limit(200))]
+    return sorted(rows, key=lambda f: (f.rule is not None, f.state not in UNACKED, f.id))
 
 
 @dataclass(frozen=True, slots=True)

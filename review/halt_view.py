@@ -17,7 +17,7 @@ from review.halt_film import Strip, strip_of
 from review.halts import evidence
 from review.language import N_, _, class_words, clock, current, number, raw
 from review.pictures import Rect, crop_around, scale_bar_mm
-from review.shelving import KIND_WORDS, Kind
+from review.shelving import KIND_WORDS, Kind, OfCause
 from review.similar import Box, Similar, Week, box_of, good_reference, week_before
 from review.store import OF_STATION, FilmRow, Halt, HaltEventRow, Record, Shelf
 
@@ -180,7 +180,7 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
     )
 
 
-def cause_words(row: Halt | Shelf) -> str:
+def cause_words(row: OfCause) -> str:
     """What stopped the line, as a title: its defect class, else the kind of fault. Of a shelf, what lies on it."""
     if row.code == OF_STATION:
         return fault_words(row.cls)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
@@ -36,8 +37,23 @@ class Kind(StrEnum):
 KIND_WORDS = {Kind.SHELVED: N_("shelved"), Kind.OUT_OF_SERVICE: N_("out of service")}
 
 
-def cause_of(row: Halt | Fault | Shelf) -> CauseKey:
-    return (row.station_id, OF_STATION, row.kind) if isinstance(row, Fault) else (row.station_id, row.code, row.cls)
+class OfCause(Protocol):
+    """A halt or a shelf, whole or as a row of some columns."""
+
+    @property
+    def station_id(self) -> int: ...
+    @property
+    def code(self) -> int: ...
+    @property
+    def cls(self) -> str: ...
+
+
+def cause_of(row: OfCause) -> CauseKey:
+    return row.station_id, row.code, row.cls
+
+
+def cause_of_fault(station_id: int, kind: str) -> CauseKey:
+    return station_id, OF_STATION, kind
 
 
 def shelve(session: Session, alarm: Halt | Fault, who: str, why: str, minutes: int, now_ms: int) -> Shelf:
@@ -99,15 +115,15 @@ def _put(
     if not 3 <= len(why) <= MAX_WHY:
         what = _("has %(n)s letters", n=len(why)) if why else _("is missing")
         raise InputError(_("reason"), what, _("3 to %(n)s letters", n=MAX_WHY))
-    if before := current(session, now_ms).get(cause_of(alarm)):
-        give_back(session, before, who, now_ms)
     if isinstance(alarm, Fault) and alarm.kind == RUNS_ANYWAY:
         raise InputError(_("alarm"), _("a line that runs without a permit is never kept quiet"), _("stop the line"))
-    station_id, code, cls = cause_of(alarm)
+    cause = cause_of_fault(alarm.station_id, alarm.kind) if isinstance(alarm, Fault) else cause_of(alarm)
+    if before := current(session, now_ms).get(cause):
+        give_back(session, before, who, now_ms)
     shelf = Shelf(
-        station_id=station_id,
-        code=code,
-        cls=cls,
+        station_id=cause[0],
+        code=cause[1],
+        cls=cause[2],
         kind=kind,
         why=why,
         by=who,

@@ -20,7 +20,7 @@ from review.halts import ANSWER_WITHIN_MS
 from review.hub import Hub
 from review.ingest import change
 from review.live import PERMIT_STALE_MS, Now, Shown, shown
-from review.store import Halt, Shelf, Station
+from review.store import Halt, Shelf, Station, ids_by_key
 
 log = structlog.get_logger("review.upkeep")
 
@@ -108,7 +108,7 @@ class Upkeep:
             self._watch.forget()
             return
         with self._hub.store.reading() as session:
-            ids = {s.key: s.id for s in session.scalars(select(Station))}
+            ids = ids_by_key(session)
             found = self._watch.look(self._hub.live.stations(), ids, now_ns, at_ms)
             due = suppression.end_due(session, at_ms, write=False)
             due |= faults.settle(session, *found, at_ms)  # tried out: this session keeps nothing

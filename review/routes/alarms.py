@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from review import alarm_row, faults, shelving
-from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
-from review.bursts import Burst, bursts
+from review.alarms import ACTIVE, OPEN, State, Verdict
+from review.bursts import Burst, Listed, bursts
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, MaybePerson, RowId, page, same_for_all
-from review.fault_kinds import KINDS, RUNS_ANYWAY
-from review.halt_view import VERDICT_WORDS, fault_words, shelf_words
+from review.halt_view import VERDICT_WORDS, shelf_words
 from review.halts import NotNow, acknowledge, load
 from review.hub import Hub
-from review.language import N_, _
+from review.language import _
 from review.store import Halt, Person, Shelf, Station
 
 router = APIRouter()
 
 PAGE = 25
 MAX_OPEN = 200
-
-FAULT_WORDS = {
-    State.ACTIVE_UNACKED: N_("active, not acknowledged"),
-    State.ACTIVE_ACKED: N_("active, acknowledged"),
-    State.CLEARED_UNACKED: N_("over, not acknowledged"),
-}
 
 Ids = Annotated[str, Field(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=2400)]
 """What one checkbox stands for: the unacknowledged halts of a burst."""
@@ -90,7 +83,7 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         still_open, hidden = ([], 0) if before else _open(session, which)
         closed = _closed(session, which, before)
         shelves = shelving.current(session, now_ms)
-        of_stations = [] if before else [f for f in faults.open_faults(session) if f.station_id in chosen]
+        of_stations = [] if before else [f for f in faults.listed(session) if not station or f.station_id in chosen]
     open_bursts = sorted(bursts(still_open), key=lambda b: _urgency(b, shelves))
     signed_in = person is not None
     return page(
@@ -106,16 +99,11 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
         filtered=bool(which),
         shelves=shelves,
-        faults=[f for f in of_stations if f.suppressed_by is None],
-        fault_shelves={f.id: shelf for f in of_stations if (shelf := shelves.get(shelving.cause_of(f)))},
-        never_quiet=RUNS_ANYWAY,
-        suppressed=[f for f in of_stations if f.suppressed_by is not None],
-        fault_words=FAULT_WORDS,
-        kinds={kind: fault_words(kind) for kind in KINDS},
+        faults=[_fault_row(f, shelves, signed_in) for f in of_stations if f.rule is None],
+        suppressed=[_fault_row(f, shelves, signed_in) for f in of_stations if f.rule is not None],
         stations=stations,
         station=station,
         verdict=asked.verdict or "",
-        unacked=UNACKED,
         verdicts=VERDICT_WORDS,
     )
 
@@ -141,22 +129,41 @@ def _row(burst: Burst, shelves: dict[shelving.CauseKey, Shelf], signed_in: bool)
     return alarm_row.facts(burst, may_act=signed_in, shelf=shelf_words(shelf) if shelf else "")
 
 
+def _fault_row(
+    fault: faults.ListedFault, shelves: dict[shelving.CauseKey, Shelf], signed_in: bool
+) -> alarm_row.FaultFacts:
+    shelf = shelves.get(shelving.cause_of_fault(fault.station_id, fault.kind))
+    return alarm_row.fault_facts(fault, signed_in=signed_in, shelf=shelf_words(shelf) if shelf else "")
+
+
 def _urgency(burst: Burst, shelves: dict[shelving.CauseKey, Shelf]) -> tuple[bool, bool, bool, int]:
     """What calls comes before what is shelved or seen, what holds a line before what is over, oldest first."""
     return burst.cause in shelves, not burst.unacked, not burst.held, burst.halts[0].at_ms
 
 
-def _open(session: Session, which: list[ColumnElement[bool]]) -> tuple[list[Halt], int]:
+LISTED = (
+    Halt.id, Halt.station_id, Halt.code, Halt.cls, Halt.state, Halt.at_ms, Halt.verdict, Halt.length_mm,
+    Station.line, Station.station,
+)  # fmt: skip
+"""The columns of `Listed`. Whole halts bring their stages and records as JSON, which no list shows."""
+
+
+def _rows(session: Session, found: Select[*tuple[Any, ...]]) -> list[Listed]:
+    # An outer join: it is the halts that are in order, and a database may begin with the stations otherwise.
+    return [Listed(*row) for row in session.execute(found.join(Station, isouter=True))]
+
+
+def _open(session: Session, which: list[ColumnElement[bool]]) -> tuple[list[Listed], int]:
     """What holds a line, then the newest of the rest, and how many more are open: a flood hides no new one."""
-    found = select(Halt).where(*which, Halt.state.in_([*OPEN]))
-    first = session.scalars(found.order_by(Halt.state.in_([*ACTIVE]).desc(), Halt.id.desc()).limit(MAX_OPEN)).all()
+    found = select(*LISTED).select_from(Halt).where(*which, Halt.state.in_([*OPEN]))
+    first = _rows(session, found.order_by(Halt.state.in_([*ACTIVE]).desc(), Halt.id.desc()).limit(MAX_OPEN))
     if len(first) < MAX_OPEN:
-        return list(first), 0
+        return first, 0
     count = select(func.count()).select_from(Halt).where(*which, Halt.state.in_([*OPEN]))
-    return list(first), (session.scalar(count) or 0) - len(first)
+    return first, (session.scalar(count) or 0) - len(first)
 
 
-def _closed(session: Session, which: list[ColumnElement[bool]], before: int | None) -> list[Halt]:
+def _closed(session: Session, which: list[ColumnElement[bool]], before: int | None) -> list[Listed]:
     older = () if before is None else (Halt.id < before,)
-    query = select(Halt).where(*which, Halt.state == State.CLOSED, *older).order_by(Halt.id.desc()).limit(PAGE + 1)
-    return list(session.scalars(query))
+    found = select(*LISTED).select_from(Halt).where(*which, Halt.state == State.CLOSED, *older)
+    return _rows(session, found.order_by(Halt.id.desc()).limit(PAGE + 1))

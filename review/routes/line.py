@@ -26,7 +26,7 @@ from review.language import N_, _, current, raw
 from review.live import NEVER_MS, PERMIT_STALE_MS, Mode, Now, Shown, shown
 from review.shelving import CauseKey
 from review.station_card import CardFacts
-from review.store import Halt, Shelf, Station
+from review.store import Halt, Shelf, Station, ids_by_key
 
 router = APIRouter()
 
@@ -140,7 +140,7 @@ def _facts(hub: Hub) -> list[CardFacts]:
 def cards(hub: Hub) -> list[Card]:
     now_ns, now_ms = time.monotonic_ns(), wall_ms()
     with hub.store.reading() as session:
-        rows = {s.key: s.id for s in session.scalars(select(Station))}
+        rows = ids_by_key(session)
         shelves = shelving.current(session, now_ms)
         open_halts, last_halt = _floor(session, now_ms)
         stations = [(now, shown(now, now_ns), rows.get(now.key, 0)) for now in hub.live.stations()]

@@ -29,6 +29,7 @@ from review.store.models import (
     Record,
     Rollout,
     Station,
+    ids_by_key,
 )
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "SuppressionRule",
     "Suspect",
     "TallyRow",
+    "ids_by_key",
 ]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 # Named constraints, so that later migrations can drop them on every database.
 NAMING = {
@@ -54,6 +54,12 @@ class Station(Base):
     def key(self) -> str:
         """`site~line~station`: one path segment, as no topic level holds a tilde."""
         return f"{self.site}~{self.line}~{self.station}"
+
+
+def ids_by_key(session: Session) -> dict[str, int]:
+    """Every station's id, by its key."""
+    columns = (Station.id, Station.site, Station.line, Station.station)
+    return {f"{site}~{line}~{station}": row for row, site, line, station in session.execute(select(*columns))}
 
 
 class Halt(Base):

@@ -189,7 +189,7 @@ class FaultLife(RuleBasedStateMachine):
             if not rows:
                 return
             key = (row := rows[which % len(rows)]).station_id, row.kind
-            if lies := shelving.current(session, self.now).get(shelving.cause_of(row)):
+            if lies := shelving.current(session, self.now).get(shelving.cause_of_fault(*key)):
                 shelving.give_back(session, lies, "Ana", self.now)
                 del self.shelves[key]
             else:

@@ -15,6 +15,7 @@ from inspection.errors import InputError
 from review import shelving
 from review.alarms import ACTIVE, UNACKED, Cause, State, step, why_not
 from review.bursts import GAP_MS, bursts
+from review.routes.alarms import _open
 from review.routes.events import _tick
 from review.store import Halt
 from tests.review.floor import MIN, NOW, World
@@ -116,7 +117,7 @@ def test_bursts_open_at_what_holds_the_line(world: World) -> None:
     for state in (State.CLEARED_UNACKED, State.ACTIVE_ACKED, State.CLEARED_ACKED):
         world.halt(state=state)
     with world.hub.store.reading() as session:
-        (burst,) = bursts(session.query(Halt))
+        (burst,) = bursts(_open(session, [])[0])
     assert (burst.face.id, burst.held, len(burst.unacked)) == (2, True, 1)
 
 
