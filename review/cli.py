@@ -227,9 +227,9 @@ def run(settings: Settings) -> None:
 
 
 def _spare_the_collector() -> None:
-    """Of a busy hub's processor time a tenth was Python's cyclic garbage collector, and every few seconds a walk through
-    all the libraries held every page up for 150 ms. What is loaded is left alone; the rest, nearly all of which goes
-    by its reference counts, is looked at a thirtieth as often."""
+    """A tenth of a busy hub's processor time was Python's cyclic garbage collector, and every few seconds a walk of
+    150 ms through all the libraries held every page up. What is loaded is left alone; the rest, nearly all of which
+    goes by its reference counts, is looked at a thirtieth as often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
