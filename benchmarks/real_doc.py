@@ -93,6 +93,7 @@ def document(results: Sequence[Result], took: Latency) -> str:
             "",
             *_table(real, of_set, took),
             "",
+            *_few(of_set),
         ]
     lines += ["## Accuracy against latency", "", "![image AP against ms](benchmarks.svg)", "", *_timing(took), ""]
     return "\n".join([*lines, *NOT_RUN.strip().splitlines(), ""])
@@ -138,7 +139,7 @@ def _budget(results: Sequence[Result]) -> list[str]:
     """How long the runs had, and how far from the recipe's own length ours was with that."""
     from training.fit import DEFAULT_EPOCHS
 
-    ours = [r.shown / r.train_pictures for r in results if r.method == "ours"]
+    ours = [r.shown / r.train_pictures for r in results if r.method == "ours"]  # with all labels
     if not ours:
         return []
     minutes = sorted({r.budget_min for r in results})
@@ -198,6 +199,47 @@ def _table(real: RealSet, results: Sequence[Result], took: Latency) -> list[str]
     return lines
 
 
+def _few(results: Sequence[Result]) -> list[str]:
+    """The learning curve: with and without rendered frames, by how many labels there were."""
+    from benchmarks.real_methods import LABELS
+
+    def of(method: str, n: int | None) -> list[Result]:
+        return [r for r in results if r.method == (f"{method}@{n}" if n else method)]
+
+    if not any(of("ours", n) and of("ours-init", n) for n in LABELS):
+        return []
+    lines = [
+        "What rendered frames save, by labels (drawn of each kind in turn; image AP on the same test pictures):",
+        "",
+        "| labels | seeds | Haltline S | Haltline S, `--init` | `--init` less it |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for n in (*LABELS, None):
+        plain, init = of("ours", n), of("ours-init", n)
+        if plain and init:
+            aps = [_said(interval(rows, average_precision)) for rows in (plain, init)]
+            gain = _points(interval(init, average_precision, plain))
+            lines.append(f"| {n or f'all {plain[0].train_pictures}'} | {len(plain)} | {' | '.join(aps)} | {gain} |")
+    return [*lines, "", *_worth(results), ""]
+
+
+def _worth(results: Sequence[Result]) -> list[str]:
+    """Which number of labels from nothing reaches what `--init` reached with the fewest; by the power law's fit."""
+    from benchmarks.real_methods import LABELS
+    from training.learning_curve import LEAST_COUNTS, fit_curve
+
+    rows = [(n, r) for n in LABELS for r in results if r.method == f"ours@{n}"]
+    first = [r for r in results if r.method == f"ours-init@{LABELS[0]}"]
+    if len({n for n, _ in rows}) < LEAST_COUNTS or not first:
+        return []
+    reached = interval(first, average_precision)[0]
+    curve = fit_curve([n for n, _ in rows], [Pictures(r).figure(average_precision) for _, r in rows])
+    need = curve.labels_for(reached)
+    low, value, high = (f"{v:.0f}" if math.isfinite(v) else "never" for v in (need.low, need.value, need.high))
+    said = f"What `--init` reached with {LABELS[0]} labels ({reached:.3f}) would take {value} from nothing"
+    return [f"{said} (95 %: {low} to {high}, by the power law of `haltline train labels`).", ""]
+
+
 def _said(found: tuple[float, float, float]) -> str:
     return "cannot be judged" if math.isnan(found[0]) else f"{found[0]:.3f} [{found[1]:.3f}, {found[2]:.3f}]"
 
@@ -229,16 +271,16 @@ NOT_RUN = """
 | anomalib's EfficientAd | its teacher's weights are fetched from the network, and there was none |
 | anomalib's SuperSimpleNet; PatchCore, PaDiM on WideResNet-50 | the encoder's weights come from a hub, out of reach |
 | ultralytics | AGPL |
-| learning curves of 20, 50, 100, 200 labels | not run; what rendered frames save is the row `--init` |
 """
 
 
 def figures(results: Sequence[Result]) -> list[Measured]:
     """What `--json` prints: how much has been run, and ours against the best of the others on each set."""
-    from benchmarks.real_methods import METHODS
+    from benchmarks.real_methods import FEW, METHODS
     from benchmarks.real_sets import SEEDS, SETS
 
-    planned = SEEDS * sum(real.merged or not m.good_only for real in SETS for m in METHODS)
+    methods = (*METHODS, *FEW)
+    planned = SEEDS * sum(real.merged or not m.good_only for real in SETS for m in methods)
     found = [Measured("runs done", len(results), f"of {planned}", goal=f">= {planned}")]
     titles = {m.name: m.title.startswith("**") for m in METHODS}
     for real in SETS:
@@ -249,7 +291,7 @@ def figures(results: Sequence[Result]) -> list[Measured]:
         ap, recall = (interval(ours, f)[0] for f in (average_precision, one_percent))
         found.append(Measured(f"{real.name}: image AP", round(ap, 3), ""))
         found.append(Measured(f"{real.name}: recall at 1 % false calls", round(recall, 3), ""))
-        others = {r.method for r in of_set if not titles[r.method]}
+        others = {r.method for r in of_set if not titles.get(r.method, True)}
         gains = [interval(ours, average_precision, [r for r in of_set if r.method == m])[0] for m in sorted(others)]
         if gains:
             found.append(Measured(f"{real.name}: AP above the best other", round(min(gains), 3), "", goal=">= 0"))

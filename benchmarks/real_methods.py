@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -274,6 +274,8 @@ class Method:
     about: str
     make: Callable[[Task], Made] | None
     good_only: bool = False
+    labels: int | None = None
+    """How many of the training pictures it sees; None all."""
 
 
 def _with_init(task: Task) -> Made:
@@ -293,3 +295,7 @@ METHODS = (
     Method("patchcore", "anomalib's PatchCore, MobileNetV2", "no defect seen", patchcore, good_only=True),
     Method("padim", "anomalib's PaDiM, MobileNetV2", "no defect seen", padim, good_only=True),
 )
+
+LABELS = (20, 50, 100, 200)
+FEW = tuple(replace(m, name=f"{m.name}@{n}", labels=n) for n in LABELS for m in METHODS[:2])
+"""Our two with so many labels each: what do rendered frames save?"""

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import machine, tell
 from inspection.bundle import InputSpec
-from inspection.errors import ConfigError, InputError
+from inspection.errors import ConfigError, DatasetError, InputError
 from training.checkpoint import write_atomically
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.metrics import pixel_average_precision
@@ -140,6 +141,22 @@ def fold_of(data: Snapshot, seed: int) -> Snapshot:
     return split.model_copy(update={"samples": samples})
 
 
+def few_of(data: Snapshot, labels: int, seed: int) -> Snapshot:
+    """So many of the training pictures, as an inspector would choose them: of each kind in turn (good, each class,
+    each mix), at random within a kind. Fewer are part of more. DatasetError when there are not as many."""
+    rng = np.random.default_rng(seed)
+    kinds: dict[tuple[str, ...], list[Any]] = {}
+    for s in data.split("train"):
+        kinds.setdefault(tuple(sorted(s.labels)), []).append(s)
+    for of_kind in kinds.values():
+        rng.shuffle(of_kind)
+    in_turn = [s for row in zip_longest(*(kinds[k] for k in sorted(kinds))) for s in row if s is not None]
+    if len(in_turn) < labels:
+        raise DatasetError(data.folder, f"has {len(in_turn)} training pictures, not {labels}", "ask for fewer labels")
+    left_out = {s.image for s in in_turn[labels:]}
+    return data.model_copy(update={"samples": tuple(s for s in data.samples if s.image not in left_out)})
+
+
 # ── one run ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -147,6 +164,8 @@ def make(real: RealSet, method: Any, seed: int, minutes: float, data: Path, work
     from benchmarks.real_methods import Task
 
     snapshot = fold_of(snapshot_of(real, data, work), seed)
+    if method.labels is not None:
+        snapshot = few_of(snapshot, method.labels, seed)
     folder = work / real.name / f"{method.name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     task = Task(snapshot, real.size, minutes * 60, seed, folder / "run", data, MODELS / real.rendered)
@@ -226,13 +245,13 @@ def latencies(work: Path) -> dict[str, dict[str, float]]:
 def plan(sets: Sequence[str], methods: Sequence[str], seeds: int) -> Iterator[tuple[RealSet, Any, int]]:
     """All sets with one method before the next, all methods with one seed before the next: stopped early, it has seen
     everything once."""
-    from benchmarks.real_methods import METHODS
+    from benchmarks.real_methods import FEW, METHODS
 
-    known = {m.name for m in METHODS}
+    known = {m.name for m in (*METHODS, *FEW)}
     if strange := sorted((set(sets) - {s.name for s in SETS}) | (set(methods) - known)):
         raise ConfigError("--set and --method", f"name {strange[0]!r}", f"methods are {', '.join(sorted(known))}")
     for seed in range(seeds):
-        for method in METHODS:
+        for method in (*METHODS, *FEW):
             for real in SETS:
                 wanted = (not sets or real.name in sets) and (not methods or method.name in methods)
                 if wanted and method.make and not (method.good_only and not real.merged):

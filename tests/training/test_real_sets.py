@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks.real_doc import document, figures, interval, plot
-from benchmarks.real_sets import SETS, Result, Scored, fold_of, plan
-from inspection.errors import ConfigError
+from benchmarks.real_sets import SETS, Result, Scored, few_of, fold_of, plan
+from inspection.errors import ConfigError, DatasetError
 from tests.training.pictures import Folder, picture
 from training.metrics import average_precision
 
@@ -71,6 +71,35 @@ def test_a_fold_tests_whole_groups_and_the_largest_group_trains(folder: Folder) 
         assert len(fold.split("train")) + len(fold.split("test")) == 40
         tested += groups["test"]
     assert len(tested) == len(set(tested)), "a group is tested once"
+
+
+def test_few_labels_are_of_every_kind_and_part_of_more(folder: Folder) -> None:
+    for k in range(40):
+        folder.add(picture(k), None, labels=["scratch"] if k % 8 == 0 else [], group=f"g{k // 2}")
+    data = fold_of(folder.snapshot(folder.root.parent / "s"), 0)
+    four, eight = few_of(data, 4, 1), few_of(data, 8, 1)
+    few, more = ({s.image for s in some.split("train")} for some in (four, eight))
+    assert (len(few), len(more), few < more) == (4, 8, True)
+    assert sorted(s.labels for s in four.split("train")) == [(), (), ("scratch",), ("scratch",)], "of each kind in turn"
+    assert four.split("test") == data.split("test")
+    assert {s.image for s in few_of(data, 8, 2).split("train")} != more
+    with pytest.raises(DatasetError, match="not 999"):
+        few_of(data, 999, 1)
+
+
+def test_the_page_says_what_rendered_frames_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.real_doc.ROUNDS", 40)
+    right = {20: 0.6, 50: 0.7, 100: 0.8, 200: 0.9}
+    results = [result(f"ours@{n}", share, s) for n, share in right.items() for s in (0, 1)]
+    assert "What rendered frames save" not in document(results, {})
+    results += [result(f"ours-init@{n}", 0.85, s) for n in right for s in (0, 1)]
+    page = document(results, {})
+    rows = [line for line in page.splitlines() if line.startswith(("| 20 | 2", "| 200 | 2"))]
+    assert len(rows) == 2
+    assert "**+" in rows[0]
+    assert "**+" not in rows[1]
+    (said,) = (line for line in page.splitlines() if line.startswith("What `--init` reached with 20 labels"))
+    assert 50 < int(said.split("would take ")[1].split()[0]) < 300
 
 
 def test_every_set_is_met_before_anything_is_met_twice() -> None:
