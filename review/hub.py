@@ -88,6 +88,9 @@ class Hub:
         """A station that is silent since the hub started is shown as not inspecting, not left out."""
         with self.store.reading() as session:
             for s in session.scalars(select(Station)):
+                if s.retired_ms is not None:
+                    self.live.retire(s.key)
+                    continue
                 conn = Conn(state=s.conn, boot=0) if s.conn in ("ONLINE", "OFFLINE", "BROKEN") else None  # type: ignore[arg-type]
                 plc = None
                 if s.plc in ("RUNNING", "TRIPPED", "READY"):

@@ -158,6 +158,25 @@ class Live:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stations: dict[str, Now] = {}
+        self._retired: frozenset[str] = frozenset()
+
+    def retire(self, key: str) -> None:
+        """Forget it until it is heard live."""
+        with self._lock:
+            self._retired |= {key}
+            self._stations.pop(key, None)
+
+    def retired(self) -> frozenset[str]:
+        return self._retired
+
+    def ignores(self, topics: Topics, *, retained: bool) -> bool:
+        """Whether a message is only the broker's memory of a retired station; a live one ends its retirement."""
+        if not self._retired or (key := Now(topics).key) not in self._retired:
+            return False
+        if not retained:
+            with self._lock:
+                self._retired -= {key}
+        return retained
 
     def stations(self) -> list[Now]:
         with self._lock:

@@ -216,6 +216,8 @@ class MqttIn:
     def _take(self, raw: mqtt.MQTTMessage) -> bool:
         """True when the writer has it now and will acknowledge it."""
         topics, path = Topics.parse(raw.topic)
+        if self._live.ignores(topics, retained=raw.retain):
+            return False
         now_ns = time.monotonic_ns()
         if path == LIVE_TOPIC:
             self._on_picture(topics, LivePicture.decode(bytes(raw.payload)), now_ns)

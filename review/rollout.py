@@ -125,8 +125,9 @@ def heard(session: Session, station: Station, said: ModelReported, now_ms: int) 
 
 
 def board(session: Session, registry: Registry) -> list[StationModel]:
-    """Every station, by name."""
-    stations = session.scalars(select(Station).order_by(Station.site, Station.line, Station.station)).all()
+    """Every station that is not retired, by name."""
+    here = select(Station).where(Station.retired_ms.is_(None))
+    stations = session.scalars(here.order_by(Station.site, Station.line, Station.station)).all()
     ranked = select(
         Rollout.id, func.row_number().over(partition_by=Rollout.station_id, order_by=Rollout.id.desc()).label("place")
     ).subquery()

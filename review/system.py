@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inspection.errors import HaltlineError, StorageError
 from inspection.station_messages import CameraAnswer
-from review import backup
+from review import backup, retirement
 from review.clock import wall_ms
 from review.hub import Hub
 from review.language import N_
@@ -62,6 +62,8 @@ class EdgeFacts:
     cameras: tuple[tuple[str, dict[str, Any], CameraAnswer | None], ...]
     not_as_asked: bool
     """The model runs on something else than its configuration names."""
+    silent: bool
+    """Neither the edge nor the line's controller is heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +160,5 @@ def _edge(now: Now, now_ns: int) -> EdgeFacts:
         about_age_ms=age if about else None,
         cameras=tuple((name, known, now.answers.get(name)) for name, known in named.items() if isinstance(known, dict)),
         not_as_asked=bool(asked and runs) and asked.split(":")[0].lower() not in runs.lower(),
+        silent=retirement.silent(now, now_ns),
     )

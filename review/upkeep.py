@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from inspection.messages import Topics
-from review import faults, shelving, suppression
+from review import faults, retirement, shelving, suppression
 from review.alarms import ACTIVE, UNACKED, Cause, State
 from review.broadcast import News
 from review.clock import wall_ms
@@ -111,10 +111,12 @@ class Upkeep:
             ids = ids_by_key(session)
             found = self._watch.look(self._hub.live.stations(), ids, now_ns, at_ms)
             due = suppression.end_due(session, at_ms, write=False)
+            due |= retirement.bring_back(self._hub, session, write=False)
             due |= faults.settle(session, *found, at_ms)  # tried out: this session keeps nothing
         if due:
             with self._hub.store.writing() as session:
                 suppression.end_due(session, at_ms)
+                retirement.bring_back(self._hub, session)
                 faults.settle(session, *found, at_ms)
             self._hub.news.tell(News("halt", "fault"))
 

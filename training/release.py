@@ -22,7 +22,8 @@ class Recipe:
     """What a released bundle is made of: frames, then one stage of training after the other, each (epochs, size, lr).
 
     A later stage starts from the earlier: what was learnt coarsely, at a fraction of the cost, need only be refined.
-    The seed is none of the tests', so that every frame they render is unseen.
+    The first starts from `start`, the release before, so that its frames count too. The seed is none of the tests', so
+    that every frame they render is unseen.
     """
 
     task: str
@@ -30,6 +31,7 @@ class Recipe:
     frames: int
     seed: int
     stages: tuple[tuple[int, str, float], ...]
+    start: str = ""
 
     def commands(self) -> list[tuple[Path, list[str]]]:
         """(what the command makes, its arguments after `haltline`), in order."""
@@ -42,7 +44,8 @@ class Recipe:
         ]
         for k, (epochs, size, lr) in enumerate(self.stages):
             train = ["train", str(snapshot), "--out", str(runs[k]), "--epochs", str(epochs), "--size", size]
-            start = ["--init", str(runs[k - 1])] if k else []
+            before = str(runs[k - 1]) if k else self.start
+            start = ["--init", before] if before else []
             # A run that is there may be half done: the same command goes on with it, or finds nothing left to do.
             made.append((bundle, [*train, "--lr", str(lr), *start]))
         made.append((bundle, ["export", str(runs[-1]), "--version", self.version, "--out", str(bundle)]))
@@ -50,9 +53,11 @@ class Recipe:
 
 
 RECIPES = {
-    "weld": Recipe("weld", "0.1.0", 2000, seed=1, stages=((20, "320x256", 0.002), (15, "480x384", 0.0015))),
-    "scratch": Recipe("scratch", "0.1.0", 2000, seed=2, stages=((20, "320x256", 0.002),)),
+    "weld": Recipe("weld", "0.2.0", 4000, 11, ((16, "480x384", 0.001),), "models/weld-0.1.0"),
+    "scratch": Recipe("scratch", "0.2.0", 4000, 12, ((24, "320x256", 0.001),), "models/scratch-0.1.0"),
 }
+"""Those of 0.1.0 had 2,000 frames of seeds 1 and 2: weld 20 epochs at 320x256 and 15 at 480x384 from there, scratch 20
+at 320x256, from nothing."""
 
 
 def main(tasks: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,7 @@ from review.store import Fault, Halt, Person, Shelf
 router = APIRouter()
 
 OUT_OF_SERVICE_FOR = ("engineer", "admin")
+NOTHING = "what is to be shelved? Name a halt or a fault"
 
 
 @router.get("/alarms/shelve")
@@ -44,6 +45,8 @@ def shelve(
     minutes: Annotated[int, Form()] = 0,
 ) -> Response:
     """`minutes` 0 is out of service, for engineers."""
+    if halt is None and fault is None:
+        raise HTTPException(422, NOTHING)
     if minutes == 0 and person.role not in OUT_OF_SERVICE_FOR:
         raise NotForRole(person, OUT_OF_SERVICE_FOR)
     try:
@@ -73,7 +76,11 @@ def unshelve(hub: HubDep, person: ActingPerson, shelf_id: RowId) -> RedirectResp
 
 
 def _alarm(session: Session, halt: int | None, fault: int | None) -> Halt | Fault:
-    return faults.load(session, fault) if fault is not None else load(session, halt or 0)
+    if fault is not None:
+        return faults.load(session, fault)
+    if halt is None:
+        raise HTTPException(422, NOTHING)
+    return load(session, halt)
 
 
 def _form(

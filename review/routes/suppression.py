@@ -110,7 +110,8 @@ def _show(
 ) -> Response:
     with hub.store.reading() as session:
         rules, past = suppression.in_force(session), suppression.history(session)
-        stations = sorted(session.scalars(select(Station)), key=suppression.place)
+        here = select(Station).where(Station.retired_ms.is_(None))
+        stations = sorted(session.scalars(here), key=suppression.place)
         working = list(suppression.in_maintenance(session, wall_ms()).values())
         now_ns = time.monotonic_ns()
         at_edge = [now.topics for now in hub.live.stations() if faults.in_maintenance(now, now_ns)]

@@ -13,8 +13,10 @@ from starlette import status
 
 from inspection.errors import HaltlineError
 from inspection.station_messages import CameraTest
-from review import system
+from review import retirement, system
+from review.clock import wall_ms
 from review.deps import ActingPerson, Engineer, HubDep, current_person, page
+from review.halts import NotNow
 from review.hub import Hub
 from review.language import _
 from review.store import Person
@@ -54,6 +56,15 @@ def test_camera(
     sent = hub.publish(now.topics, asked)
     said = "" if sent else _("Not sent: the hub has lost the broker.")
     return _done(request, hub, said)
+
+
+@router.post("/system/stations/retire")
+def retire(request: Request, hub: HubDep, person: Engineer, station: Annotated[str, Form(max_length=100)]) -> Response:
+    try:
+        retirement.retire(hub, station, person.name, wall_ms())
+    except NotNow as e:
+        return _done(request, hub, _("Not retired: %(why)s.", why=e))
+    return _done(request, hub, "")
 
 
 def _done(request: Request, hub: Hub, said: str) -> Response:

@@ -49,6 +49,8 @@ class Station(Base):
     bundle_wanted: Mapped[str] = mapped_column(String(64), default="")
     bundle_why: Mapped[str] = mapped_column(Text, default="")
     provider: Mapped[str] = mapped_column(String(64), default="")
+    retired_ms: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    """When somebody said that it is gone for good; None while it is not."""
 
     @property
     def key(self) -> str:

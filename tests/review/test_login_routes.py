@@ -51,6 +51,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "GET /system/panel": ANYONE,
     "POST /system/backup": ENGINEERS,
     "POST /system/cameras/test": SIGNED_IN,
+    "POST /system/stations/retire": ENGINEERS,
     "GET /alarms": ANYONE,
     "POST /alarms/ack": SIGNED_IN,
     "GET /alarms/shelve": SIGNED_IN,

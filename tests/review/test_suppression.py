@@ -273,7 +273,7 @@ def test_a_station_alarm_lies_on_the_shelf_until_its_minute(plant: Plant) -> Non
     assert plant.world.acts("shelved")[-1] == ("Ana (operator)", f"station {first.station_id} camera")
     plant.world.now += 15 * MIN
     assert plant.calls() == 2
-    assert ana.post("/alarms/shelve", data={"minutes": 15, "why": "of nothing"}).status_code == 404
+    assert ana.post("/alarms/shelve", data={"minutes": 15, "why": "of nothing"}).status_code == 422
 
 
 def test_a_line_that_runs_without_a_permit_lies_on_no_shelf(plant: Plant) -> None:
