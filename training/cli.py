@@ -48,7 +48,7 @@ def render(
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A model bundle, e.g. models/weld-0.1.0.")],
+    bundle: Annotated[Path, typer.Argument(help="A model bundle, e.g. models/weld-0.2.0.")],
     snapshot: Annotated[Path, typer.Argument(help="A snapshot with pictures the model never saw.")],
     split: Annotated[str, typer.Option(help="Which part of the snapshot: test, val or train.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
@@ -144,7 +144,7 @@ def export(
 
 
 def quantize(
-    bundle: Annotated[Path, typer.Argument(help="The float bundle, e.g. models/weld-0.1.0.")],
+    bundle: Annotated[Path, typer.Argument(help="The float bundle, e.g. models/weld-0.2.0.")],
     snapshot: Annotated[Path, typer.Option(help="The snapshot it was trained on.")],
     out: Annotated[Path, typer.Option(help="The int8 bundle's folder; it must not exist.")],
     name: Annotated[str | None, typer.Option(help="Its name; default the bundle's with -int8.")] = None,

@@ -95,7 +95,7 @@ def encoder_for(backbone: Backbone, init: Path | None) -> SegmentAndDecide:
         raise DatasetError(
             "good parts",
             "need an encoder that has seen something",
-            "give --init models/scratch-0.1.0, or --backbone with --weights",
+            "give --init models/scratch-0.2.0, or --backbone with --weights",
         )
     return network.eval()
 

@@ -238,6 +238,10 @@ def _result_of(run: Path) -> tuple[int, float]:
     return sum(bool(s.labels) for s in judge.data.split("train")), sum(known) / len(known)
 
 
+NAMED = 10
+"""So many pictures are named on the screen: somebody will look at them before deciding."""
+
+
 def comparison_lines(c: Comparison) -> Iterator[str | Table]:
     yield f"[bold]{c.new}[/bold] against {c.old}: {c.pictures} pictures of {c.groups} groups"
     table = Table("class", c.old, c.new, "image AP gained", "95 % bounds")
@@ -248,6 +252,9 @@ def comparison_lines(c: Comparison) -> Iterator[str | Table]:
         f"{c.negative_flips} right calls became wrong, {c.positive_flips} wrong ones right "
         f"(McNemar p = {c.p_value:.3f}); {len(c.newly_missed)} of {c.must_catch} that must be caught newly passed"
     )
+    if c.newly_missed:
+        more = f" and {len(c.newly_missed) - NAMED} more" if len(c.newly_missed) > NAMED else ""
+        yield f"newly passed: {', '.join(c.newly_missed[:NAMED])}{more}"
     yield "[bold]promote[/bold]" if c.promote else "[bold]do not promote[/bold]: " + "; ".join(c.reasons)
 
 

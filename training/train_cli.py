@@ -303,7 +303,7 @@ def good_parts(
     ] = "own",
     init: Annotated[
         Path | None,
-        typer.Option(help="For own: a bundle or run that has learned something, e.g. models/scratch-0.1.0."),
+        typer.Option(help="For own: a bundle or run that has learned something, e.g. models/scratch-0.2.0."),
     ] = None,
     weights: Weights = None,
     pixels: PixelsOption = PixelRange.IMAGENET,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,12 +127,15 @@ def test_frames_that_change_size_are_read(commands: typer.Typer, tiny: Snapshot,
 
 def test_recipes_are_commands_anybody_can_type() -> None:
     lines = [" ".join(arguments) for _, arguments in release.RECIPES["weld"].commands()]
-    assert [line.split()[0] for line in lines] == ["render", "dataset", "train", "train", "export"]
+    assert [line.split()[0] for line in lines] == ["render", "dataset", "train", "export"]
+    assert "--init models/weld-0.1.0" in lines[2]
+    assert lines[0].endswith("--count 4000 --seed 11")
+    twice = replace(release.RECIPES["weld"], stages=((20, "320x256", 0.002), (15, "480x384", 0.0015)))
+    lines = [" ".join(arguments) for _, arguments in twice.commands()]
     assert "--init var/release/weld-run-1" in lines[3]
-    assert lines[0].endswith("--count 2000 --seed 1")
 
 
-@pytest.mark.parametrize("name", ["weld-0.1.0", "scratch-0.1.0"])
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "models").iterdir()))
 def test_released_bundles_are_whole(name: str) -> None:
     from training.served import read_bundle
 
