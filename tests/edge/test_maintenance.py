@@ -14,6 +14,7 @@ from edge.cli import app
 from edge.maintenance import FILE, MaintenanceWatch, order
 from inspection.errors import ConfigError, StorageError
 from inspection.events import MaintenanceOrdered
+from inspection.types import Code
 
 
 def watch(folder: Path) -> tuple[MaintenanceWatch, list[MaintenanceOrdered]]:
@@ -75,10 +76,13 @@ def test_a_running_line_stops_for_maintenance_and_does_not_start_by_itself(own_m
             told = CliRunner().invoke(app, ["maintenance", str(config), "--who", "eve", "--minutes", "30"])
             assert told.output == "no permit for 30 min\n"
             wait_for(lambda: plc.view()["state"] == "TRIPPED", 3, "the stop")
-            assert plc.view()["code"] == 6
+            assert plc.view()["code"] == Code.MAINTENANCE
             assert end(edge) == 0
             edge = start_edge(config)
-            wait_for(lambda: plc.view()["code"] == 6 and plc.newest and plc.newest.boot == 2, what="the next life")
+            wait_for(
+                lambda: plc.view()["code"] == Code.MAINTENANCE and plc.newest and plc.newest.boot == 2,
+                what="the next life",
+            )
             time.sleep(0.7)
             assert not plc.press_start(), "the order outlives the restart"
             CliRunner().invoke(app, ["maintenance", str(config), "--who", "eve", "--minutes", "0"])
