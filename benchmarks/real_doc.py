@@ -130,7 +130,8 @@ outlined blowhole are sometimes not outlined.""",
     "neu_seg_dedup": """
 No picture is without a defect: each class is told from the others. Of many like dark streaks some are outlined as
 inclusions and some are not. The look for one scene joined 146 of its groups to others, though it is said to hold no
-near-duplicates.""",
+near-duplicates. Weights from rendered frames cost here instead of saving anything; `--init` learns at a quarter of the
+rate (0.0005), which was not varied.""",
 }
 """What was noticed when the pictures were looked at; it bounds what any method can reach."""
 
@@ -271,6 +272,7 @@ NOT_RUN = """
 | anomalib's EfficientAd | its teacher's weights are fetched from the network, and there was none |
 | anomalib's SuperSimpleNet; PatchCore, PaDiM on WideResNet-50 | the encoder's weights come from a hub, out of reach |
 | ultralytics | AGPL |
+| learning curves of sets that show none | want of time |
 """
 
 
