@@ -29,6 +29,36 @@ def test_a_thread_gives_way_by_so_much_below_its_process() -> None:
     assert done.stdout.split() == [str(nice + 5), str(nice)]
 
 
+TURNS = """
+import ctypes, platform, struct, threading
+from edge.tuning import yield_to_others
+GETATTR = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+def turn_ns():
+    told = ctypes.create_string_buffer(48)
+    assert ctypes.CDLL(None).syscall(GETATTR, 0, told, 48, 0) == 0
+    return struct.unpack("=IIQiIQQQ", told.raw)[5]
+def work():
+    own = turn_ns()
+    yield_to_others(5)
+    long = turn_ns()
+    yield_to_others(0)
+    print(own, long, turn_ns())
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has turns to ask for")
+def test_a_thread_that_gives_way_can_be_interrupted_at_once_and_takes_that_back() -> None:
+    done = subprocess.run([sys.executable, "-c", TURNS], capture_output=True, text=True, check=True)
+    own, long, after = map(int, done.stdout.split())
+    if own == 0:
+        pytest.skip("this kernel has no turns of one's own: Linux 6.12 is the first")
+    assert long >= 10 * own
+    assert after == own
+
+
 GIVE_BACK = """
 from pathlib import Path
 from edge.tuning import settle
