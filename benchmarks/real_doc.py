@@ -143,11 +143,14 @@ def _budget(results: Sequence[Result]) -> list[str]:
     ours = [r.shown / r.train_pictures for r in results if r.method == "ours"]  # with all labels
     if not ours:
         return []
-    minutes = sorted({r.budget_min for r in results})
-    had = " or ".join(f"{m:g}" for m in minutes)
+    had, few = (
+        " or ".join(f"{m:g}" for m in sorted({r.budget_min for r in results if ("@" in r.method) == curve}))
+        for curve in (False, True)
+    )
     seen = f"in which Haltline S saw its pictures {min(ours):.0f} to {max(ours):.0f} times"
+    curves = f" With few labels it had {few} minutes." if few and few != had else ""
     also = "`minutes` also counts reading the pictures, choosing the length, and export."
-    return ["", f"**Training had {had} minutes**, {seen}; the recipe's own length is {DEFAULT_EPOCHS}. {also}"]
+    return ["", f"**Training had {had} minutes**, {seen}; the recipe's own length is {DEFAULT_EPOCHS}.{curves} {also}"]
 
 
 def _facts(real: RealSet, results: Sequence[Result]) -> list[str]:

@@ -33,7 +33,7 @@ from training.dataset.snapshot import Snapshot
 from training.examples import Example, load
 from training.graph import Graph, to_onnx
 from training.network import HEAT_STRIDE, SIZES, SegmentAndDecide
-from training.warm_start import load_encoder
+from training.warm_start import load_encoder, top_rate
 
 V1, V2 = "backbones/mobilenet_v1_0.75_224_imagenet.pth", "backbones/mobilenet_v2_1.0_224_imagenet_dequant.pth"
 BASELINE_LR = 1e-3
@@ -79,9 +79,8 @@ class Made:
     shown: int
 
 
-def ours(task: Task, *, init: bool = False) -> Made:
+def ours(task: Task, **more: Any) -> Made:
     """`haltline train` with size S's width and the default recipe, as many epochs as fit."""
-    more: dict[str, Any] = {"init": str(task.rendered), "lr": 5e-4} if init else {}
     ask = task.ask(channels=SIZES["S"].channels, **more)
     shutil.rmtree(task.run, ignore_errors=True)
     epochs = epochs_in(task, ask)
@@ -279,13 +278,26 @@ class Method:
 
 
 def _with_init(task: Task) -> Made:
-    return ours(task, init=True)
+    return ours(task, init=str(task.rendered), lr=top_rate(task.rendered, task.data.manifest.classes))
+
+
+def _on_mobilenet(task: Task) -> Made:
+    """`haltline train --backbone mobilenetv1_075 --weights FILE --pixels signed`."""
+    return ours(
+        task, backbone=Backbone(name="mobilenetv1_075", weights=task.weights(V1), pixels="signed"), lr=BASELINE_LR
+    )
 
 
 METHODS = (
     Method("ours", "**Haltline S**", "0.5 M weights, from nothing, default recipe", ours),
     Method(
         "ours-init", "**Haltline S, `--init`**", "the same, from a released bundle that saw rendered frames", _with_init
+    ),
+    Method(
+        "ours-mobilenet",
+        "**Haltline on MobileNetV1-0.75**",
+        "our head and recipe on an encoder with ImageNet weights",
+        _on_mobilenet,
     ),
     Method("mobilenet", "MobileNetV1-0.75 classifier", "timm, ImageNet weights, all layers fine-tuned", mobilenet),
     Method("resnet18", "ResNet-18 classifier", "timm, from random weights", resnet18),

@@ -54,10 +54,10 @@ class RealSet:
 
 
 SETS = (
-    RealSet("weld_seg", (480, 384), 384, (256, 208), True, "weld-0.1.0"),
-    RealSet("lohi_weld_100", (192, 160), 96, (192, 160), False, "weld-0.1.0"),
-    RealSet("magnetic_tile", (256, 256), 256, (192, 192), True, "scratch-0.1.0"),
-    RealSet("neu_seg_dedup", None, 0, (208, 208), False, "scratch-0.1.0"),
+    RealSet("weld_seg", (480, 384), 384, (256, 208), True, "weld-0.2.0"),
+    RealSet("lohi_weld_100", (192, 160), 96, (192, 160), False, "weld-0.2.0"),
+    RealSet("magnetic_tile", (256, 256), 256, (192, 192), True, "scratch-0.2.0"),
+    RealSet("neu_seg_dedup", None, 0, (208, 208), False, "scratch-0.2.0"),
 )
 """SegDecNet's sides must be multiples of 64 only for its pools to lose nothing; all sizes are multiples of 16."""
 

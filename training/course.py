@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,15 @@ class Course(ABC):
                 places = places[team.rank * each : (team.rank + 1) * each]
             drawn = [self.draw(int(k), np.random.default_rng((seed, epoch, place)), window) for place, k in places]
             yield Share(collate([e for part in drawn for e in part], self.config.heat_stride), split)
+
+
+def ahead(shares: Iterator[Share]) -> Iterator[Share]:
+    """The same, each drawn while the one before is learnt from: drawing is a fifth of a step's time, on one core."""
+    with ThreadPoolExecutor(1, "draw") as pool:
+        coming = pool.submit(next, shares, None)
+        while (share := coming.result()) is not None:
+            coming = pool.submit(next, shares, None)
+            yield share
 
 
 class FrameCourse(Course):

@@ -27,7 +27,7 @@ from training import checkpoint as ckpt
 from training.augment import Window
 from training.checkpoint import Ask, RunConfig
 from training.clips import ClipCourse, in_clips
-from training.course import Course, FrameCourse, Share
+from training.course import Course, FrameCourse, Share, ahead
 from training.dataset.snapshot import Snapshot
 from training.environment import describe, packages
 from training.examples import Batch, input_spec, load
@@ -76,7 +76,7 @@ def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: Non
     for epoch in range(trainer.step // steps_per_epoch, trainer.config.epochs):
         done = trainer.step - epoch * steps_per_epoch
         window = window_of(trainer.config, epoch) if course.windowed else None
-        for share in course.batches(epoch, window, skip=done, team=team):
+        for share in ahead(course.batches(epoch, window, skip=done, team=team)):
             parts = train_step(trainer, share, total)
             trainer.step += 1
             for name, value in parts.items():
@@ -287,7 +287,7 @@ def epochs_in(minutes: float, config: RunConfig, course: Course) -> int:
 def _seconds_per_step(trial: Trainer, course: Course, window: Window | None) -> float:
     """Median of up to four steps, drawing the batch included; the first, which sets memory up, is not counted."""
     took, start = [], time.monotonic()
-    for share in islice(course.batches(0, window), 5):
+    for share in islice(ahead(course.batches(0, window)), 5):
         train_step(trial, share, total=100)
         took.append(time.monotonic() - start)
         start = time.monotonic()

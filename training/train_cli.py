@@ -92,7 +92,12 @@ def model(
         SizeName | None,
         typer.Option(help="S, M or L: width and input for 5, 12 or 25 ms on two cores (docs/training.md)."),
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Top learning rate; default 0.002, with --init 0.0005.")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Top learning rate; default 0.002, with --init 0.0005, or 0.001 where it knew other classes."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
     channels: Annotated[
         int | None, typer.Option(help="Channels of the first layer (16): more see more and cost more time.")
@@ -128,7 +133,7 @@ def model(
     from training.backbones import Backbone
     from training.checkpoint import Ask
     from training.network import SIZES
-    from training.warm_start import input_size
+    from training.warm_start import input_size, top_rate
 
     if size_class and channels:
         raise ConfigError("--size-class and --channels", "were both given", "a size has its own channels")
@@ -145,7 +150,7 @@ def model(
         height_px=height,
         channels=of_class.channels if of_class else channels or 16,
         batch=batch,
-        lr=lr or (5e-4 if init else 2e-3),
+        lr=lr or (top_rate(init, data.manifest.classes) if init else 2e-3),
         init=str(init) if init else None,
         threads=threads,
         backbone=Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=frozen),

@@ -17,35 +17,37 @@ from training import checkpoint as ckpt
 from training.checkpoint import RunConfig
 from training.network import SegmentAndDecide
 
-ENCODER = ("stem", "stage4", "stage8", "stage16")
-OF_CLASSES = ("to_map.", "score.", "decide.0.")
-"""Layers whose shape or meaning hangs on which classes there are."""
+HEAD = frozenset({"side4", "side8", "side16", "smooth8", "smooth4", "to_map", "decide", "score"})
+"""What lies behind the encoder (`SegmentAndDecide.build_head`)."""
 
 
 def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> None:
-    """Fill `network` from `source`; of a model of other classes, all but the layers that tell them apart, which begin
-    anew. BundleError when it is of another kind."""
-    state, classes = _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
-    own = network.state_dict()
-    if classes != config.classes:
-        state |= {n: v for n, v in own.items() if n.startswith(OF_CLASSES)}
-    wrong = sorted(n for n, v in own.items() if v.is_floating_point() and (n not in state or state[n].shape != v.shape))
-    if wrong:
-        raise BundleError(
-            source, f"has other layers: {wrong[0]} does not fit", "use the same --channels, or train from scratch"
-        )
-    network.load_state_dict({n: state.get(n, v) for n, v in own.items()})
+    """Fill `network` from `source`; of a model of other classes its encoder only, the head begins anew: kept, it cost
+    more than it brought (docs/training.md). BundleError when it is of another kind."""
+    state, classes = _read(source)
+    fix = "use the same --channels, or train from scratch"
+    _fill(network, state, source, fix, whole=classes == config.classes)
 
 
 def load_encoder(network: SegmentAndDecide, source: Path) -> None:
     """Fill the encoder only: whatever classes the earlier model knew, its features serve."""
-    state, _ = _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
+    _fill(network, _read(source)[0], source, "choose a model of our own, 16 wide", whole=False)
+
+
+def _fill(network: SegmentAndDecide, state: dict[str, Tensor], source: Path, fix: str, *, whole: bool) -> None:
     own = network.state_dict()
-    names = [n for n, v in own.items() if n.split(".")[0] in ENCODER and v.is_floating_point()]
-    wrong = [n for n in names if n not in state or state[n].shape != own[n].shape]
+    taken = [n for n in own if whole or n.split(".")[0] not in HEAD]
+    floats = [n for n in taken if own[n].is_floating_point()]
+    wrong = sorted(n for n in floats if n not in state or state[n].shape != own[n].shape)
     if wrong:
-        raise BundleError(source, f"has other layers: {wrong[0]} does not fit", "choose a model of our own, 16 wide")
-    network.load_state_dict({n: state[n] if n in names else v for n, v in own.items()})
+        raise BundleError(source, f"has other layers: {wrong[0]} does not fit", fix)
+    network.load_state_dict(own | {n: state[n] for n in taken if n in state})
+
+
+def top_rate(source: Path, classes: tuple[str, ...]) -> float:
+    """The top learning rate for a start from `source`: gentle where its head is kept as well, half of that from nothing
+    where a new head must be learnt (docs/training.md: by trial on magnet tiles and rolled steel)."""
+    return 5e-4 if _classes_of(source) == classes else 1e-3
 
 
 def parent_of(source: Path) -> str:
@@ -53,6 +55,11 @@ def parent_of(source: Path) -> str:
     if (source / MANIFEST_FILE).exists():
         return parse_manifest((source / MANIFEST_FILE).read_bytes(), source / MANIFEST_FILE).id
     return f"run {source.name} on {ckpt.read_config(source).snapshot_id}"
+
+
+def _read(source: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights by name, and the classes they tell apart."""
+    return _from_bundle(source) if (source / MANIFEST_FILE).exists() else _from_run(source)
 
 
 def _from_run(run: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -66,6 +73,12 @@ def _from_bundle(bundle: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     weights = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
     prefix = "network."
     return {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}, manifest.classes
+
+
+def _classes_of(source: Path) -> tuple[str, ...]:
+    if (source / MANIFEST_FILE).exists():
+        return parse_manifest((source / MANIFEST_FILE).read_bytes(), source / MANIFEST_FILE).classes
+    return ckpt.read_config(source).classes
 
 
 def input_size(source: Path) -> tuple[int, int]:
