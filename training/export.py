@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,6 +34,7 @@ from inspection.bundle import (
 )
 from inspection.errors import BundleError
 from inspection.policy import Policy, policy_of
+from inspection.samples import Sample
 from inspection.types import Image
 from training.calibrate import ClassCalibration, calibrate
 from training.card import card
@@ -44,7 +46,7 @@ from training.examples import Example, load
 from training.fit import predict_runs, trained
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
 from training.network import SegmentAndDecide
-from training.novelty import Novelty, distances, evenly, learn, spec_for
+from training.novelty import Novelty, distances, evenly, evenly_of_clips, learn, spec_for
 from training.parity import RANDOM_FRAMES, Answer, Parity, held_against, random_frames
 from training.promise import Promise, metrics_of
 from training.promised import read_promise, with_promise
@@ -94,7 +96,7 @@ def export(
     classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride)
     promise = read_promise(run, data.manifest.id)
     classes = with_promise(classes, promise)
-    novelty, known = _novelty(network, data, config, [e.image for e in examples])
+    novelty, known = _novelty(network, data, config, runs)
     graph = graph_of(network, [c.platt for c in classes], novelty)
     files = {MODEL_FILE: to_onnx(graph, config.input, OutputSpec(heat_stride=config.heat_stride))}
     golden = _golden(examples) if config.ask.frames == 1 else _golden_clip(runs)
@@ -114,15 +116,20 @@ def _validation(data: Snapshot, config: RunConfig) -> list[list[Example]]:
 
 
 def _novelty(
-    network: SegmentAndDecide, data: Snapshot, config: RunConfig, held_out: list[Image]
-) -> tuple[Novelty | None, NoveltySpec | None]:
-    """How far a picture is from the training pictures, and from where on that is far. A network with a memory has none:
-    what it computes of a frame rests on the frames before."""
+    network: SegmentAndDecide, data: Snapshot, config: RunConfig, held_out: list[list[Example]]
+) -> tuple[Novelty, NoveltySpec]:
+    """How far a picture is from the training pictures, and from where on that is far. Of a network with a memory, what
+    it computes of a frame rests on the frames before, so that it is shown whole clips."""
+    clips: list[Sequence[Sample]] = [evenly(data.split("train"))]
     if config.ask.frames > 1:
-        return None, None
-    samples = evenly(data.split("train"))
-    novelty = learn(network, (load(data.folder, s, config.input, config.label_book).image for s in samples))
-    return novelty, spec_for(distances(network, novelty, held_out), len(samples))
+        clips = evenly_of_clips(in_clips(data, "train"))
+
+    def images(clip: Sequence[Sample]) -> Iterator[Image]:
+        return (load(data.folder, s, config.input, config.label_book).image for s in clip)
+
+    novelty = learn(network, map(images, clips))
+    far = distances(network, novelty, ([e.image for e in run] for run in held_out))
+    return novelty, spec_for(far, sum(map(len, clips)))
 
 
 def _golden_clip(runs: list[list[Example]]) -> list[Image]:

@@ -357,7 +357,7 @@ def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]]) -> tup
         return predict(network, [image for run in runs for image in run])
     scores, maps = [], []
     for run in runs:
-        past = [torch.zeros(shape) for shape in network.state_shapes(run[0].shape[1], run[0].shape[0])]
+        past = network.nothing(run[0].shape[1], run[0].shape[0])
         for image in run:
             s, m, past = network.step(torch.from_numpy(image[None]), past)
             scores.append(s)

@@ -56,18 +56,19 @@ class Graph(nn.Module):
 
 
 class StreamGraph(Graph):
-    """The same for a network with a memory: takes the state after the picture and gives it after the heat."""
+    """The same for a network with a memory: takes the state after the picture and gives it after all else."""
 
     network: StreamNetwork
 
     def forward(self, image: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        logits, maps, after = self.network.step(image, past)
-        return (*self.finish(logits, maps), *after)
+        stages, after = self.network.look(image, past)
+        strange = () if self.novelty is None else (self.novelty(stages),)
+        return (*self.finish(*self.network.read(stages)), *strange, *after)
 
 
 def graph_of(network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None) -> Graph:
     if isinstance(network, StreamNetwork):
-        return StreamGraph(network, calibration)
+        return StreamGraph(network, calibration, novelty)
     return Graph(network, calibration, novelty)
 
 

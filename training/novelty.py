@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from inspection.bundle import NoveltySpec
 from inspection.errors import DatasetError
 from inspection.types import Image
 from training.network import SegmentAndDecide, Stages
+from training.streaming import StreamNetwork
 
 QUANTILE = 0.99
 MOST = 1000
@@ -66,25 +67,39 @@ def evenly(samples: Sequence[Item]) -> list[Item]:
     return [samples[k] for k in chosen]
 
 
-def learn(network: SegmentAndDecide, images: Iterable[Image]) -> Novelty:
-    """The distance to these training pictures (H, W, 3) at the input's size, at least two."""
-    return fitted(np.concatenate([features(stages).double().numpy() for stages in _seen(network, images)]))
+def evenly_of_clips(clips: Sequence[Sequence[Item]]) -> list[Sequence[Item]]:
+    """Whole clips, as a network with a memory sees them: every so-many-th, for about MOST frames."""
+    return list(clips[:: max(1, round(sum(map(len, clips)) / MOST))])
 
 
-def distances(network: SegmentAndDecide, novelty: Novelty, images: Iterable[Image]) -> list[float]:
+def learn(network: SegmentAndDecide, runs: Iterable[Iterable[Image]]) -> Novelty:
+    """The distance to these training pictures (H, W, 3) at the input's size, at least two. `runs`: the frames of each
+    follow one another, for a network with a memory; to another one it makes no difference."""
+    return fitted(np.concatenate([features(stages).double().numpy() for stages in _seen(network, runs)]))
+
+
+def distances(network: SegmentAndDecide, novelty: Novelty, runs: Iterable[Iterable[Image]]) -> list[float]:
     """Of each picture (H, W, 3) at the input's size."""
     found: list[float] = []
-    for stages in _seen(network, images):
+    for stages in _seen(network, runs):
         found += novelty(stages).tolist()
     return found
 
 
-def _seen(network: SegmentAndDecide, images: Iterable[Image]) -> Iterator[Stages]:
+@torch.no_grad()
+def _seen(network: SegmentAndDecide, runs: Iterable[Iterable[Image]]) -> Iterator[Stages]:
     """A few pictures at a time: all of them would not fit into memory."""
-    waiting = iter(images)
-    while batch := list(islice(waiting, BATCH)):
-        with torch.no_grad():
+    if not isinstance(network, StreamNetwork):
+        waiting = chain.from_iterable(runs)
+        while batch := list(islice(waiting, BATCH)):
             yield network.stages(network.see(torch.from_numpy(np.stack(batch))))
+        return
+    for run in runs:
+        past: list[Tensor] | None = None
+        for image in run:
+            past = past or network.nothing(image.shape[1], image.shape[0])
+            stages, past = network.look(torch.from_numpy(image[None]), past)
+            yield stages
 
 
 def fitted(known: NDArray[np.float64]) -> Novelty:

@@ -62,12 +62,20 @@ class StreamNetwork(Network):
 
     def step(self, image: Tensor, past: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """One frame (1, H, W, 3) -> logits of scores and maps, and the state of the next frame."""
+        stages, after = self.look(image, past)
+        return *self.read(stages), after
+
+    def look(self, image: Tensor, past: Sequence[Tensor]) -> tuple[Stages, list[Tensor]]:
+        """One frame (1, H, W, 3) -> the encoder's features, and the state of the next frame."""
         s4, a = self.past4.with_past(self.begin4(self.stem(self.see(image))), past[0])
         s8, b = self.past8.with_past(self.begin8(s4), past[1])
         first, c = self.begin16.with_past(s8, past[2])
         s16, d = self.past16.with_past(first, past[3])
-        scores, maps = self.read(Stages(s4, s8, s16))
-        return scores, maps, [a, b, c, d]
+        return Stages(s4, s8, s16), [a, b, c, d]
+
+    def nothing(self, width_px: int, height_px: int) -> list[Tensor]:
+        """The state before the first frame."""
+        return [torch.zeros(shape) for shape in self.state_shapes(width_px, height_px)]
 
     def state_shapes(self, width_px: int, height_px: int) -> list[tuple[int, int, int, int]]:
         """Of the state for an input of this size, (1, C, H, W) each."""

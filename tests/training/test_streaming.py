@@ -29,6 +29,7 @@ from training.dataset.snapshot import Snapshot, read_snapshot
 from training.dataset.sources import plain_book
 from training.export import export
 from training.fit import fit
+from training.novelty import evenly_of_clips
 from training.quantize import quantize
 from training.served import read_bundle
 from training.streaming import StreamNetwork
@@ -137,6 +138,31 @@ def test_the_edge_remembers_per_camera_until_a_part_or_a_gap(bundle: Path, provi
     model.infer(frame(clip[1], 101))
     model.begin_part()
     assert model.infer(frame(clip[0], 102)).scores["scratch"] == pytest.approx(fresh[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("provider", ["CPUExecutionProvider", "openvino"])
+def test_its_novelty_is_of_frames_in_their_order(bundle: Path, clips: Snapshot, provider: str) -> None:
+    """Fitted on whole clips, each from nothing, as the edge shows them; golden frames hold it there."""
+    if provider == "openvino":
+        pytest.importorskip("openvino")
+    manifest = parse_manifest((bundle / "manifest.json").read_bytes())
+    known = manifest.novelty
+    assert known
+    assert (known.fitted_on, known.held_out) == (len(clips.split("train")), len(clips.split("val")))
+    assert all(case.novelty is not None for case in manifest.golden.cases)
+    model = edge_model(bundle, provider)
+    rng = np.random.default_rng(1)
+    flat = [np.full((48, 64, 3), 30 + 5 * k, np.uint8) + rng.integers(0, 3, (48, 64, 3), np.uint8) for k in range(6)]
+    own = [model.infer(frame(image, k)).novelty or 0.0 for k, image in enumerate(dot_clip(3, bad=True), 1)]
+    strange = [model.infer(frame(image, k, "two")).novelty or 0.0 for k, image in enumerate(flat, 1)]
+    assert np.median(own) < known.threshold < np.median(strange)
+
+
+def test_many_clips_are_taken_evenly_and_whole() -> None:
+    taken = evenly_of_clips([[k] * 32 for k in range(100)])
+    assert [clip[0] for clip in taken[:3]] == [0, 3, 6]
+    assert all(len(clip) == 32 for clip in taken)
+    assert evenly_of_clips([[1, 2], [3]]) == [[1, 2], [3]]
 
 
 def test_served_and_edge_agree(bundle: Path) -> None:
