@@ -76,6 +76,9 @@ HALTS_PER_BOOT = 10_000
 """Halt ids are boot * 10,000 + n, so that no id is ever used again. The 10,000th halt of a boot stays open until the
 edge restarts."""
 
+COPY_NS = 5_000_000_000
+"""A trigger expires on the broker after 2 s (docs/line-contract.md); a controller takes longer to restart."""
+
 BOOTS = 429_496
 """A halt id is a u32 on the wire, which holds the ids of so many starts; then they begin anew."""
 
@@ -113,7 +116,7 @@ class LineGuard:
         self._maintenance: MaintenanceOrdered | None = None
         self._shut = False  # since maintenance nobody has seen: a site that runs blind must not either
         self._part: Inspection | None = None
-        self._triggers: deque[tuple[str, int]] = deque(maxlen=256)
+        self._triggers: deque[tuple[str, int, int]] = deque(maxlen=256)
         self._level: tuple[bool, Code, int] | None = None
 
     def levels(self, camera: str) -> dict[str, Level]:
@@ -164,7 +167,7 @@ class LineGuard:
         captured_ns = min(event.captured_ns, event.at_ns)
         eye = self._eyes.of(event.camera, captured_ns)
         lost = eye.count_loss(event.camera, event.frame_id)
-        eye.judged_ns, eye.fresh, eye.fault = max(eye.judged_ns, captured_ns), eye.fresh + 1, None
+        eye.judge(captured_ns)
         part = self._part_of(event)
         was = self.state
         actions = self._weigh(event, call, part)
@@ -251,17 +254,24 @@ class LineGuard:
     # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_part(self, event: PartArrived) -> list[Action]:
-        if (event.part, event.inspection) in self._triggers:
-            # QoS 1 may deliver a trigger twice; a second verdict would belong to no part.
+        if self._is_copy(event):
             return self._with_permit(event.now_ns, [])
-        self._triggers.append((event.part, event.inspection))
+        self._triggers.append((event.part, event.inspection, event.now_ns))
         actions = self._end_part("the next part came before this one was judged")
         self._open_part(event)
         if self.policy.mode == "part":
             self._evidence.clear()  # what was seen of another part says nothing about this one
         if self._maintenance:
             actions += self._end_part(_working(self._maintenance))
+        else:
+            self._eyes.ask(event.now_ns)
         return self._with_permit(event.now_ns, actions)
+
+    def _is_copy(self, event: PartArrived) -> bool:
+        """QoS 1 may deliver a trigger twice; a second verdict would belong to no part. Later than COPY_NS the same
+        numbers are another part, of a controller that was restarted and counts anew: it must not go unseen."""
+        since_ns = event.now_ns - COPY_NS
+        return any(t[:2] == (event.part, event.inspection) and t[2] >= since_ns for t in self._triggers)
 
     def _part_of(self, event: Judged) -> str:
         """The open part, if this frame shows it."""
@@ -306,6 +316,7 @@ class LineGuard:
             self._end_maintenance()
             return self._with_permit(event.now_ns, [])
         self._maintenance, self._shut = event, True
+        self._eyes.forget()
         return self._with_permit(event.now_ns, self._end_part(_working(event)))
 
     def _end_maintenance(self) -> None:

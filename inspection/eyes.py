@@ -15,10 +15,18 @@ class Eye:
     """One camera. Every camera but the optional ones must see before the line may run."""
 
     judged_ns: int
+    owed_ns: int | None = None
+    """Since when a part that was triggered waits for a frame of this camera; mode "part" only."""
     fresh: int = 0
     last_id: int | None = None
     fault: tuple[Code, str] | None = None
     told_blind: bool = False
+
+    def judge(self, captured_ns: int) -> None:
+        """A frame exposed then was judged. It pays for every part triggered before it."""
+        self.judged_ns, self.fresh, self.fault = max(self.judged_ns, captured_ns), self.fresh + 1, None
+        if self.owed_ns is not None and captured_ns >= self.owed_ns:
+            self.owed_ns = None
 
     def count_loss(self, camera: str, frame_id: int) -> list[Action]:
         last, self.last_id = self.last_id, frame_id
@@ -26,11 +34,18 @@ class Eye:
 
 
 class Eyes:
-    """`asked_ns`: when the open part was triggered; None between parts. Only mode "part" looks at it."""
+    """`asked_ns`: when the open part was triggered; None between parts. Only mode "part" looks at it, and at what a
+    camera still owes: a part may end, or the next one come, before its silence is long enough to be called one.
+    """
 
     def __init__(self, cameras: Iterable[str], now_ns: int) -> None:
         self.by_name = {camera: Eye(now_ns) for camera in cameras}
         self.asked_ns: int | None = None
+
+    def ask(self, now_ns: int) -> None:
+        """A part was triggered: every camera owes a frame, since the oldest part it has not shown."""
+        for eye in self.by_name.values():
+            eye.owed_ns = now_ns if eye.owed_ns is None else eye.owed_ns
 
     def of(self, camera: str, now_ns: int) -> Eye:
         return self.by_name.setdefault(camera, Eye(now_ns))
@@ -61,13 +76,9 @@ class Eyes:
         return next((eye.fault for eye in self.required(policy) if eye.fault), None)
 
     def is_silent(self, eye: Eye, policy: Policy, now_ns: int) -> bool:
-        """A camera that delivers only when it is triggered owes a frame only to an open inspection."""
-        since_ns = eye.judged_ns
-        if policy.mode == "part":
-            if self.asked_ns is None or eye.judged_ns >= self.asked_ns:
-                return False
-            since_ns = self.asked_ns
-        return now_ns - since_ns > policy.max_silence_ms * 1_000_000
+        """A camera that delivers only when it is triggered owes a frame only to a part."""
+        since_ns = eye.owed_ns if policy.mode == "part" else eye.judged_ns
+        return since_ns is not None and now_ns - since_ns > policy.max_silence_ms * 1_000_000
 
     def notice_silence(self, policy: Policy, now_ns: int) -> None:
         for camera, eye in self.by_name.items():
@@ -87,14 +98,17 @@ class Eyes:
         return told
 
     def forget(self) -> None:
-        """What was seen before no longer counts: as many fresh frames are needed as at a start."""
+        """What was seen before no longer counts: as many fresh frames are needed as at a start. Nor what was owed."""
         for eye in self.by_name.values():
-            eye.fresh = 0
+            eye.fresh, eye.owed_ns = 0, None
 
     def judged_ns(self, policy: Policy, now_ns: int) -> int:
         """When the stalest required camera last judged what it owed; between parts nothing is owed."""
-        if policy.mode == "part":
-            if self.asked_ns is None:
-                return now_ns
-            return min(max(eye.judged_ns, self.asked_ns) for eye in self.required(policy))
-        return min(eye.judged_ns for eye in self.required(policy))
+        return min(self._owed_or_judged(eye, policy, now_ns) for eye in self.required(policy))
+
+    def _owed_or_judged(self, eye: Eye, policy: Policy, now_ns: int) -> int:
+        if policy.mode != "part":
+            return eye.judged_ns
+        if eye.owed_ns is not None:
+            return eye.owed_ns
+        return now_ns if self.asked_ns is None else eye.judged_ns

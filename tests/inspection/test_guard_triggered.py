@@ -81,6 +81,69 @@ def test_a_triggered_camera_that_gives_nothing_is_blind_and_a_test_shot_brings_i
     )
 
 
+@pytest.mark.parametrize(("deadline", "every"), [(200, 1000), (300, 1000), (1000, 250), (60, 50)])
+def test_a_dead_camera_is_blind_however_short_a_part_is(deadline: int, every: int) -> None:
+    """The part is over, or the next one there, before the silence is long enough to be called one."""
+    guard = started(PART)
+    for n in range(40):
+        guard.handle(part(1000 + n * every, f"p{n}", frames=1, deadline=deadline))
+        for ms in range(10, every, 10):
+            guard.handle(tick(1000 + n * every + ms))
+        if n * every > 300:
+            assert guard.state is State.BLIND
+    assert isinstance(permit := guard.handle(tick(1000 + 40 * every))[0], SetPermit)
+    assert (permit.run, permit.code, permit.judged_ns) == (False, Code.CAMERA, 1000 * MS), (
+        "it owes since the first part"
+    )
+
+
+def test_a_dead_cameras_vote_is_not_waited_for() -> None:
+    two_of_two = replace(PART, vote=2, optional=frozenset({"b"}))
+    guard = LineGuard(two_of_two, ["cam", "b"], BOOT, 0)
+    for k in (1, 2, 3):
+        guard.handle(seen(10 * k, k))
+        guard.handle(seen(10 * k, k, camera="b"))
+    said: list[str] = []
+    for n in range(4):
+        guard.handle(part(1000 * (n + 1), f"p{n}", frames=1, deadline=200))
+        said += [type(a).__name__ for a in guard.handle(seen(1000 * (n + 1) + 50, 10 + n, BAD))]
+        for ms in range(60, 1000, 20):
+            guard.handle(tick(1000 * (n + 1) + ms))
+    assert guard.state is State.HALTED
+    assert "RaiseHalt" in said
+
+
+def test_what_a_camera_owed_before_maintenance_it_does_not_owe_after() -> None:
+    play(
+        started(PART),
+        (part(1000, "p1", frames=1, deadline=200), RUN),
+        (
+            maintenance(1100, until=5000),
+            stop(Code.MAINTENANCE),
+            verdict("p1", Call.FAULT),
+            now(State.BLIND),
+        ),
+        (part(3000, "p2", frames=1, deadline=200), stop(Code.MAINTENANCE), verdict("p2", Call.FAULT)),
+        (tick(5000), stop(Code.CAMERA)),
+        (part(6000, "test", frames=3), stop(Code.CAMERA)),
+        (seen(6010, 4), stop(Code.CAMERA)),
+        (seen(6020, 5), stop(Code.CAMERA)),
+        (seen(6030, 6), RUN, now(State.RUNNING), verdict("test", Call.PASS)),
+    )
+
+
+def test_the_same_numbers_much_later_are_another_part() -> None:
+    """A controller that was restarted counts anew: its part must not go unseen."""
+    play(
+        started(PART),
+        (part(1000, "p1", frames=1), RUN),
+        (seen(1050, 4), RUN, verdict("p1", Call.PASS)),
+        (part(5990, "p1", frames=1), RUN),
+        (part(6010, "p1", frames=1), RUN),
+        (tick(6210), RUN, verdict("p1", Call.FAULT)),
+    )
+
+
 def test_a_camera_that_has_shown_the_part_owes_nothing_until_the_deadline() -> None:
     play(
         started(PART),
