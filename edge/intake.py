@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -24,10 +24,12 @@ class Offer(Generic[T]):
 
 
 class Intake(Generic[T]):
-    """Thread-safe. `offer` holds a lock for microseconds and never waits for the disk."""
+    """Thread-safe. `offer` holds a lock for microseconds and never waits for the disk.
 
-    def __init__(self, max_offers: int, max_bytes: int) -> None:
-        self._max_offers, self._max_bytes = max_offers, max_bytes
+    `more_bytes`: by rank, how much more than `max_bytes` may wait when such an offer comes."""
+
+    def __init__(self, max_offers: int, max_bytes: int, more_bytes: Mapping[int, float] | None = None) -> None:
+        self._max_offers, self._max_bytes, self._more = max_offers, max_bytes, more_bytes or {}
         self._waiting: dict[int, deque[Offer[T]]] = {}
         self._count = self._bytes = 0
         self._jobs: deque[Callable[[], None]] = deque()
@@ -71,12 +73,13 @@ class Intake(Generic[T]):
     def _in_the_way(self, offer: Offer[T]) -> list[Offer[T]] | None:
         """What must go for this offer: the least first, oldest first. None when no lesser one could make room."""
         count, size = self._count, self._bytes
+        most = self._max_bytes + self._more.get(offer.rank, 0)
         lesser = (
             one for rank in sorted(self._waiting, reverse=True) if rank > offer.rank for one in self._waiting[rank]
         )
         gone: list[Offer[T]] = []
-        # A frame larger than the bound is still taken when nothing else waits: refusing it for ever helps nobody.
-        while count >= self._max_offers or (count > 0 and size + offer.cost_bytes > self._max_bytes):
+        # A frame larger than the bound is still taken when no other waits: refusing it for ever helps nobody.
+        while count >= self._max_offers or (size > 0 and size + offer.cost_bytes > most):
             victim = next(lesser, None)
             if victim is None:
                 return None

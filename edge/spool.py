@@ -9,6 +9,7 @@ Before that, pictures that the hub has already confirmed make room (`released`).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
@@ -37,6 +38,9 @@ RANK_HALT, RANK_CONTEXT, RANK_UNCERTAIN, RANK_AUDIT = 0, 1, 2, 3
 GROUP = 8
 """Offers that share one fsync of the folder and one commit. A single one is not made to wait for others."""
 QUEUE_BYTES = 24 * 2**20
+MORE_BYTES = {RANK_HALT: math.inf, RANK_CONTEXT: 56 * 2**20}
+"""A halt's own frame is never too large to wait: there is one. The frames before it and the film were in memory already
+(32 and 20 MiB of a camera) and only change hands."""
 BALLAST_BYTES = 2 * 2**20
 RELEASE_BYTES = 32 * 2**20
 ANSWER_S = 30.0
@@ -113,7 +117,7 @@ class Spool:
         self._quota, self._reserve, self._disk = quota_bytes, reserve_bytes, disk
         self._on_durable = on_durable
         self._ballast = Ballast(folder / "ballast", BALLAST_BYTES, disk)
-        self._intake: Intake[Item | None] = Intake(queue_len, queue_bytes)
+        self._intake: Intake[Item | None] = Intake(queue_len, queue_bytes, MORE_BYTES)
         self._counting = threading.Lock()
         self._settled = self._taken = 0
         self._ending = self.closed = False
@@ -121,6 +125,8 @@ class Spool:
         self.trouble = ""
         """Why the last item could not be stored; empty when it could."""
         self._rows: Rows
+        self._in_hand: set[str] = set()
+        """Files that rows on their way to the database name: whoever makes room must leave them."""
         self._lock = claim(folder, self._frames)
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
@@ -239,26 +245,27 @@ class Spool:
         rows: list[Row] = []
         items: list[Item] = []
         new: set[str] = set()
+        self._in_hand.clear()
         for offer in offers:
             made = self._prepare(offer, sum(row.size for row in rows), new)
             if made:
                 items.append(made[0])
                 rows.append(made[1])
         if not rows:
-            self._forget_files(new)
+            self._let_files_go(new)
             return
         try:
             if new:
                 self._disk.sync_folder(self._frames)
             stored = self._change(lambda: self._rows.insert(rows))
         except (OSError, sqlite3.Error, StorageError) as e:
-            self._forget_files(new)
+            self._let_files_go(new)
             self._give_up(len(rows), e)
             return
         self._note(None)
         count, size = sum(stored), sum(row.size for row, is_new in zip(rows, stored, strict=True) if is_new)
         self._add(accepted=count, pending=count, pending_bytes=size, duplicates=len(rows) - count)
-        self._forget_files(new.difference(*(row.shas for row, is_new in zip(rows, stored, strict=True) if is_new)))
+        self._let_files_go(new)
         for item in items:
             if item.then:
                 item.then()
@@ -288,6 +295,7 @@ class Spool:
                 if sha not in new and not (self._rows.names(sha) and path.exists()):
                     write_beside(path, data, self._disk)
                     new.add(sha)
+            self._in_hand.update(row.shas)
         except Exception as e:
             self._give_up(1, e)
             return None
@@ -353,13 +361,17 @@ class Spool:
         rows = self._rows.turn(files_up, limit, leave_out)
         return [Pending(r.uid, r.topic, r.payload, tuple((sha, self._path(sha)) for sha in r.shas)) for r in rows]
 
-    def _forget_files(self, shas: Collection[str]) -> None:
-        for sha in shas:
+    def _let_files_go(self, new: Collection[str]) -> None:
+        """The group is through, or given up: what it wrote, or held on to, and no row names."""
+        held, self._in_hand = self._in_hand, set()
+        for sha in held.union(new):
             with contextlib.suppress(OSError, sqlite3.Error):
                 if not self._rows.names(sha):
                     self._disk.unlink(self._path(sha))
 
     def _unlink(self, sha: str) -> None:
+        if sha in self._in_hand:
+            return
         with contextlib.suppress(OSError):
             self._disk.unlink(self._path(sha))
 

@@ -20,6 +20,7 @@ from edge.spool import GROUP, NICE, RANK_AUDIT, RANK_CONTEXT, RANK_HALT, RANK_UN
 from inspection.errors import StorageError
 
 QUOTA = 10**9
+MIB = 2**20
 
 
 def item(name: str, rank: int = RANK_UNCERTAIN, *files: bytes) -> Item:
@@ -277,6 +278,46 @@ def test_the_queue_is_bounded_in_bytes_and_takes_a_frame_larger_than_that(tmp_pa
     spool.flush()
     assert pending(spool) == ["first", "huge"]
     spool.close()
+
+
+def test_a_halts_frame_is_never_too_large_and_the_frames_before_it_have_room_of_their_own(tmp_path: Path) -> None:
+    """Of a camera of 12 Mpx one frame alone is larger than the queue."""
+    disk = FailingDisk()
+    spool = Spool(tmp_path, QUOTA, disk=disk)
+    disk.slow_s = 0.3
+    spool.offer(lambda: item("first", RANK_UNCERTAIN, b"1"), cost_bytes=1)
+    time.sleep(0.05)  # now on its way to the slow disk
+    spool.offer(lambda: item("unsure"), RANK_UNCERTAIN, 20 * MIB)
+    spool.offer(lambda: item("event", RANK_HALT), RANK_HALT)
+    assert spool.offer(lambda: item("halt", RANK_HALT), RANK_HALT, 35 * MIB)
+    assert spool.offer(lambda: item("before", RANK_CONTEXT), RANK_CONTEXT, 24 * MIB)
+    assert spool.offer(lambda: item("halt of another camera", RANK_HALT), RANK_HALT, 35 * MIB)
+    assert not spool.offer(lambda: item("one more before"), RANK_CONTEXT, 24 * MIB)
+    assert not spool.offer(lambda: item("one more"), RANK_UNCERTAIN, 1)
+    disk.slow_s = 0.0
+    spool.flush()
+    assert pending(spool) == ["event", "halt", "halt of another camera", "before", "first", "unsure"]
+    spool.close()
+
+
+@pytest.mark.parametrize("how", ["evict", "release"])
+def test_who_makes_room_leaves_the_files_of_its_own_group(tmp_path: Path, how: str) -> None:
+    """Empty heat maps are all the same file: the one that goes must not take it from the one that comes."""
+    gate, same = threading.Event(), b"an empty heat map"
+    spool = Spool(tmp_path, 60_000)
+    put(spool, item("old", RANK_UNCERTAIN, bytes(20_000), same))
+    if how == "release":
+        spool.set_uploaded(["old"])
+    spool._intake.ask(lambda: gate.wait() and None)  # both of the next are one group
+    spool.offer(lambda: item("new", RANK_CONTEXT, b"2" * 20_000, same), RANK_CONTEXT)
+    spool.offer(lambda: item("large", RANK_CONTEXT, b"3" * 30_000), RANK_CONTEXT)
+    gate.set()
+    spool.flush()
+    assert (spool.counters.evicted, spool.counters.released) == ((1, 0) if how == "evict" else (0, 2))
+    assert all(path.exists() for p in spool.to_upload() for _, path in p.files)
+    spool.acknowledge(["old", "new", "large"])
+    spool.close()
+    assert frames(tmp_path) == []
 
 
 def test_an_item_that_cannot_be_made_is_counted_and_harms_no_other(spool: Spool) -> None:
