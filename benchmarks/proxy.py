@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import socket
 import threading
@@ -15,19 +16,28 @@ class BadNetwork:
 
     `cut()` stops forwarding in both directions without closing anything, as a pulled cable does; `mend()` delivers what
     had piled up, in order. `delay_ms`, `jitter_ms`: added to every piece; `loss`: share of pieces that wait another
-    `retransmit_ms`, and everything behind them with them.
+    `retransmit_ms`, and everything behind them with them. `bytes_per_s`: no more is taken from either side, so that
+    its socket fills up.
     """
 
     def __init__(
-        self, port: int, delay_ms: float = 0, jitter_ms: float = 0, loss: float = 0, retransmit_ms: float = 250
+        self,
+        port: int,
+        delay_ms: float = 0,
+        jitter_ms: float = 0,
+        loss: float = 0,
+        retransmit_ms: float = 250,
+        bytes_per_s: float = math.inf,
     ) -> None:
-        self._target = port
+        self._target, self._rate = port, bytes_per_s
         self._delay, self._jitter, self._loss, self._again = delay_ms, jitter_ms, loss, retransmit_ms
         self._random = random.Random(1)
         self._open = threading.Event()
         self._open.set()
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if math.isfinite(bytes_per_s):  # what the kernel holds for us would hide that we are slow
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -73,6 +83,7 @@ class BadNetwork:
                 except OSError:
                     data = b""
                 pieces.put((time.monotonic() + self._wait_s(), data))
+                time.sleep(len(data) / self._rate)
 
         def send() -> None:
             data = b"-"

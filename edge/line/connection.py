@@ -63,9 +63,10 @@ class PromptClient(Client):
         kind = command & 0xF0
         if kind == MessageType.PINGREQ:
             # paho queues it behind everything and counts the time until its answer from then on: a backlog of more than
-            # a keepalive or two would end a connection that works. The rest of a packet already begun must go first.
+            # a keepalive or two would end a connection that works. The rest of a packet already begun must go first; of
+            # TLS nobody knows what it has begun, and it takes nothing but the same bytes again.
             with self._writing:
-                begun = bool(self._out_packet) and self._out_packet[0]["pos"] > 0
+                begun = bool(self._out_packet) and (not self._prompt or self._out_packet[0]["pos"] > 0)
                 self._out_packet.insert(int(begun), _waiting(command, packet, mid, qos, info))
             self._wake_network_thread()
             return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 from tls import EDGE, HUB, NEIGHBOUR, NOBODY, PLC, SHIPPED, TOPICS, Client, Plant, plant
 
+from benchmarks.proxy import BadNetwork
 from benchmarks.station import end, run_line, start_edge, wait_for, write_station
+from edge.line.connection import Connection
 from edge.line.plc_sim import PlcSim
 from inspection.messages import (
     PERMIT_SHORT_TOPIC,
@@ -258,3 +260,26 @@ def test_a_plants_broker_differs_from_the_demos_by_its_doors_only() -> None:
     plants = (SHIPPED / "plant.conf").read_text()
     assert demo[demo.index(common) :] in plants
     assert "allow_anonymous true" not in plants
+
+
+def test_a_ping_waits_for_a_packet_that_tls_has_begun(line: Line) -> None:
+    """Of a record that did not fit into the socket OpenSSL takes nothing but the same bytes again: a ping in front of
+    them would end a connection that works, whenever a slow link has a backlog."""
+    link = BadNetwork(line.plant.port, bytes_per_s=2e6)
+    config = line.plant.config(HUB).model_copy(update={"port": link.port})
+    connection = Connection(config, "ping", keepalive_s=1)
+    ended: list[str] = []
+    connection.start()
+    try:
+        wait_for(lambda: connection.connected, what="a connection over TLS")
+        client = connection._client
+        client.on_disconnect = lambda *args: ended.append(str(args[3]))
+        began_s = time.monotonic()
+        for _ in range(40):
+            assert connection.publish(TOPICS.of("live/cam1"), bytes(200_000))
+        wait_for(lambda: ended or not client._out_packet, 60, what="all of it on its way")
+        assert ended == []
+        assert time.monotonic() - began_s > 2, "too fast for a ping in between"
+    finally:
+        connection.stop()
+        link.close()
