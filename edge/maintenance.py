@@ -67,7 +67,7 @@ class MaintenanceWatch:
         try:
             known = json.loads(data)
             until_ms, who = int(known["until_ms"]), str(known["who"])
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, OverflowError) as e:
             # No order is the safe reading: the station goes on inspecting.
             log.error("the maintenance order does not read", path=str(self._path), why=str(e))  # noqa: TRY400
             return
@@ -78,4 +78,7 @@ class MaintenanceWatch:
 
     def _work(self) -> None:
         while not self._closing.wait(POLL_S):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # who orders maintenance relies on being heard
+                log.exception("the maintenance order was not looked at")

@@ -178,7 +178,9 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy, views)
     desk = StationDesk(config, state.boot, outbox, numbers, spool, lambda: rollout.serving, views)
     status = StatusServer(
-        config.status, numbers, lambda: _facts(config, rollout, spool, inbox, line) | _looks(numbers, budget, shadow)
+        config.status,
+        numbers,
+        lambda: _facts(config, rollout, spool, inbox, line, state) | _looks(numbers, budget, shadow),
     )
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
     tallies = Tallies(spool.offer, topics, state.boot, lambda: guard.passed) if uploader else None
@@ -285,7 +287,9 @@ def _shadow(config: EdgeConfig, served: Manifest, guard: LineGuard, evidence: Ev
     return Shadow(model, policy, lambda: guard.policy, evidence.keep, wanted.every)
 
 
-def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, line: MqttLine) -> dict[str, Any]:
+def _facts(
+    config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, line: MqttLine, state: EdgeState
+) -> dict[str, Any]:
     return {
         "station": config.station.topics().base,
         "boot": line.boot,
@@ -298,6 +302,7 @@ def _facts(config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, lin
         "dropped_frames": inbox.dropped,
         "spool": asdict(spool.counters),
         "spool_trouble": spool.trouble,
+        "state_trouble": state.failing,
     }
 
 

@@ -103,9 +103,9 @@ class MqttLine:
     def close(self) -> None:
         """Say goodbye: run 0, OFFLINE. A crash says BROKEN instead, by the will."""
         with self._lock:
+            self._closing = True  # the guard may still speak, and has nothing to say any more
             self._level = SetPermit(False, Code.STARTING, self._level.halt, self._level.judged_ns, 0, changed=True)
             self._publish(time.monotonic_ns())
-        self._closing = True
         self._wake.set()
         self._thread.join(timeout=2)
         self._publish_conn("OFFLINE")
@@ -132,7 +132,7 @@ class MqttLine:
                 log.warning("HALT", halt=report.halt, reason=report.reason, stages_ms=event.stages_ms)
                 self._outbox.publish_event(event)
             case GiveVerdict():
-                self._outbox.publish_event(_verdict(action))
+                self._give(_verdict(action))
             case AnswerResume():
                 log.info("resume", halt=action.halt, who=action.who, accepted=action.accepted, why=action.why)
                 self._outbox.publish_event(_answer(action))
@@ -146,10 +146,19 @@ class MqttLine:
             case _:
                 pass  # Keep is the recorder's
 
+    def _give(self, verdict: VerdictEvent) -> None:
+        """A controller waits for it, and no spool brings it later: where its own way is down it goes the permit's."""
+        if not self._outbox.publish_event(verdict):
+            topic = self.topics.of(VerdictEvent)
+            if not self.connection.publish(topic, verdict.encode(), verdict.QOS, expiry_s=verdict.EXPIRY_S):
+                log.warning("verdict not sent", part=verdict.part, inspection=verdict.inspection)
+
     # ── the permit ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _set_level(self, level: SetPermit) -> None:
         with self._lock:
+            if self._closing:
+                return
             lapsed = self._lapsed(time.monotonic_ns())
             self._level = level
             if level.changed or lapsed:

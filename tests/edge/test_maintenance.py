@@ -44,7 +44,9 @@ def test_a_restart_finds_the_order_with_the_time_that_is_left(tmp_path: Path) ->
     assert (heard[0].until_ns - heard[0].now_ns) / 1e9 == pytest.approx(60, abs=5)
 
 
-@pytest.mark.parametrize("data", ["", "{}", "[]", '{"until_ms": "soon", "who": "eve"}', "\x00"])
+@pytest.mark.parametrize(
+    "data", ["", "{}", "[]", '{"until_ms": "soon", "who": "eve"}', '{"until_ms": 1e999, "who": "eve"}', "\x00"]
+)
 def test_an_order_that_does_not_read_leaves_the_station_inspecting(tmp_path: Path, data: str) -> None:
     (tmp_path / FILE).write_text(data)
     watching, heard = watch(tmp_path)
