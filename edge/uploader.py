@@ -83,7 +83,15 @@ class FileRoad:
             found[sha] = Answer(Outcome.DONE)
         if not all(item.files for item in items):
             found[""] = self._hub.is_there()
-        asked = list(dict.fromkeys(sha for item in items if item.uid in self._doubted for sha, _ in item.files))
+        # A file that made room because the hub had it may be doubted by a life that is over: the hub still knows.
+        asked = list(
+            dict.fromkeys(
+                sha
+                for item in items
+                for sha, path in item.files
+                if item.uid in self._doubted or (sha not in found and not path.exists())
+            )
+        )
         for sha, has in zip(asked, self._pool.map(self._hub.has, asked), strict=True):
             if has:
                 found[sha] = Answer(Outcome.DONE)

@@ -340,6 +340,20 @@ def test_a_damaged_picture_is_never_sent(hub: FakeHub, spool: Spool, start: Any,
     assert spool.counters.pending == 1
 
 
+def test_a_picture_that_made_room_because_the_hub_had_it_keeps_no_record_here(
+    hub: FakeHub, spool: Spool, start: Any
+) -> None:
+    """Doubted while the hub was away, by a life that is over: that it was doubted nobody knows any more."""
+    put(spool, "released", rank=RANK_HALT)
+    hub.has.add(sha_of("released"))
+    ((_, path),) = spool.to_upload()[0].files
+    path.unlink()
+    start()
+    drained(spool)
+    assert spool.counters.damaged == 0
+    assert hub.order == ["released"]
+
+
 def test_records_the_hub_never_takes_do_not_keep_it_from_the_others(hub: FakeHub, spool: Spool, start: Any) -> None:
     hub.never = never = tuple(f"never{k:03d}" for k in range(WINDOW + 20))
     put(spool, *never, rank=RANK_HALT, files=False)
