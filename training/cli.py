@@ -38,13 +38,13 @@ def render(
     """Draw frames with known defects as a labelled folder, to train from before there is a camera."""
     from training.rendering import render_folder
 
-    good = 0
+    good = drawn = 0
     with progress_bar() as progress:
         bar = progress.add_task(f"drawing {task}", total=count - count % (clip_frames or 1))
         for sample in render_folder(task, out, count, seed, clip_frames):
-            good += not sample.labels
+            drawn, good = drawn + 1, good + (not sample.labels)
             progress.advance(bar)
-    Console().print(f"{count} frames in {out}: {good} good, {count - good} with a defect over its limit")
+    Console().print(f"{drawn} frames in {out}: {good} good, {drawn - good} with a defect over its limit")
 
 
 def evaluate(

@@ -91,9 +91,11 @@ def fit_curve(labels: Sequence[int], figures: Sequence[float]) -> Curve:
 
 def read_results(data: bytes, where: object) -> tuple[list[int], list[float]]:
     """A CSV with the columns labels and figure."""
-    reader = csv.DictReader(io.StringIO(data.decode(errors="replace")))
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig", errors="replace")))
     if not {"labels", "figure"} <= set(reader.fieldnames or ()):
-        raise DatasetError(f"{where}:1", f"has the columns {reader.fieldnames}", "name them labels,figure")
+        raise DatasetError(
+            f"{where}:1", f"has the columns {', '.join(reader.fieldnames or ())}", "name them labels,figure"
+        )
     labels, figures = [], []
     for row in reader:
         try:

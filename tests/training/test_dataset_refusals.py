@@ -14,7 +14,8 @@ from inspection.errors import DatasetError
 from inspection.label_book import BOOKS
 from tests.training.pictures import Folder, picture, png, scratched
 from training.dataset.build import Shares, build
-from training.dataset.item import Target
+from training.dataset.item import Target, class_name, decode_mask
+from training.dataset.snapshot import BOXES_SUFFIX, read_snapshot
 from training.dataset.sources import Format, make_target, open_source
 
 EMPTY = np.zeros((64, 80), np.uint8)
@@ -190,7 +191,7 @@ def import_all(root: Path, format: Format, out: Path) -> None:
                 "a.png": GOOD_IMAGE,
             },
             "coco",
-            "an annotation names image 2, which is not listed",
+            "annotation 0 names image 2, which is not listed",
         ),
     ],
 )
@@ -201,3 +202,81 @@ def test_foreign_formats(tmp_path: Path, files: dict[str, Any], format: str, mes
     with pytest.raises(DatasetError, match=message):
         import_all(root, Format(format), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def coco(**annotation: Any) -> dict[str, bytes | str]:
+    told = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1, **annotation}],
+        "categories": [{"id": 1, "name": "pore"}],
+    }
+    return {"c.json": json.dumps(told), "a.png": GOOD_IMAGE}
+
+
+def yolo(line: str | bytes, **more: bytes | str) -> dict[str, bytes | str]:
+    return {"images/a.png": GOOD_IMAGE, "labels/a.txt": line, "classes.txt": "pore", **more}
+
+
+def table(*rows: str) -> dict[str, bytes | str]:
+    head = "image,mask_or_boxes,label,group,suggested_split"
+    return {"t.csv": "\n".join([head, *rows]), "a.png": GOOD_IMAGE, "m.png": BINARY}
+
+
+@pytest.mark.parametrize(
+    ("files", "format", "message"),
+    [
+        (coco(bbox=[-40, -40, 20, 20]), "coco", r"id 7 of a.png: holds the box -40, -40, 20, 20, outside the picture"),
+        (coco(bbox=[5, 5, 0, 9]), "coco", r"id 7 of a.png: holds the box 5, 5, 0, 9\n.*above 0"),
+        (coco(bbox=[5, 5, float("nan"), 9]), "coco", "c.json: "),
+        (coco(segmentation=[[1, 1, 9, 1, 9]]), "coco", "has an outline of 5 numbers"),
+        (coco(segmentation=[[1, 1, 9, 1, 9, 1e300]]), "coco", "a corner that is nowhere"),
+        (coco(segmentation=[[-9, -9, -5, -9, -5, -5]]), "coco", "is an outline outside the picture"),
+        (coco(category_id=4), "coco", r"id 7 names category 4, which is not listed\n.*use one of 1"),
+        (yolo("0 .5 .5 .1 .1 .9"), "yolo", "a.txt:1: holds 5 numbers behind the class"),
+        (yolo(b"0 .5 .5 .1 .1\n0 \xff"), "yolo", r"a.txt:2: is not UTF-8"),
+        (yolo("", **{"images/a.jpg": GOOD_IMAGE}), "yolo", "a.png: and a.jpg would share one label"),
+        ({"images/a.png": GOOD_IMAGE, "labels/a.txt": "", "classes.txt": "Good"}, "yolo", "'Good' is no class of"),
+        ({"images/a.png": GOOD_IMAGE, "labels/a.txt": "", "classes.txt": "Риска"}, "yolo", "gives no class name"),
+        (table("a.png,m.png,good,1,"), "table", "t.csv:2: is labelled 'good', and its mask shows a defect"),
+        (table("a.png,m.png"), "table", "t.csv:2: ends before the column 'group'"),
+        (table("a.png,m.png,pore, ,"), "table", "t.csv:2: has no group"),
+        (table("a.png,m.png,pore,1,train", "a.png,m.png,pore,1,test"), "table", "for test here and for train there"),
+        ({"t.csv": "image;label"}, "table", "separate them by commas"),
+    ],
+)
+def test_what_used_to_pass_unseen(tmp_path: Path, files: dict[str, Any], format: str, message: str) -> None:
+    test_foreign_formats(tmp_path, files, format, message)
+
+
+def test_a_yolo_outline_is_an_outline_and_excels_mark_is_no_letter(tmp_path: Path) -> None:
+    write(tmp_path / "y", yolo("0 .25 .25 .75 .25 .75 .75 .25 .75"))
+    import_all(tmp_path / "y", Format.YOLO, tmp_path / "one")
+    (sample,) = read_snapshot(tmp_path / "one").samples
+    assert not str(sample.mask).endswith(BOXES_SUFFIX)
+    mask = decode_mask((tmp_path / "one" / str(sample.mask)).read_bytes(), "mask")
+    assert (int(mask.sum()), mask[32, 40], mask[8, 40]) == (32 * 40, 1, 0)
+    files = table("a.png,m.png,pore,1,")
+    write(tmp_path / "t", files | {"t.csv": b"\xef\xbb\xbf" + str(files["t.csv"]).encode()})
+    import_all(tmp_path / "t" / "t.csv", Format.TABLE, tmp_path / "two")
+    assert read_snapshot(tmp_path / "two").samples[0].labels == ("pore",)
+
+
+@pytest.mark.parametrize(
+    ("json_at", "picture_at"),
+    [
+        ("annotations/c.json", "images/a.png"),
+        ("annotations/instances_train2017.json", "train2017/a.png"),
+        ("c.json", "images/a.png"),
+    ],
+)
+def test_pictures_of_coco_lie_where_its_tools_put_them(tmp_path: Path, json_at: str, picture_at: str) -> None:
+    told = coco(bbox=[5, 5, 9, 9])
+    write(tmp_path / "c", {json_at: told["c.json"], picture_at: GOOD_IMAGE})
+    import_all(tmp_path / "c", Format.COCO, tmp_path / "out")
+    assert read_snapshot(tmp_path / "out").samples[0].labels == ("pore",)
+
+
+def test_letters_with_marks_are_written_out_and_not_lost() -> None:
+    assert class_name("Lötfehler", "x") == "loetfehler"
+    assert class_name("Riß", "x") == "riss"
+    assert class_name("Éclat / brûlé", "x") == "eclat_brule"

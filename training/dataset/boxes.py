@@ -6,12 +6,13 @@ A polygon of COCO becomes a real outline. Where a picture has a box without one,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import DatasetError
@@ -19,7 +20,17 @@ from inspection.exchange import KEY
 from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_coco_counts
 from inspection.samples import Annotation
-from training.dataset.item import Item, Target, class_name, decode, fill_boxes, pictures, read_bytes
+from training.dataset.item import (
+    Item,
+    Target,
+    check_box,
+    class_name,
+    decode,
+    fill_boxes,
+    pictures_by_stem,
+    read_bytes,
+    read_text,
+)
 from training.dataset.lineage import Beside, read_beside, read_book_beside, read_file_beside, with_lineage
 from training.dataset.snapshot import first_error
 
@@ -37,6 +48,7 @@ class CocoImage(_Loose):
 
 
 class CocoBox(_Loose):
+    id: int | None = None
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float] | None = None
@@ -74,40 +86,59 @@ def coco_classes(path: Path) -> tuple[str, ...]:
 
 
 def import_coco(path: Path, target: Target) -> Iterator[Item]:
-    """Pictures lie where `file_name` says, from the json's folder or from `images/` beside it."""
+    """Pictures lie where `file_name` says, from the json's folder or the one above, there or in `images/`, or in the
+    folder the json is named for: `annotations/instances_train2017.json` has its pictures in `train2017/`."""
     coco = read_coco(path)
     names = {c.id: class_name(c.name, path) for c in coco.categories}
     of_image: dict[int, list[CocoBox]] = {i.id: [] for i in coco.images}
-    for box in coco.annotations:
+    for place, box in enumerate(coco.annotations):
         if box.image_id not in of_image:
             raise DatasetError(
-                path, f"an annotation names image {box.image_id}, which is not listed", "export it again"
+                path, f"{_annotation(place, box)} names image {box.image_id}, which is not listed", "export it again"
             )
         if box.category_id not in names:
-            raise DatasetError(path, f"an annotation names category {box.category_id}, which is not listed", "mend it")
+            raise DatasetError(
+                path,
+                f"{_annotation(place, box)} names category {box.category_id}, which is not listed",
+                f"use one of {', '.join(str(c) for c in names)}",
+            )
         of_image[box.image_id].append(box)
     for image in coco.images:
-        file = path.parent / image.file_name
-        if not file.exists() and (path.parent / "images" / image.file_name).exists():
-            file = path.parent / "images" / image.file_name
+        file = _coco_picture(path, image.file_name)
         data = read_bytes(file, path)
         height, width = decode(data, file).shape[:2]
-        item = _coco_item(file, data, (height, width), of_image[image.id], names, target)
+        item = _coco_item(path, file, data, (height, width), of_image[image.id], names, target)
         yield with_lineage(item, read_beside(image.haltline, path))
 
 
+def _annotation(place: int, box: CocoBox) -> str:
+    return f"annotation {place if box.id is None else f'with id {box.id}'}"
+
+
+def _coco_picture(path: Path, name: str) -> Path:
+    here, above = path.parent, path.parent.parent
+    places = (here, here / "images", above, above / "images", above / path.stem.rpartition("_")[2])
+    return next((place / name for place in places if (place / name).is_file()), here / name)
+
+
 def _coco_item(
-    file: Path, data: bytes, size: tuple[int, int], boxes: list[CocoBox], names: dict[int, str], target: Target
+    path: Path,
+    file: Path,
+    data: bytes,
+    size: tuple[int, int],
+    boxes: list[CocoBox],
+    names: dict[int, str],
+    target: Target,
 ) -> Item:
     annotations, mask, only_boxes = [], np.zeros(size, np.uint8), False
     labels: list[str] = []
-    for box in boxes:
-        cls = target.class_of(names[box.category_id], file)
+    for place, box in enumerate(boxes):
+        cls, where = target.class_of(names[box.category_id], file), f"{path}: {_annotation(place, box)} of {file.name}"
         if box.segmentation:
-            mask[_outlined(box.segmentation, size, file)] = target.class_id(cls, file)
+            mask[_outlined(box.segmentation, size, where)] = target.class_id(cls, file)
         elif box.bbox:
             only_boxes = True
-            mask = np.maximum(mask, fill_boxes((Annotation(cls=cls, box_px=box.bbox),), size, target, file))
+            mask = np.maximum(mask, fill_boxes((Annotation(cls=cls, box_px=box.bbox),), size, target, where))
         else:
             raise DatasetError(file, f"has a {cls} without box or outline in its COCO file", "draw it, or remove it")
         length = box.attributes.get("length_mm")
@@ -127,14 +158,27 @@ def _coco_item(
     )
 
 
-def _outlined(outline: list[list[float]] | dict[str, Any], size: tuple[int, int], file: Path) -> Bits:
+def _outlined(outline: list[list[float]] | dict[str, Any], size: tuple[int, int], where: object) -> Bits:
     """Polygons, or run lengths as a list or as pycocotools packs them."""
     if isinstance(outline, list):
-        return fill(size, [np.array(p, np.float64).reshape(-1, 2) for p in outline if len(p) >= 6])
+        bits = fill(size, [polygon(p, where) for p in outline])
+        if not bits.any():
+            raise DatasetError(where, "is an outline outside the picture", "draw it again, or remove it")
+        return bits
     try:
         return from_coco_counts(outline["counts"], size)
     except (KeyError, TypeError, ValueError) as e:
-        raise DatasetError(file, f"has run lengths in its COCO file that do not fit it: {e}", "export it again") from e
+        raise DatasetError(where, f"has run lengths that do not fit the picture: {e}", "export it again") from e
+
+
+def polygon(numbers: Sequence[float], where: object) -> NDArray[np.float64]:
+    """x y x y ... in px -> (N, 2)."""
+    points = np.array(numbers, np.float64)
+    if len(points) < 6 or len(points) % 2:
+        raise DatasetError(where, f"has an outline of {len(points)} numbers", "write x and y of three corners or more")
+    if not (np.abs(points) < 1e6).all():  # a NaN is not below it either
+        raise DatasetError(where, "has an outline with a corner that is nowhere", "export it again")
+    return points.reshape(-1, 2)
 
 
 def _is_length(found: object) -> bool:
@@ -146,16 +190,17 @@ def _is_length(found: object) -> bool:
 
 def yolo_classes(folder: Path) -> tuple[str, ...]:
     path = folder / "classes.txt"
-    names = [line.strip() for line in read_bytes(path).decode().splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise DatasetError(path, "names no class", "write one class a line, in the order of their numbers")
     return tuple(class_name(name, path) for name in names)
 
 
 def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
-    """images/, labels/ with `class x y w h` (middle and size, as shares of the picture), classes.txt."""
+    """images/, labels/ with `class x y w h` (middle and size, as shares of the picture) or `class x1 y1 x2 y2 ...` for
+    an outline, classes.txt."""
     names, known = yolo_classes(folder), read_file_beside(folder).get("pictures", {})
-    for image in pictures(folder / "images"):
+    for image in pictures_by_stem(folder / "images").values():
         item = yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
         if own := known.get(image.stem):
             said = own.get("labels", item.labels)
@@ -171,37 +216,53 @@ def yolo_item(image: Path, labels: Path, names: tuple[str, ...], target: Target,
         raise DatasetError(labels, f"is missing for {image.name}", "a picture without a defect has an empty file")
     data = read_bytes(image)
     height, width = decode(data, image).shape[:2]
-    annotations = tuple(
-        _yolo_box(line.split(), (width, height), names, target, f"{labels}:{number}")
-        for number, line in enumerate(read_bytes(labels).decode().splitlines(), 1)
-        if line.strip()
-    )
+    lines = [(n, line.split()) for n, line in enumerate(read_text(labels).splitlines(), 1) if line.strip()]
+    shapes = [_yolo_shape(fields, (height, width), names, target, f"{labels}:{n}") for n, fields in lines]
+    boxes, outlines = [a for a, bits in shapes if bits is None], [(a, bits) for a, bits in shapes if bits is not None]
+    mask = fill_boxes(tuple(boxes), (height, width), target, labels)
+    for a, bits in outlines:
+        mask[bits] = target.class_id(a.cls, labels)
+    annotations = tuple(a for a, _ in shapes)
     return Item(
         where=str(image),
         data=data,
         suffix=image.suffix,
         group=group or image.stem,
-        mask=fill_boxes(annotations, (height, width), target, labels),
-        mask_is_boxes=bool(annotations),
+        mask=mask,
+        mask_is_boxes=bool(boxes),
         labels=tuple(dict.fromkeys(a.cls for a in annotations)),
         annotations=annotations,
         source="yolo",
     )
 
 
-def _yolo_box(
+def _yolo_shape(
     fields: list[str], size: tuple[int, int], names: tuple[str, ...], target: Target, where: str
-) -> Annotation:
+) -> tuple[Annotation, Bits | None]:
+    """A box, or an outline with the box around it. `size`: height and width."""
+    write = "write: class x y width height, or class x1 y1 x2 y2 x3 y3 ... for an outline; no confidence"
     try:
-        number, x, y, w, h = int(fields[0]), *(float(v) for v in fields[1:5])
-    except (ValueError, IndexError) as e:
-        raise DatasetError(where, f"is {' '.join(fields)!r}", "write: class x y width height") from e
+        number, values = int(fields[0]), [float(v) for v in fields[1:]]
+    except ValueError as e:
+        raise DatasetError(where, f"is {' '.join(fields)[:80]!r}", write) from e
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise DatasetError(where, f"holds {len(values)} numbers behind the class", write)
     if not 0 <= number < len(names):
         raise DatasetError(where, f"names class {number}, classes.txt has {len(names)}", "add it to classes.txt")
-    if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < w <= 1 and 0 < h <= 1):
-        raise DatasetError(where, f"holds a box outside the picture: {x} {y} {w} {h}", "values are shares, 0 to 1")
-    left, top = (x - w / 2) * size[0], (y - h / 2) * size[1]
-    return Annotation(cls=target.class_of(names[number], where), box_px=(left, top, w * size[0], h * size[1]))
+    if not all(0 <= v <= 1 for v in values):
+        raise DatasetError(
+            where, f"holds a box outside the picture: {' '.join(fields[1:])[:80]}", "values are shares, 0 to 1"
+        )
+    cls, (height, width) = target.class_of(names[number], where), size
+    if len(values) == 4:
+        x, y, w, h = values
+        box = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
+        check_box(box, size, where)
+        return Annotation(cls=cls, box_px=box), None
+    points = polygon(values, where) * (width, height)
+    (left, top), (right, bottom) = points.min(0), points.max(0)
+    around = (float(left), float(top), float(right - left), float(bottom - top))
+    return Annotation(cls=cls, box_px=around), fill(size, [points])
 
 
 def is_coco(path: Path) -> bool:

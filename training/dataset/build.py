@@ -177,6 +177,12 @@ class _Entries:
                 f"{_said(twin.labels)} there",
                 "settle the label, then import again",
             )
+        if item.split and twin.split and item.split != twin.split:
+            raise DatasetError(
+                item.where,
+                f"is the same picture as {self.where[twin.image]}, for {item.split} here and for {twin.split} there",
+                "leave one of them out, or deal the groups out anew with --resplit",
+            )
 
     def _store(self, item: Item, labels: tuple[str, ...], image: Image) -> Sample:
         digest = hashlib.sha256(item.data).hexdigest()

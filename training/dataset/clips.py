@@ -20,7 +20,7 @@ import cv2
 
 from inspection.errors import DatasetError
 from training.dataset.clip_source import source_of
-from training.dataset.item import Item, Target
+from training.dataset.item import Item, Target, class_name, read_text
 
 COLUMNS = ("video", "start_s", "end_s", "label")
 GOOD = "good"
@@ -41,11 +41,7 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
 
     `label` is `good`, a class, or several joined by `+`. Intervals of one film must not overlap.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as e:
-        raise DatasetError(path, f"cannot be read: {e.strerror}", "check --intervals") from e
-    rows = csv.DictReader(text.splitlines())
+    rows = csv.DictReader(read_text(path).splitlines())
     if missing := [c for c in COLUMNS if c not in (rows.fieldnames or ())]:
         raise DatasetError(f"{path}:1", f"has no column {missing[0]}", f"write the header {','.join(COLUMNS)}")
     found: dict[str, list[Interval]] = {}
@@ -57,7 +53,7 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
         label = (row["label"] or "").strip()
         if not label:
             raise DatasetError(where, "has no label", f"write {GOOD}, or a class")
-        labels = () if label == GOOD else tuple(part.strip() for part in label.split("+"))
+        labels = () if label == GOOD else tuple(class_name(part, where) for part in label.split("+"))
         found.setdefault((row["video"] or "").strip(), []).append(Interval(start, end, labels, where))
     for intervals in found.values():
         intervals.sort(key=lambda i: i.start_s)

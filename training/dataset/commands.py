@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -80,6 +81,8 @@ def import_(
     ] = True,
 ) -> None:
     """Import labelled pictures into a snapshot: checked, without duplicates, split so that no part is on both sides."""
+    if px_per_mm is not None and not 0 < px_per_mm < 1e6:
+        raise DatasetError("--px-per-mm", f"is {px_per_mm:g}", "write how many px of a picture are 1 mm, above 0")
     opened = [open_source(path, format, only) for path in sources]
     target = make_target(opened, task, classes, label_book, px_per_mm)
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)
@@ -91,6 +94,8 @@ def import_(
     manifest = build(items, out, target, Shares(val, test, seed), tuple(str(s) for s in sources), looking)
     console = Console()
     console.print(f"[bold]{manifest.id}[/bold] in {out}")
+    if manifest.duplicates_dropped:
+        console.print(f"{manifest.duplicates_dropped} pictures were there already and are left out")
     _print_counts(console, manifest)
     _print_note(console, manifest)
     if warning := uneven(read_snapshot(out).samples, Shares(val, test, seed)):
@@ -306,12 +311,12 @@ def _write_groups(path: Path, found: Leaks) -> None:
 
 def _cut(crop: str, stride: int | None) -> Cut:
     width, height = parse_size(crop, "--crop")
-    return Cut(width, height, stride or width // 2)
+    return Cut(width, height, width // 2 if stride is None else stride)
 
 
 def parse_size(text: str, option: str) -> tuple[int, int]:
     """`320x256` -> (320, 256)."""
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not re.fullmatch(r"[0-9]{1,5}x[0-9]{1,5}", text):
         raise DatasetError(option, f"is {text!r}", "write width x height in px, e.g. 320x256")
     return int(width), int(height)

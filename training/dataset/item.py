@@ -6,7 +6,9 @@ DatasetError that names the file, what was found and what to do.
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspection.errors import DatasetError
+from inspection.exchange import GOOD
 from inspection.label_book import LabelBook
-from inspection.samples import Annotation, Split
+from inspection.samples import Annotation, BoxPx, Split
 from inspection.types import Image
 
 Mask = NDArray[np.uint8]
 """(H, W) uint8: 0 = sound, k = the k-th class from 1."""
 
+GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -82,10 +86,14 @@ class Target:
 
 
 def class_name(raw: str, where: object) -> str:
-    """A source's name as a class name here: `Lack of fusion` -> `lack_of_fusion`."""
-    name = re.sub(r"[^a-z0-9]+", "_", raw.strip().lower()).strip("_")
+    """A source's name as a class name here: `Lack of fusion` -> `lack_of_fusion`, `Lötfehler` -> `loetfehler`."""
+    plain = unicodedata.normalize("NFKD", raw.strip().lower().translate(GERMAN))
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    name = re.sub(r"[\W_]+", "_", plain).strip("_")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
-        raise DatasetError(where, f"{raw!r} gives no class name", "begin with a letter, at most 32 letters and digits")
+        raise DatasetError(where, f"{raw!r} gives no class name", "begin with a letter, at most 32 of a-z and digits")
+    if name == GOOD:
+        raise DatasetError(where, f"{raw!r} is no class of defects", "leave good pictures without a label or region")
     return name
 
 
@@ -96,6 +104,16 @@ def read_bytes(path: Path, named_by: object = None) -> bytes:
     except OSError as e:
         by = f", which {named_by} names" if named_by else ""
         raise DatasetError(path, f"cannot be read{by}: {e.strerror or e}", "restore the file or drop its line") from e
+
+
+def read_text(path: Path, named_by: object = None) -> str:
+    """A text file as UTF-8, with or without the mark that Excel puts in front; DatasetError names the line else."""
+    data = read_bytes(path, named_by)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        raise DatasetError(f"{path}:{line}", f"is not UTF-8 ({e.reason})", "save it as CSV UTF-8, or as UTF-8") from e
 
 
 def decode(data: bytes, where: object) -> Image:
@@ -142,10 +160,23 @@ def fill_boxes(annotations: tuple[Annotation, ...], size: tuple[int, int], targe
     """Boxes -> a mask with the boxes filled, (H, W). Larger boxes first, so that a small one inside stays visible."""
     mask = np.zeros(size, np.uint8)
     boxed = [(a.box_px, target.class_id(a.cls, where)) for a in annotations if a.box_px is not None]
+    for box, _ in boxed:
+        check_box(box, size, where)
     for (x, y, w, h), class_id in sorted(boxed, key=lambda b: -b[0][2] * b[0][3]):
         left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
         mask[top : int(np.ceil(y + h)), left : int(np.ceil(x + w))] = class_id
     return mask
+
+
+def check_box(box: BoxPx, size: tuple[int, int], where: object) -> None:
+    """A box without an area, or beside the picture, marks nothing: whoever drew it meant something else."""
+    x, y, w, h = box
+    said = f"holds the box {', '.join(f'{v:g}' for v in box)}"
+    if not all(math.isfinite(v) for v in box) or w <= 0 or h <= 0:
+        raise DatasetError(where, said, "write left, top, width and height in px, the last two above 0")
+    if x >= size[1] or y >= size[0] or x + w <= 0 or y + h <= 0:
+        said += f", outside the picture of {size[1]}x{size[0]} px"
+        raise DatasetError(where, said, "draw it again, or remove it")
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -153,6 +184,15 @@ def pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(folder, "is not a folder", "check the path")
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+
+
+def pictures_by_stem(folder: Path) -> dict[str, Path]:
+    """The same by their names without the ending, for formats that put a label or mask of that name beside each."""
+    found: dict[str, Path] = {}
+    for path in pictures(folder):
+        if (other := found.setdefault(path.stem, path)) is not path:
+            raise DatasetError(path, f"and {other.name} would share one label", "give each picture a name of its own")
+    return found
 
 
 def _imdecode(data: bytes, flags: int) -> Image | None:

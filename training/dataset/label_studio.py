@@ -20,7 +20,8 @@ from inspection.exchange import GOOD, KEY
 from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_brush_rle
 from inspection.samples import Annotation, BoxPx
-from training.dataset.item import Item, Target, class_name, decode, fill_boxes, read_bytes
+from training.dataset.boxes import polygon
+from training.dataset.item import Item, Target, check_box, class_name, decode, fill_boxes, read_bytes
 from training.dataset.lineage import read_beside, read_book_beside, with_lineage
 from training.dataset.snapshot import first_error
 
@@ -84,7 +85,7 @@ def label_studio_classes(path: Path) -> tuple[str, ...]:
         for annotation in task.annotations
         for result in annotation.result
         for name in _names(result)
-        if name != GOOD
+        if not _is_good(name)
     }
     return tuple(class_name(name, path) for name in sorted(names))
 
@@ -106,7 +107,7 @@ def _item(path: Path, task: Task, results: list[Result], where: str, target: Tar
     mask, outlined = np.zeros((height, width), np.uint8), False
     for result in results:
         if result.type == "choices":
-            chosen = [*(chosen or []), *(n for n in _names(result) if n != GOOD)]
+            chosen = [*(chosen or []), *(n for n in _names(result) if not _is_good(n))]
         elif result.type in SHAPES:
             if not _names(result):
                 raise DatasetError(where, f"has a {result.type} without a label", "label it, or remove it")
@@ -154,6 +155,10 @@ def _picture(path: Path, task: Task, where: str) -> Path:
     raise DatasetError(path.parent / inside, f"is missing, which {where} names", "put the pictures beside the json")
 
 
+def _is_good(name: str) -> bool:
+    return name.strip().lower() == GOOD
+
+
 def _names(result: Result) -> list[str]:
     found = result.value.get(result.type)
     return [str(name) for name in found] if isinstance(found, list) and found else []
@@ -166,10 +171,12 @@ def _drawn(result: Result, shape: tuple[int, int], where: str) -> tuple[Bits | N
         if result.type == "brushlabels":
             bits = from_brush_rle(value["rle"], shape)
         elif result.type == "polygonlabels":
-            bits = fill(shape, [np.array(value["points"], np.float64) * (width / 100, height / 100)])
+            points = np.array(value["points"], np.float64) * (width / 100, height / 100)
+            bits = fill(shape, [polygon(points.ravel().tolist(), where)])
         else:
             box = tuple(float(value[k]) * s / 100 for k, s in zip(_BOX, (width, height) * 2, strict=True))
             x, y, w, h = box
+            check_box((x, y, w, h), shape, where)
             if not value.get("rotation"):
                 return None, (x, y, w, h)
             bits = fill(shape, [_turned((x, y, w, h), math.radians(float(value["rotation"])))])

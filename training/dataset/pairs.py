@@ -14,7 +14,18 @@ from pathlib import Path
 from inspection.errors import DatasetError
 from inspection.samples import Split
 from training.dataset.boxes import yolo_classes, yolo_item
-from training.dataset.item import Item, Mask, Target, binary_to_class, class_name, decode_mask, pictures, read_bytes
+from training.dataset.item import (
+    Item,
+    Mask,
+    Target,
+    binary_to_class,
+    class_name,
+    decode_mask,
+    pictures,
+    pictures_by_stem,
+    read_bytes,
+    read_text,
+)
 from training.dataset.lineage import read_file_beside, with_folder_lineage
 
 GOOD = {"", "good", "ok", "free", "mt_free", "none"}
@@ -33,9 +44,9 @@ SPLIT_NAMES: dict[str, Split | None] = {
 
 def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
     """images/x.* with masks/x.*; each picture is its own group, unless an export of ours says which."""
-    masks = {p.stem: p for p in pictures(folder / "masks")}
+    masks = pictures_by_stem(folder / "masks")
     known = read_file_beside(folder).get("pictures", {})
-    for image in pictures(folder / "images"):
+    for image in pictures_by_stem(folder / "images").values():
         if image.stem not in masks:
             raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
         item = _item(image, masks[image.stem], None, target, group=image.stem, source="pairs")
@@ -78,7 +89,12 @@ def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mas
 
 
 def mvtec_classes(folder: Path) -> tuple[str, ...]:
-    return tuple(class_name(p.name, p) for p in sorted((folder / "test").iterdir()) if p.is_dir() and p.name != "good")
+    kinds = sorted(p for p in (folder / "test").iterdir() if p.is_dir()) if (folder / "test").is_dir() else []
+    if not kinds or not (folder / "train").is_dir():
+        raise DatasetError(
+            folder, "has no train/ and test/", "lay out train/good, test/<defect>, ground_truth/<defect>"
+        )
+    return tuple(class_name(p.name, p) for p in kinds if p.name != "good")
 
 
 def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
@@ -108,11 +124,20 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
 
 def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]:
     """(line number, row) of the CSV; `only` keeps the rows of one value in the column `dataset`."""
-    reader = csv.DictReader(io.StringIO(read_bytes(path).decode()))
+    reader = csv.DictReader(io.StringIO(read_text(path)))
     wanted = {"image", "mask_or_boxes", "label", "group"}
     if missing := sorted(wanted - set(reader.fieldnames or ())):
-        raise DatasetError(f"{path}:1", f"has no column {missing[0]!r}", f"columns are {', '.join(sorted(wanted))}")
-    rows = [(reader.line_num, row) for row in reader if only is None or row.get("dataset") == only]
+        apart = "; separate them by commas, not semicolons" if ";" in "".join(reader.fieldnames or ()) else ""
+        fix = f"columns are {', '.join(sorted(wanted))}{apart}"
+        raise DatasetError(f"{path}:1", f"has no column {missing[0]!r}", fix)
+    rows = []
+    for row in reader:
+        if short := sorted(name for name in wanted if row[name] is None):
+            raise DatasetError(f"{path}:{reader.line_num}", f"ends before the column {short[0]!r}", "fill the row up")
+        if not row["group"].strip():
+            raise DatasetError(f"{path}:{reader.line_num}", "has no group", "name the part or scene it shows")
+        if only is None or row.get("dataset") == only:
+            rows.append((reader.line_num, row))
     if not rows:
         raise DatasetError(path, f"has no row of the data set {only!r}" if only else "has no row", "check --only")
     return rows
@@ -156,7 +181,10 @@ def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str,
         return Item(where, read_bytes(image, where), image.suffix, group, labels=labels, split=split, source="table")
     # A mask of 0 and 255 is of the one class its row names; with several it must hold class numbers.
     cls = target.class_of(class_name(said[0], where), where) if len(said) == 1 else None
-    return _item(image, root / named, cls, target, group, "table", split, where)
+    item = _item(image, root / named, cls, target, group, "table", split, where)
+    if not said and item.mask is not None and item.mask.any():
+        raise DatasetError(where, f"is labelled {label or 'good'!r}, and its mask shows a defect", "mend label or mask")
+    return item
 
 
 def _with_split(item: Item, split: Split | None) -> Item:
