@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from inspection.errors import BundleError
+from inspection.errors import BundleError, ConfigError
 from inspection.samples import ClassName, Sha256
 
 if TYPE_CHECKING:  # 10 MiB of code and OpenSSL's tables: imported where a key is used, for who uses one
@@ -157,12 +157,23 @@ class Lineage(_Strict):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+NAME, VERSION = r"^[a-z][a-z0-9_-]{0,39}$", r"^[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}$"
+
+
+def check_name(name: str, version: str) -> None:
+    """ConfigError for what no manifest takes, before minutes are spent on it."""
+    if not re.match(NAME, name):
+        raise ConfigError("--name", f"is {name!r}", "begin with a letter, at most 40 of a-z, digits, - and _")
+    if not re.match(VERSION, version):
+        raise ConfigError("--version", f"is {version!r}", "write three numbers, e.g. 0.2.0")
+
+
 class Manifest(_Strict):
     """`manifest.json`. Limits live here and not in the graph, so that a threshold changes without a re-export."""
 
     format: Literal[1] = BUNDLE_FORMAT
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
-    version: str = Field(pattern=r"^[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}$")
+    name: str = Field(pattern=NAME)
+    version: str = Field(pattern=VERSION)
     task: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
     created_utc: str
     expires_utc: AwareDatetime | None = None

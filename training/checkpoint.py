@@ -52,6 +52,17 @@ class Ask(BaseModel):
     frames: int = Field(default=1, ge=1, le=64)
     device: Literal["cpu", "cuda"] = "cpu"
 
+    @classmethod
+    def of(cls, **asked: Any) -> Ask:
+        """ConfigError names the option that cannot be."""
+        try:
+            return cls.model_validate(asked)
+        except ValidationError as e:
+            first = e.errors(include_url=False)[0]
+            field = str(first["loc"][0]) if first["loc"] else "options"
+            option = {"width_px": "size", "height_px": "size"}.get(field, field)
+            raise ConfigError(f"--{option}", f"is {first['input']!r}", first["msg"].lower()) from e
+
 
 class RunConfig(BaseModel):
     """`config.json`. `epochs` is what `minutes` came to on the machine where the run began."""

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from inspection.errors import InputError
 from training.dataset.commands import dataset
-from training.dataset.snapshot import read_snapshot
+from training.dataset.snapshot import SPLITS, read_snapshot
 from training.judge_cli import comparison_lines
 from training.progress import progress_bar
-from training.train_cli import train
+from training.train_cli import read_key, train
 
 if TYPE_CHECKING:
     from training.dataset.snapshot import Snapshot
@@ -69,12 +69,18 @@ def evaluate(
 ) -> None:
     """Judge a bundle as the edge would: what it catches, misses, stops for nothing and is unsure of."""
     data = read_snapshot(snapshot)
+    if split not in SPLITS:
+        raise InputError("--split", f"is {split!r}", f"write one of {', '.join(SPLITS)}")
+    for path in (out, page):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
     from training.compare import compare, read_must_catch
     from training.evaluate import evaluate as run
     from training.evaluate import evaluate_stream
     from training.served import read_bundle
 
-    served = read_bundle(bundle, threads)
+    served, old = read_bundle(bundle, threads), read_bundle(against, threads) if against else None
+    wanted = read_must_catch(must_catch, data, split) if must_catch else None
     figures, judged = run(served, data, split)
     if stream:
         figures.stream.update(evaluate_stream(served, data.manifest.label_book))
@@ -88,9 +94,7 @@ def evaluate(
 
         card = bundle / "card.md"
         write_page(page, served.manifest.id, card.read_text() if card.exists() else "", figures, judged, data)
-    if against:
-        old = read_bundle(against, threads)
-        wanted = read_must_catch(must_catch) if must_catch else None
+    if old:
         names = (old.manifest.id, served.manifest.id)
         found = compare(names, run(old, data, split)[1], judged, served.manifest.classes, wanted)
         for line in comparison_lines(found):
@@ -129,7 +133,7 @@ def export(
     """Make a bundle an edge can serve: calibrated, checked against torch, judged on test pictures, with a card."""
     from training.checkpoint import read_config
 
-    pem = _read_key(key) if key else None
+    pem = read_key(key) if key else None
     name = name or read_config(run).task.replace("_", "-")
     target = out or Path("models") / f"{name}-{version}"
     from training.export import export as make
@@ -157,7 +161,7 @@ def quantize(
     max_flips: Annotated[float, typer.Option(help="Refuse when more of the calls than this share change.")] = 0.005,
 ) -> None:
     """Make an int8 twin of a bundle: faster where the processor has VNNI, its loss measured, refused above a bound."""
-    pem = _read_key(key) if key else None
+    pem = read_key(key) if key else None
     from training.quantize import quantize as make
 
     with Console().status("quantizing, choosing limits, judging both"):
@@ -178,13 +182,6 @@ def quantize(
         f"{loss.pictures} {loss.split} pictures ({loss.flip_share:.2%}), {loss.ms[1]:.1f} ms instead of "
         f"{loss.ms[0]:.1f} ({loss.faster:.2f} times as fast)"
     )
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise InputError(path, f"cannot be read: {e.strerror}", "make one: openssl genpkey -algorithm ed25519") from e
 
 
 def _print_figures(f: Figures) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from inspection.errors import ConfigError, DatasetError
 from inspection.escape import beta_cdf
 from inspection.types import Call
-from training.dataset.item import read_bytes
+from training.dataset.item import read_text
+from training.dataset.snapshot import Snapshot
 from training.judging import JudgedPicture
 from training.metrics import average_precision, group_draws
 
@@ -148,10 +149,21 @@ def mcnemar(worse: int, better: int) -> float:
     return 1.0 if n == 0 or worse == better else min(1.0, 2 * beta_cdf(0.5, k, n - k + 1))
 
 
-def read_must_catch(path: Path) -> frozenset[str]:
-    """One image or group a line; # begins a remark."""
-    lines = (line.partition("#")[0].strip() for line in read_bytes(path).decode(errors="replace").splitlines())
-    names = frozenset(line for line in lines if line)
+def read_must_catch(path: Path, data: Snapshot, split: str) -> frozenset[str]:
+    """One image or group a line; # begins a remark. A name that is nowhere in `data` would guard nothing."""
+    lines = enumerate((line.partition("#")[0].strip() for line in read_text(path).splitlines()), 1)
+    names = {name: line for line, name in lines if name}
     if not names:
         raise DatasetError(path, "names no picture", "write one image or group a line")
-    return names
+    known = {name for s in data.samples for name in (s.image, Path(s.image).name, s.group)}
+    for name, line in names.items():
+        if name not in known:
+            raise DatasetError(
+                f"{path}:{line}",
+                f"names {name!r}, which {data.folder} does not hold",
+                "write an image as in its samples.jsonl, or a group",
+            )
+    judged = {name for s in data.split(split) for name in (s.image, Path(s.image).name, s.group)}
+    if not judged & set(names):
+        raise DatasetError(path, f"names no picture of the {split} split", "name one, or judge on another --split")
+    return frozenset(names)

@@ -29,6 +29,7 @@ from inspection.bundle import (
     Manifest,
     NoveltySpec,
     OutputSpec,
+    check_name,
     sha256,
     sign,
 )
@@ -80,6 +81,7 @@ def export(
 
     `key` signs (PEM, ed25519). `snapshot` is where the run's snapshot lies now. `stream` also judges on a moving seam.
     """
+    check_name(name, version)
     if out.exists():
         raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
     config, network = trained(run)

@@ -28,7 +28,7 @@ from training.augment import Window
 from training.checkpoint import Ask, RunConfig
 from training.clips import ClipCourse, in_clips
 from training.course import Course, FrameCourse, Share, ahead
-from training.dataset.snapshot import Snapshot
+from training.dataset.snapshot import SNAPSHOT_FILE, Snapshot
 from training.environment import describe, packages
 from training.examples import Batch, input_spec, load
 from training.network import HEAT_STRIDE, SegmentAndDecide
@@ -177,6 +177,12 @@ def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -
             f"has {len(snapshot.split('train'))} training pictures",
             "import more, or lower --val, --test",
         )
+    if (run / SNAPSHOT_FILE).exists():
+        raise ConfigError(
+            "--out", f"{run} is a snapshot, which never changes", "choose a folder of its own for the run"
+        )
+    if run.is_file():
+        raise ConfigError("--out", f"{run} is a file", "choose a folder")
     resumes = (run / ckpt.CHECKPOINT_FILE).exists()
     config = ckpt.read_config(run) if resumes else new_config(snapshot, ask)
     if resumes:

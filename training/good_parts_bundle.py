@@ -21,6 +21,7 @@ from inspection.bundle import (
     Lineage,
     Manifest,
     OutputSpec,
+    check_name,
     sha256,
 )
 from inspection.errors import BundleError, DatasetError
@@ -63,6 +64,7 @@ def make(
     key: bytes | None = None,
 ) -> FromGood:
     """Learn from the good training pictures, choose limits on the validation ones, judge on the test ones, write."""
+    check_name(name, version)
     if out.exists():
         raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
     manifest = data.manifest

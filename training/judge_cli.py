@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from inspection.errors import ConfigError, DatasetError
-from training.dataset.commands import parse_size
 from training.dataset.snapshot import SNAPSHOT_FILE, read_snapshot
 from training.progress import progress_bar
-from training.train_cli import train
+from training.train_cli import input_size_of, train
 
 if TYPE_CHECKING:
     from training.compare import Comparison
@@ -112,14 +111,14 @@ def kfold(
 ) -> None:
     """Judge the recipe on every picture: K runs, each judged on the groups it never saw, figures from all together."""
     data = read_snapshot(snapshot)
-    width, height = parse_size(size, "--size")
+    width, height = input_size_of(size)
     _threads(threads)
     from training.checkpoint import Ask
     from training.kfold import kfold as run
     from training.page import write_page
     from training.report import figure_tables
 
-    ask = Ask(
+    ask = Ask.of(
         epochs=epochs, width_px=width, height_px=height, channels=channels, batch=batch, lr=lr, seed=seed,
         threads=threads,
     )  # fmt: skip

@@ -63,7 +63,7 @@ def compare(
         for backbone, width in backbones:
             name = backbone.name if width == 16 else f"{backbone.name}:{width}"
             tell(f"{name}: training for {minutes:g} minutes")
-            ask = Ask(
+            ask = Ask.of(
                 minutes=minutes,
                 width_px=size[0],
                 height_px=size[1],
@@ -99,7 +99,7 @@ def ablation(
             runs = []
             for seed in range(seeds):
                 tell(f"{title}, seed {seed}")
-                ask = Ask(
+                ask = Ask.of(
                     epochs=epochs, width_px=size[0], height_px=size[1], seed=seed, threads=threads, augment=augment
                 )
                 runs.append(_run(data, folder / f"{title.replace(' ', '-')}-{seed}", ask, title, timed=False))

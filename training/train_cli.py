@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from inspection.errors import ConfigError
+from inspection.errors import ConfigError, InputError
 from training.dataset.commands import parse_size
 from training.dataset.snapshot import read_snapshot
 from training.progress import progress_bar
@@ -139,18 +140,16 @@ def model(
         raise ConfigError("--size-class and --channels", "were both given", "a size has its own channels")
     of_class = SIZES[size_class.value] if size_class else None
     default = of_class[1:3] if of_class else input_size(init) if init else (320, 256)
-    width, height = parse_size(size, "--size") if size else default
-    if min(width, height) < 32 or width % 16 or height % 16:
-        raise ConfigError("--size", f"is {width}x{height}", "use multiples of 16, from 32 on")
-    ask = Ask(
+    width, height = input_size_of(size) if size else default
+    ask = Ask.of(
         epochs=epochs,
         minutes=minutes,
         seed=seed,
         width_px=width,
         height_px=height,
-        channels=of_class.channels if of_class else channels or 16,
+        channels=of_class.channels if of_class else 16 if channels is None else channels,
         batch=batch,
-        lr=lr or (top_rate(init, data.manifest.classes) if init else 2e-3),
+        lr=lr if lr is not None else top_rate(init, data.manifest.classes) if init else 2e-3,
         init=str(init) if init else None,
         threads=threads,
         backbone=Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=frozen),
@@ -159,6 +158,21 @@ def model(
         device=_device(device),
     )
     _fit_with_bar(data, out, ask, tensorboard)
+
+
+def read_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise InputError(path, f"cannot be read: {e.strerror}", "make one: openssl genpkey -algorithm ed25519") from e
+
+
+def input_size_of(text: str) -> tuple[int, int]:
+    """A network's input, `320x256`."""
+    width, height = parse_size(text, "--size")
+    if min(width, height) < 32 or max(width, height) > 4096 or width % 16 or height % 16:
+        raise ConfigError("--size", f"is {text}", "use multiples of 16, from 32 to 4096")
+    return width, height
 
 
 def chosen_variations(without: str, also: str) -> tuple[str, ...]:
@@ -256,10 +270,14 @@ def compare_backbones(
         bare, _, width = name.partition(":")
         is_timm = bare != "own"
         options = {"weights": files.pop(bare, None), "pixels": pixels.value, "frozen": frozen} if is_timm else {}
-        chosen.append((Backbone(name=bare, **options), int(width) if width.isdigit() else 16))
+        if width and not re.fullmatch("[0-9]{1,3}", width):
+            raise ConfigError("--backbones", f"names {name!r}", "write a width as a number, e.g. own:24")
+        chosen.append((Backbone(name=bare, **options), int(width or 16)))
+    if not chosen:
+        raise ConfigError("--backbones", "names none", "e.g. own,own:24")
     if files:
         raise ConfigError("--weights", f"names {sorted(files)[0]}, which is not compared", "add it to --backbones")
-    width_px, height_px = parse_size(size, "--size")
+    width_px, height_px = input_size_of(size)
     rows = compare(data, chosen, (width_px, height_px), minutes, seed, threads, out, _tell)
     table = Table("encoder", "weights M", "epochs", "image AP", "pixel AP", "recall at 1 %", "ms p50", "ms p99")
     for r in rows:
@@ -287,7 +305,7 @@ def ablate(
     from training.studies import ablation
 
     names = tuple(n for n in only.split(",") if n)
-    rows = ablation(data, parse_size(size, "--size"), epochs, seeds, threads, names, out, _tell)
+    rows = ablation(data, input_size_of(size), epochs, seeds, threads, names, out, _tell)
     table = Table("recipe", "image AP", "change", "pixel AP", "change", "recall at 1 %")
     for r in rows:
         table.add_row(
@@ -334,8 +352,8 @@ def good_parts(
             version,
             chosen,
             init,
-            parse_size(size, "--size"),
-            key=key.read_bytes() if key else None,
+            input_size_of(size),
+            key=read_key(key) if key else None,
         )
     console = Console()
     console.print(

@@ -10,6 +10,7 @@ import pytest
 from inspection.errors import ConfigError, DatasetError
 from inspection.samples import Sample
 from inspection.types import Call
+from tests.training import pictures
 from training.compare import compare, mcnemar, read_must_catch
 from training.judging import JudgedPicture
 
@@ -93,8 +94,19 @@ def test_mcnemar_by_hand() -> None:
 
 
 def test_must_catch_is_a_list(tmp_path: Path) -> None:
-    (tmp_path / "must.txt").write_text("a.png  # the recall of March\n\npart-7\n")
-    assert read_must_catch(tmp_path / "must.txt") == {"a.png", "part-7"}
-    (tmp_path / "none.txt").write_text("# nothing\n")
-    with pytest.raises(DatasetError, match="names no picture"):
-        read_must_catch(tmp_path / "none.txt")
+    made = pictures.Folder(tmp_path / "labelled")
+    for k, split in enumerate(("train", "test", "test")):
+        made.add(pictures.picture(k), np.zeros((64, 80), np.uint8), split=split, group=f"part-{k}")
+    data = made.snapshot(tmp_path / "snapshot")
+    first = Path(data.split("test")[0].image).name
+    path = tmp_path / "must.txt"
+    path.write_text(f"{first}  # the recall of March\n\npart-2\n")
+    assert read_must_catch(path, data, "test") == {first, "part-2"}
+    for text, message in (
+        ("# nothing\n", "names no picture"),
+        (f"{first}\n001.png\n", r"must.txt:2: names '001.png', which .* does not hold"),
+        ("part-0\n", "names no picture of the test split"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DatasetError, match=message):
+            read_must_catch(path, data, "test")
