@@ -28,7 +28,7 @@ __all__ = ["dataset", "evaluate", "export", "quantize", "render", "train"]
 def render(
     task: Annotated[str, typer.Argument(help="What to draw: weld or scratch.")],
     out: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")],
-    count: Annotated[int, typer.Option(min=1, help="How many frames. Half of them are without a defect.")] = 400,
+    count: Annotated[int, typer.Option(min=1, help="How many frames. Half or more of them are good.")] = 400,
     seed: Annotated[int, typer.Option(help="The same seed draws the same frames.")] = 0,
     clip_frames: Annotated[
         int | None,
