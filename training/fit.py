@@ -328,8 +328,14 @@ def _check_same(run: Path, config: RunConfig, ask: Ask, snapshot: Snapshot) -> N
         was, now = getattr(config.ask, name), getattr(ask, name)
         if was != now:
             raise ConfigError(
-                run, f"was started with {name} {was}, not {now}", "choose another --out, or the same value"
+                run,
+                f"was started with {name} {_asked(was)}, not {_asked(now)}",
+                "choose another --out, or the same value",
             )
+
+
+def _asked(value: object) -> str:
+    return "left out" if value is None else str(value)
 
 
 def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:

@@ -234,9 +234,9 @@ def _refuse(bundle_id: str, loss: Loss, max_ap_loss: float, max_flips: float) ->
         return
     raise BundleError(
         bundle_id,
-        f"loses {loss.ap_loss:.4f} of image AP (at most {max_ap_loss:g}) and comes to another call on {loss.flips} of "
-        f"{loss.pictures} {loss.split} pictures ({loss.flip_share:.2%}, at most {max_flips:.2%}); it would take "
-        f"{loss.ms[1]:.1f} ms instead of {loss.ms[0]:.1f}",
+        f"changes image AP by {-loss.ap_loss:+.4f} (a loss of {max_ap_loss:g} at most) and comes to another call on "
+        f"{loss.flips} of {loss.pictures} {loss.split} pictures ({loss.flip_share:.2%}, at most {max_flips:.2%}); it "
+        f"would take {loss.ms[1]:.1f} ms instead of {loss.ms[0]:.1f}",
         "serve the float bundle, or allow more with --max-ap-loss and --max-flips",
     )
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +283,17 @@ def test_letters_with_marks_are_written_out_and_not_lost() -> None:
     assert class_name("Lötfehler", "x") == "loetfehler"
     assert class_name("Riß", "x") == "riss"
     assert class_name("Éclat / brûlé", "x") == "eclat_brule"
+
+
+def test_what_a_killed_import_left_goes_with_the_next_and_a_running_ones_stays(folder: Folder, tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    out = folder.root.parent / "snapshot"
+    left, running = (out.with_name(f".snapshot.partial-{pid}") for pid in (dead.pid, os.getppid()))
+    for path in (left, running):
+        (path / "images").mkdir(parents=True)
+    for k in range(2):
+        folder.add(picture(k), EMPTY)
+    folder.snapshot(out)
+    assert not left.exists()
+    assert running.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import glob
 import hashlib
 import os
 import shutil
@@ -74,9 +75,12 @@ def uneven(samples: Sequence[Sample], shares: Shares) -> str:
     tried = {seed: got(replace(shares, seed=seed)) for seed in range(SEEDS_TRIED)}
     best = min(tried, key=lambda seed: max(abs(tried[seed][split] - share) for split, share in asked.items()))
     largest, size = sizes.most_common(1)[0]
+    cause = f"groups differ in size, {largest!r} has {size} of {len(samples)} pictures"
+    if size == 1:
+        cause = f"with {len(samples)} pictures chance decides"
     return (
         f"validation got {now['val']:.0%} and test {now['test']:.0%} of the pictures, asked were {shares.val:.0%} and "
-        f"{shares.test:.0%}: groups differ in size, {largest!r} has {size} of {len(samples)} pictures. "
+        f"{shares.test:.0%}: {cause}. "
         f"--seed {best} gives {tried[best]['val']:.0%} and {tried[best]['test']:.0%}"
     )
 
@@ -102,6 +106,7 @@ def build(
     if out.exists():
         raise DatasetError(out, "exists already, and a snapshot never changes", "choose another name")
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    _sweep(out)
     try:
         for name in ("images", "masks"):
             (partial / name).mkdir(parents=True)
@@ -122,6 +127,17 @@ def build(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest
+
+
+def _sweep(out: Path) -> None:
+    """What imports to this name left that were killed; one that still runs is left alone."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+        try:
+            os.kill(int(left.name.rpartition("-")[2]), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            pass  # it is somebody's
 
 
 class _Entries:

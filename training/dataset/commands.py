@@ -182,8 +182,8 @@ def export(
     console = Console()
     console.print(f"{len(written.pictures)} pictures in {out}")
     if written.left_out:
-        console.print(f"[yellow]{len(written.left_out)} left out[/yellow]: labelled, but nobody said where, which")
-        console.print(f"{form} has no word for; label-studio keeps them")
+        console.print(f"[yellow]{len(written.left_out)} left out[/yellow]: of several classes, or labelled and nobody")
+        console.print(f"said where, which {form} has no word for; label-studio keeps them")
 
 
 @dataset.command("diff")

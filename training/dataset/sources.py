@@ -174,6 +174,8 @@ def make_target(
         return Target(task or book.task, book, px_per_mm)
     if classes:
         names = tuple(class_name(c, "--classes") for c in classes.split(","))
+        if twice := [c for c in names if names.count(c) > 1]:
+            raise DatasetError("--classes", f"names {twice[0]!r} twice", "name each class once")
         return Target(_task(task, sources), plain_book(_task(task, sources), names), px_per_mm, merge=len(names) == 1)
     books = [b for b in (s.book() for s in sources) if b]
     if books:
