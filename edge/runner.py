@@ -89,7 +89,7 @@ def _judge(ready: Ready, model: Model) -> tuple[Event, Prediction | None]:
     if ready.unfit:
         return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.CAMERA, ready.unfit), None
     if ready.pending:  # judged by nobody: if it lasts, the guard notices the silence
-        return Tick(time.monotonic_ns()), None
+        return Tick(time.monotonic_ns(), frame.camera, frame.frame_id), None
     try:
         # Fitted for a model that no longer serves: this one fits it anew.
         prediction = model.infer(frame, ready.fitted if ready.model is model else None)

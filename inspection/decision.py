@@ -131,8 +131,8 @@ class LineGuard:
                 return self._on_judged(event)
             case CannotJudge():
                 return self._on_cannot_judge(event)
-            case Tick(now_ns):
-                return self._on_tick(now_ns)
+            case Tick():
+                return self._on_tick(event)
             case ResumeAsked():
                 return self._on_resume(event)
             case StopAsked():
@@ -306,10 +306,12 @@ class LineGuard:
 
     # ── time, faults, people ────────────────────────────────────────────────────────────────────────────────────
 
-    def _on_tick(self, now_ns: int) -> list[Action]:
-        late = self._part and now_ns >= self._part.deadline_ns
+    def _on_tick(self, event: Tick) -> list[Action]:
+        late = self._part and event.now_ns >= self._part.deadline_ns
         actions = self._end_part("no verdict by the deadline") if late else []
-        return self._with_permit(now_ns, actions)
+        eye = self._eyes.by_name.get(event.camera)
+        lost = eye.count_loss(event.camera, event.frame_id) if eye else []
+        return self._with_permit(event.now_ns, actions + lost)
 
     def _on_maintenance(self, event: MaintenanceOrdered) -> list[Action]:
         if event.until_ns <= event.now_ns:

@@ -46,9 +46,13 @@ class CannotJudge:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passed. A pure core cannot notice silence, so silence must be told to it."""
+    """Time passed. A pure core cannot notice silence, so silence must be told to it.
+
+    `camera`, `frame_id`: the frame that came then and that nobody judged, dark for a moment: it is no lost one."""
 
     now_ns: int
+    camera: str = ""
+    frame_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

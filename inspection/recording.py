@@ -121,6 +121,8 @@ def step_line(event: Event, actions: Iterable[Action], shot: Shot | None = None)
     told = asdict(event)
     if isinstance(event, Judged) and event.novelty is None:  # of most models: not worth a word in every line
         del told["novelty"]
+    if isinstance(event, Tick) and not event.camera:
+        told = {"now_ns": event.now_ns}
     line: dict[str, Any] = {type(event).__name__: told}
     if said := spoken(actions):
         line["said"] = said

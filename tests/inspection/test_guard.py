@@ -21,6 +21,7 @@ from inspection.events import (
     PolicyChanged,
     SetPermit,
     State,
+    Tick,
 )
 from inspection.policy import ClassPolicy, Policy
 from inspection.types import Code
@@ -247,6 +248,18 @@ def test_lost_frames_are_counted_and_a_restarted_counter_is_no_loss() -> None:
         (seen(70, 0), stop(Code.CAMERA)),
         (seen(80, 1), stop(Code.CAMERA)),
         (seen(90, 1001), RUN, now(State.RUNNING), lost(999)),
+    )
+
+
+def test_a_frame_that_nobody_judged_is_no_lost_one() -> None:
+    """An arc goes out for three frames: they came, and there was nothing to see."""
+    play(
+        started(),
+        (Tick(40 * MS, "cam", 4), RUN),
+        (Tick(50 * MS, "cam", 5), RUN),
+        (Tick(60 * MS, "cam", 8), RUN, lost(2)),
+        (seen(70, 9), RUN),
+        (Tick(80 * MS, "another", 1), RUN),
     )
 
 
