@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, tell
 from inspection.errors import ConfigError, InputError
+from inspection.model_io import to_input
 from inspection.render.clip import FPS, ClipSpec, render_clip
 from training.served import Served, read_bundle
 
@@ -81,8 +82,9 @@ def watch(served: Served, ambient: float) -> tuple[list[Seen], list[float]]:
     for frames, masks in clips(ambient):
         runner, scores = served.in_order(), []
         for frame in frames:
+            fitted = to_input(frame, served.manifest.input)[0]
             start = time.perf_counter()
-            scores.append(float(runner.raw(frame)[0][place]))
+            scores.append(float(runner.raw(fitted)[0][place]))
             took.append((time.perf_counter() - start) * 1e3)
         seen.append(Seen(np.array(scores), _bubbles(masks), np.array([bool(m.any()) for m in masks])))
     return seen, took
