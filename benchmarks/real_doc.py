@@ -130,8 +130,8 @@ outlined blowhole are sometimes not outlined.""",
     "neu_seg_dedup": """
 No picture is without a defect: each class is told from the others. Of many like dark streaks some are outlined as
 inclusions and some are not. The look for one scene joined 146 of its groups to others, though it is said to hold no
-near-duplicates. Weights from rendered frames cost here instead of saving anything; `--init` learns at a quarter of the
-rate (0.0005), which was not varied.""",
+near-duplicates. Its first 50 labels and those of magnetic_tile served to choose how `--init` starts
+(docs/training.md).""",
 }
 """What was noticed when the pictures were looked at; it bounds what any method can reach."""
 
