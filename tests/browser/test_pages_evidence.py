@@ -119,7 +119,7 @@ def test_an_edge_without_a_film_shows_the_other_frames(page: Page, hub: HubProce
 
 
 def test_every_camera_is_live_with_what_is_inspected_and_hot(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
-    page.goto(station(hub, edge))
+    until(lambda: (answer := page.goto(station(hub, edge))) and answer.ok)  # its first word may be on its way yet
     expect(page.locator(".cameras .none")).to_have_text("No picture since the hub started")
     bad = render("weld", 5, defects=[DefectSpec("porosity", 2.0)]).image
     edge.picture(bad, 1, "defect", hot=True)
