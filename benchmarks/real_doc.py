@@ -148,7 +148,7 @@ def _budget(results: Sequence[Result]) -> list[str]:
         for curve in (False, True)
     )
     seen = f"in which Haltline S saw its pictures {min(ours):.0f} to {max(ours):.0f} times"
-    curves = f" With few labels it had {few} minutes." if few and few != had else ""
+    curves = f" With few labels it had {few} min." if few and few != had else ""
     also = "`minutes` also counts reading the pictures, choosing the length, and export."
     return ["", f"**Training had {had} minutes**, {seen}; the recipe's own length is {DEFAULT_EPOCHS}.{curves} {also}"]
 
@@ -262,7 +262,7 @@ def _timing(took: Latency) -> list[str]:
     runs = min(int(t["runs"]) for t in took.values())
     load = next(iter(took.values()))["load"]
     return [
-        f"One picture through onnxruntime, float32, two threads, all models taking turns, {runs} runs each or more.",
+        f"One picture through onnxruntime, float32, two threads, one model open at a time, {runs} runs each or more.",
         f"The load average was {load:.1f} on two cores: above 2 these are upper bounds, and p99 is the neighbours'.",
     ]
 
@@ -275,7 +275,6 @@ NOT_RUN = """
 | anomalib's EfficientAd | its teacher's weights are fetched from the network, and there was none |
 | anomalib's SuperSimpleNet; PatchCore, PaDiM on WideResNet-50 | the encoder's weights come from a hub, out of reach |
 | ultralytics | AGPL |
-| learning curves of sets that show none | want of time |
 """
 
 
