@@ -1,6 +1,6 @@
 """`python -m deploy.contract_docs`: writes the parts of docs/line-contract.md that the code knows better than a writer.
 
-The topic table comes from `inspection.messages`, the state diagram from `inspection.decision.TRANSITIONS`. A test
+The topic table comes from `inspection.messages`, the state diagram from `inspection.states.TRANSITIONS`. A test
 fails when the page is not current.
 """
 
@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 from deploy.plc_schemas import file_name
-from inspection.decision import TRANSITIONS, Cause
 from inspection.events import State
 from inspection.live_picture import LIVE_TOPIC
 from inspection.messages import MESSAGES, PERMIT_SHORT_TOPIC, Message, Permit
+from inspection.states import TRANSITIONS, Cause
 from inspection.station_messages import STATION_MESSAGES
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "line-contract.md"

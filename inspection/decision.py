@@ -1,10 +1,6 @@
 """The guard: events in, actions out. Everything that decides whether the line may run lives here.
 
-    STARTING --sees--> RUNNING --defect--> HALTED --resume--> RUNNING
-    STARTING --defect--> HALTED      RUNNING --blind--> BLIND --sees--> RUNNING
-    BLIND --defect--> HALTED         STARTING --stop--> HALTED
-    RUNNING --stop--> HALTED         BLIND --stop--> HALTED
-    HALTED stays HALTED whatever else happens
+The states and what leads from one to the other: `states.py`.
 
 No clock: time arrives inside events. No I/O: what must be done leaves as actions, in the order in which it must be
 done, the permit first. One thread owns a guard.
@@ -15,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
-from enum import StrEnum
 from typing import assert_never
 
 from inspection.events import (
@@ -44,33 +39,9 @@ from inspection.eyes import Eyes
 from inspection.parts import Inspection
 from inspection.policy import ClassPolicy, FrameCall, Policy, judge
 from inspection.selection import Selector
+from inspection.states import TRANSITIONS, Cause
 from inspection.stop import stop_reason
 from inspection.types import Call, Code, HaltReport
-
-# ── the state table ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Cause(StrEnum):
-    SEES = "sees"  # enough fresh frames judged in a row, and no fault
-    BLIND = "blind"  # a frame nobody could judge, silence, or a fault
-    DEFECT = "defect"  # the evidence for a defect is complete
-    STOP = "stop"  # a person asked for it
-    RESUME = "resume"  # a person ended the open halt
-
-
-TRANSITIONS: dict[tuple[State, Cause], State] = {
-    (State.STARTING, Cause.SEES): State.RUNNING,
-    (State.STARTING, Cause.DEFECT): State.HALTED,
-    (State.STARTING, Cause.STOP): State.HALTED,
-    (State.RUNNING, Cause.DEFECT): State.HALTED,
-    (State.RUNNING, Cause.STOP): State.HALTED,
-    (State.RUNNING, Cause.BLIND): State.BLIND,
-    (State.BLIND, Cause.SEES): State.RUNNING,
-    (State.BLIND, Cause.DEFECT): State.HALTED,
-    (State.BLIND, Cause.STOP): State.HALTED,
-    (State.HALTED, Cause.RESUME): State.RUNNING,
-}
-"""A pair that is not listed changes nothing. Only RESUME leaves HALTED."""
 
 HALTS_PER_BOOT = 10_000
 """Halt ids are boot * 10,000 + n, so that no id is ever used again. The 10,000th halt of a boot stays open until the

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deploy.contract_docs import PAGE, filled, states
-from inspection.decision import TRANSITIONS
 from inspection.messages import MESSAGES, PERMIT_PERIOD_MS, Permit
 from inspection.policy import ClassPolicy, Policy
+from inspection.states import TRANSITIONS
 from inspection.watchdog import WatchdogLimits
 
 ROOT = PAGE.parent.parent

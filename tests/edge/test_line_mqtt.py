@@ -82,7 +82,9 @@ def test_a_verdict_goes_the_permits_way_where_its_own_is_down(line: MqttLine, mo
         ear.close()
 
 
-def test_after_its_last_word_the_line_says_nothing_more(line: MqttLine, mosquitto: int) -> None:
+def test_after_its_last_word_the_line_says_nothing_more(
+    line: MqttLine, mosquitto: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The guard runs on for a moment when the edge ends: its permit must not be what the broker remembers."""
     line._outbox.start()
     line._thread.start()
@@ -94,9 +96,9 @@ def test_after_its_last_word_the_line_says_nothing_more(line: MqttLine, mosquitt
         line.carry_out(permit(True), MOMENT)
         stop()
 
-    line.connection.stop = guard_speaks  # type: ignore[method-assign]
-    line.close()
-    line.connection.stop = stop  # type: ignore[method-assign]
+    with monkeypatch.context() as patch:
+        patch.setattr(line.connection, "stop", guard_speaks)
+        line.close()
     line._outbox.close()
     ear = Ear(mosquitto)
     try:

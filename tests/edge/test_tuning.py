@@ -53,9 +53,9 @@ thread.join()
 def test_a_thread_that_gives_way_can_be_interrupted_at_once_and_takes_that_back() -> None:
     done = subprocess.run([sys.executable, "-c", TURNS], capture_output=True, text=True, check=True)
     own, long, after = map(int, done.stdout.split())
-    if own == 0:
-        pytest.skip("this kernel has no turns of one's own: Linux 6.12 is the first")
+    # Linux 6.12 is the first with turns of a thread's own; an older one says 0, and must be left as it was.
     assert long >= 10 * own
+    assert (long > 0) == (own > 0)
     assert after == own
 
 

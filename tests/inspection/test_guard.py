@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from inspection import decision
-from inspection.decision import TRANSITIONS, Cause, LineGuard
+from inspection import states
+from inspection.decision import LineGuard
 from inspection.events import (
     Event,
     FaultFound,
@@ -24,6 +24,7 @@ from inspection.events import (
     Tick,
 )
 from inspection.policy import ClassPolicy, Policy
+from inspection.states import TRANSITIONS, Cause
 from inspection.types import Code
 from tests.inspection.guard_script import (
     BAD,
@@ -306,12 +307,12 @@ def edges() -> set[tuple[str, str, str]]:
 def test_the_drawing_in_the_docs_is_the_table() -> None:
     """The drawing reads `A --cause--> B --cause--> C`; HALTED --resume--> RUNNING closes the ring."""
     drawn = set()
-    for line in (decision.__doc__ or "").splitlines():
+    for line in (states.__doc__ or "").splitlines():
         for chain in re.split(r"\s{2,}", line.strip()):
-            states = re.findall(r"[A-Z]{5,}", chain)
+            names = re.findall(r"[A-Z]{5,}", chain)
             causes = re.findall(r"--(\w+)-->", chain)
             if causes:
-                drawn |= set(zip(states, causes, states[1:], strict=False))
+                drawn |= set(zip(names, causes, names[1:], strict=False))
     assert drawn == edges()
 
 

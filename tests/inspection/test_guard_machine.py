@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from inspection.decision import TRANSITIONS, LineGuard
+from inspection.decision import LineGuard
 from inspection.events import (
     AnswerResume,
     AnswerStop,
@@ -44,6 +44,7 @@ from inspection.events import (
 )
 from inspection.messages import Permit
 from inspection.policy import ClassPolicy, Policy
+from inspection.states import TRANSITIONS
 from inspection.types import Code, Finding, HaltReport
 from inspection.watchdog import Line, Watchdog, WatchdogLimits
 
