@@ -130,8 +130,8 @@ outlined blowhole are sometimes not outlined.""",
     "neu_seg_dedup": """
 No picture is without a defect: each class is told from the others. Of many like dark streaks some are outlined as
 inclusions and some are not. The look for one scene joined 146 of its groups to others, though it is said to hold no
-near-duplicates. Its first 50 labels and those of magnetic_tile served to choose how `--init` starts
-(docs/training.md).""",
+near-duplicates. Its first 50 labels and those of magnetic_tile served to choose how a run starts from an
+earlier encoder (docs/training.md).""",
 }
 """What was noticed when the pictures were looked at; it bounds what any method can reach."""
 
@@ -210,37 +210,37 @@ def _few(results: Sequence[Result]) -> list[str]:
     def of(method: str, n: int | None) -> list[Result]:
         return [r for r in results if r.method == (f"{method}@{n}" if n else method)]
 
-    if not any(of("ours", n) and of("ours-init", n) for n in LABELS):
+    if not any(of("ours", n) and of("ours-nothing", n) for n in LABELS):
         return []
     lines = [
         "What rendered frames save, by labels (drawn of each kind in turn; image AP on the same test pictures):",
         "",
-        "| labels | seeds | Haltline S | Haltline S, `--init` | `--init` less it |",
+        "| labels | seeds | from nothing | Haltline S | gained |",
         "| --- | --- | --- | --- | --- |",
     ]
     for n in (*LABELS, None):
-        plain, init = of("ours", n), of("ours-init", n)
-        if plain and init:
-            aps = [_said(interval(rows, average_precision)) for rows in (plain, init)]
-            gain = _points(interval(init, average_precision, plain))
+        plain, ours = of("ours-nothing", n), of("ours", n)
+        if plain and ours:
+            aps = [_said(interval(rows, average_precision)) for rows in (plain, ours)]
+            gain = _points(interval(ours, average_precision, plain))
             lines.append(f"| {n or f'all {plain[0].train_pictures}'} | {len(plain)} | {' | '.join(aps)} | {gain} |")
     return [*lines, "", *_worth(results), ""]
 
 
 def _worth(results: Sequence[Result]) -> list[str]:
-    """Which number of labels from nothing reaches what `--init` reached with the fewest; by the power law's fit."""
+    """Which number of labels from nothing reaches what ours reached with the fewest; by the power law's fit."""
     from benchmarks.real_methods import LABELS
     from training.learning_curve import LEAST_COUNTS, fit_curve
 
-    rows = [(n, r) for n in LABELS for r in results if r.method == f"ours@{n}"]
-    first = [r for r in results if r.method == f"ours-init@{LABELS[0]}"]
+    rows = [(n, r) for n in LABELS for r in results if r.method == f"ours-nothing@{n}"]
+    first = [r for r in results if r.method == f"ours@{LABELS[0]}"]
     if len({n for n, _ in rows}) < LEAST_COUNTS or not first:
         return []
     reached = interval(first, average_precision)[0]
     curve = fit_curve([n for n, _ in rows], [Pictures(r).figure(average_precision) for _, r in rows])
     need = curve.labels_for(reached)
     low, value, high = (f"{v:.0f}" if math.isfinite(v) else "never" for v in (need.low, need.value, need.high))
-    said = f"What `--init` reached with {LABELS[0]} labels ({reached:.3f}) would take {value} from nothing"
+    said = f"What Haltline S reached with {LABELS[0]} labels ({reached:.3f}) would take {value} from nothing"
     return [f"{said} (95 %: {low} to {high}, by the power law of `haltline train labels`).", ""]
 
 

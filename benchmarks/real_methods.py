@@ -30,10 +30,10 @@ from training.calibrate import Platt
 from training.checkpoint import Ask, RunConfig
 from training.course import FrameCourse
 from training.dataset.snapshot import Snapshot
+from training.defaults import NOTHING, ask_of, own_encoder
 from training.examples import Example, load
 from training.graph import Graph, to_onnx
 from training.network import HEAT_STRIDE, SIZES, SegmentAndDecide
-from training.warm_start import load_encoder, top_rate
 
 V1, V2 = "backbones/mobilenet_v1_0.75_224_imagenet.pth", "backbones/mobilenet_v2_1.0_224_imagenet_dequant.pth"
 BASELINE_LR = 1e-3
@@ -41,8 +41,7 @@ BASELINE_LR = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing to learn. `cpu_s` of training; `run` a folder for what is left on the way; `data_root` has backbones/;
-    `rendered` is a released bundle that was trained on rendered frames."""
+    """One thing to learn in `cpu_s` of training; `run` is a folder for what is left on the way."""
 
     data: Snapshot
     size: tuple[int, int]
@@ -50,7 +49,6 @@ class Task:
     seed: int
     run: Path
     data_root: Path
-    rendered: Path
 
     @property
     def classes(self) -> int:
@@ -79,9 +77,23 @@ class Made:
     shown: int
 
 
-def ours(task: Task, **more: Any) -> Made:
-    """`haltline train` with size S's width and the default recipe, as many epochs as fit."""
-    ask = task.ask(channels=SIZES["S"].channels, **more)
+def ours(task: Task) -> Made:
+    """`haltline train SNAPSHOT`, as many epochs as fit."""
+    return _family(task, own_encoder())
+
+
+def from_nothing(task: Task) -> Made:
+    """`haltline train SNAPSHOT --weights none`."""
+    return _family(task, own_encoder(asked=NOTHING))
+
+
+def on_mobilenet(task: Task) -> Made:
+    """`haltline train SNAPSHOT --backbone mobilenetv1_075 --weights FILE --pixels signed`."""
+    return _family(task, Backbone(name="mobilenetv1_075", weights=task.weights(V1), pixels="signed"))
+
+
+def _family(task: Task, encoder: Backbone) -> Made:
+    ask = ask_of(task.data, encoder, task.size, seed=task.seed, threads=1)
     shutil.rmtree(task.run, ignore_errors=True)
     epochs = epochs_in(task, ask)
     config = recipe.fit(task.data, task.run, ask.model_copy(update={"epochs": epochs}))
@@ -208,8 +220,8 @@ def _made(network: nn.Module, spec: InputSpec, stride: int, shown: int) -> Made:
 
 
 def good_own(task: Task) -> Made:
-    """`haltline train good-parts --init` with a bundle that was trained on rendered frames."""
-    return _from_good(task, own_encoder(task))
+    """`haltline train good-parts SNAPSHOT`."""
+    return _from_good(task, build(own_encoder(), 1, SIZES["S"].channels).eval())
 
 
 def good_imagenet(task: Task) -> Made:
@@ -237,12 +249,6 @@ def _anomalib(task: Task, kind: str) -> Made:
 def _good(task: Task) -> tuple[RunConfig, list[Any]]:
     config = recipe.new_config(task.data, task.ask())
     return config, [e.image for e in task.examples(config, "train") if not e.target.any()]
-
-
-def own_encoder(task: Task) -> SegmentAndDecide:
-    network = build(Backbone(), classes=1, width=SIZES["S"].channels)
-    load_encoder(network, task.rendered)
-    return network.eval()
 
 
 def imagenet_encoder(task: Task) -> SegmentAndDecide:
@@ -277,27 +283,14 @@ class Method:
     """How many of the training pictures it sees; None all."""
 
 
-def _with_init(task: Task) -> Made:
-    return ours(task, init=str(task.rendered), lr=top_rate(task.rendered, task.data.manifest.classes))
-
-
-def _on_mobilenet(task: Task) -> Made:
-    """`haltline train --backbone mobilenetv1_075 --weights FILE --pixels signed`."""
-    return ours(
-        task, backbone=Backbone(name="mobilenetv1_075", weights=task.weights(V1), pixels="signed"), lr=BASELINE_LR
-    )
-
-
 METHODS = (
-    Method("ours", "**Haltline S**", "0.5 M weights, from nothing, default recipe", ours),
-    Method(
-        "ours-init", "**Haltline S, `--init`**", "the same, from a released bundle that saw rendered frames", _with_init
-    ),
+    Method("ours", "**Haltline S**", "0.5 M weights, its encoder saw rendered frames, default recipe", ours),
+    Method("ours-nothing", "**Haltline S, from nothing**", "the same, `--weights none`", from_nothing),
     Method(
         "ours-mobilenet",
         "**Haltline on MobileNetV1-0.75**",
         "our head and recipe on an encoder with ImageNet weights",
-        _on_mobilenet,
+        on_mobilenet,
     ),
     Method("mobilenet", "MobileNetV1-0.75 classifier", "timm, ImageNet weights, all layers fine-tuned", mobilenet),
     Method("resnet18", "ResNet-18 classifier", "timm, from random weights", resnet18),

@@ -32,7 +32,6 @@ from training.dataset.snapshot import Snapshot, read_snapshot
 from training.metrics import pixel_average_precision
 
 WORK = Path("var/real-sets")
-MODELS = Path(__file__).resolve().parent.parent / "models"
 FOLDS = 4
 SEEDS = FOLDS - 1
 ROUNDS, WARM_UPS, TIMED_LEAST, TIMED_MS, THREADS = 2, 3, 12, 600.0, 2
@@ -41,23 +40,20 @@ ROUNDS, WARM_UPS, TIMED_LEAST, TIMED_MS, THREADS = 2, 3, 12, 600.0, 2
 @dataclass(frozen=True, slots=True)
 class RealSet:
     """`crop` in px of the picture (None: whole pictures), `stride` between crops, `size` the networks' input.
-
-    `merged`: every defect is one class. `rendered`: the released bundle whose frames look most like these.
-    """
+    `merged`: every defect is one class."""
 
     name: str
     crop: tuple[int, int] | None
     stride: int
     size: tuple[int, int]
     merged: bool
-    rendered: str
 
 
 SETS = (
-    RealSet("weld_seg", (480, 384), 384, (256, 208), True, "weld-0.2.0"),
-    RealSet("lohi_weld_100", (192, 160), 96, (192, 160), False, "weld-0.2.0"),
-    RealSet("magnetic_tile", (256, 256), 256, (192, 192), True, "scratch-0.2.0"),
-    RealSet("neu_seg_dedup", None, 0, (208, 208), False, "scratch-0.2.0"),
+    RealSet("weld_seg", (480, 384), 384, (256, 208), True),
+    RealSet("lohi_weld_100", (192, 160), 96, (192, 160), False),
+    RealSet("magnetic_tile", (256, 256), 256, (192, 192), True),
+    RealSet("neu_seg_dedup", None, 0, (208, 208), False),
 )
 """SegDecNet's sides must be multiples of 64 only for its pools to lose nothing; all sizes are multiples of 16."""
 
@@ -168,7 +164,7 @@ def make(real: RealSet, method: Any, seed: int, minutes: float, data: Path, work
         snapshot = few_of(snapshot, method.labels, seed)
     folder = work / real.name / f"{method.name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    task = Task(snapshot, real.size, minutes * 60, seed, folder / "run", data, MODELS / real.rendered)
+    task = Task(snapshot, real.size, minutes * 60, seed, folder / "run", data)
     wall, cpu = time.monotonic(), time.process_time()
     made = method.make(task)
     cpu_min, wall_min = (time.process_time() - cpu) / 60, (time.monotonic() - wall) / 60

@@ -27,9 +27,9 @@ class Backbone(BaseModel):
     """Which encoder, and what it starts from.
 
     `name`: `own`, or a name timm knows (`timm.list_models()`), or `mobilenetv1_075`. `weights`: None for random ones,
-    `hub` for timm's, or a file. `pixels`: what the weights were trained on, RGB: `imagenet` is (x / 255 - mean) /
-    deviation of ImageNet, `signed` is x / 127.5 - 1 (TensorFlow's). `frozen`: its weights and BatchNorms stay as they
-    are, and only what lies behind learns.
+    `hub` for timm's, or a file; for `own` a bundle or run of ours, whose encoder is taken. `pixels`: what the weights
+    were trained on, RGB: `imagenet` is (x / 255 - mean) / deviation of ImageNet, `signed` is x / 127.5 - 1
+    (TensorFlow's). `frozen`: its weights and BatchNorms stay as they are, and only what lies behind learns.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,9 +43,14 @@ class Backbone(BaseModel):
 def build(backbone: Backbone, classes: int, width: int, *, load: bool = True) -> SegmentAndDecide:
     """The network with this encoder. `load` False leaves its weights out: a checkpoint will bring them."""
     if backbone.name == OWN:
-        if backbone.weights or backbone.frozen:
-            raise ConfigError("--backbone own", "takes no weights file and cannot be frozen", "use --init for a bundle")
-        return Network(classes, width)
+        if backbone.frozen:
+            raise ConfigError("--backbone own", "cannot be frozen", "leave out --frozen")
+        network = Network(classes, width)
+        if load and backbone.weights:
+            from training.warm_start import load_encoder
+
+            load_encoder(network, Path(backbone.weights))
+        return network
     return OnBackbone(backbone, classes, width, load=load)
 
 

@@ -27,6 +27,8 @@ CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 METRICS_FILE = "metrics.jsonl"
 PACKAGES_FILE = "packages.txt"
+TOP_RATE = 2e-3
+"""Of the learning rate, from random weights."""
 
 
 class Ask(BaseModel):
@@ -44,7 +46,7 @@ class Ask(BaseModel):
     height_px: int = Field(default=256, ge=32, multiple_of=16)
     channels: int = Field(default=16, ge=8, multiple_of=4)
     batch: int = Field(default=16, ge=2)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=TOP_RATE, gt=0)
     init: str | None = None
     threads: int = Field(default=2, ge=1)
     backbone: Backbone = Backbone()

@@ -37,6 +37,8 @@ from training.streaming import StreamNetwork
 
 CHECKPOINT_EVERY_S = 20.0
 DEFAULT_EPOCHS = 20
+FEWEST_STEPS = 600
+"""With few pictures 20 epochs are too few steps to learn anything (docs/training.md)."""
 WARM_UP = 0.15  # share of the steps in which the learning rate rises
 WINDOW = (160, 128)
 WINDOWED = 0.8  # share of the epochs that see windows of the frames, not whole ones
@@ -193,8 +195,9 @@ def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -
         restore(trainer, ckpt.load(run))
         return trainer, course
     if team.leads:
-        if ask.epochs is None and ask.minutes is not None:
-            config = config.model_copy(update={"epochs": epochs_in(ask.minutes, config, course)})
+        if ask.epochs is None:
+            epochs = epochs_in(ask.minutes, config, course) if ask.minutes else default_epochs(course)
+            config = config.model_copy(update={"epochs": epochs})
         run.mkdir(parents=True, exist_ok=True)
         ckpt.write_config(run, config)
         (run / ckpt.PACKAGES_FILE).write_text(packages())
@@ -225,7 +228,7 @@ def new_config(snapshot: Snapshot, ask: Ask) -> RunConfig:
         input=input_spec(snapshot, ask.width_px, ask.height_px),
         heat_stride=HEAT_STRIDE,
         bf16=has_bf16(ask.device),
-        parent=parent_name(ask.init),
+        parent=parent_name(ask),
         environment=describe(ask.device),
     )
 
@@ -237,13 +240,14 @@ def has_bf16(device: str) -> bool:
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
-def parent_name(init: str | None) -> str | None:
+def parent_name(ask: Ask) -> str | None:
     """What the lineage calls the model a run starts from, noted now: the folder may be gone when it is exported."""
-    if init is None:
+    own = ask.backbone.weights if ask.backbone.name == backbones.OWN else None
+    if not (source := ask.init or own):
         return None
     from training.warm_start import parent_of
 
-    return parent_of(Path(init))
+    return parent_of(Path(source))
 
 
 def network_of(config: RunConfig, *, load: bool) -> SegmentAndDecide:
@@ -251,8 +255,8 @@ def network_of(config: RunConfig, *, load: bool) -> SegmentAndDecide:
     ask = config.ask
     if ask.frames == 1:
         return backbones.build(ask.backbone, len(config.classes), ask.channels, load=load)
-    if ask.backbone.name != backbones.OWN:
-        raise ConfigError("--backbone", f"{ask.backbone.name} has no memory for clips", "leave out --backbone")
+    if ask.backbone.name != backbones.OWN or ask.backbone.weights:
+        raise ConfigError("--backbone", f"{ask.backbone.name} has no memory for clips", "leave it and --weights out")
     return StreamNetwork(len(config.classes), ask.channels, ask.frames)
 
 
@@ -278,6 +282,10 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in some if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in some if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def default_epochs(course: Course) -> int:
+    return max(DEFAULT_EPOCHS, math.ceil(FEWEST_STEPS / course.steps_per_epoch))
 
 
 def epochs_in(minutes: float, config: RunConfig, course: Course) -> int:

@@ -14,7 +14,7 @@ from rich.table import Table
 from inspection.errors import ConfigError, DatasetError
 from training.dataset.snapshot import SNAPSHOT_FILE, read_snapshot
 from training.progress import progress_bar
-from training.train_cli import input_size_of, train
+from training.train_cli import SizeOption, Weights, input_size_of, train
 
 if TYPE_CHECKING:
     from training.compare import Comparison
@@ -102,26 +102,26 @@ def kfold(
     out: Annotated[Path, typer.Option(help="Folder for the runs, the pooled figures and the card.")],
     k: Annotated[int, typer.Option("-k", min=3, help="How many folds.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each run.")] = 20,
-    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "320x256",
+    size: SizeOption = None,
     channels: Annotated[int, typer.Option(help="Channels of the first layer.")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Top learning rate.")] = 2e-3,
+    lr: Annotated[
+        float | None, typer.Option(help="Top learning rate; default 0.001, from random weights 0.002.")
+    ] = None,
+    weights: Weights = None,
     seed: Annotated[int, typer.Option(help="Deals folds and order.")] = 0,
     threads: Threads = 2,
 ) -> None:
     """Judge the recipe on every picture: K runs, each judged on the groups it never saw, figures from all together."""
     data = read_snapshot(snapshot)
-    width, height = input_size_of(size)
     _threads(threads)
-    from training.checkpoint import Ask
+    from training.defaults import ask_of, own_encoder
     from training.kfold import kfold as run
     from training.page import write_page
     from training.report import figure_tables
 
-    ask = Ask.of(
-        epochs=epochs, width_px=width, height_px=height, channels=channels, batch=batch, lr=lr, seed=seed,
-        threads=threads,
-    )  # fmt: skip
+    encoder, in_px = own_encoder(channels, weights), input_size_of(size) if size else None
+    ask = ask_of(data, encoder, in_px, lr=lr, epochs=epochs, channels=channels, batch=batch, seed=seed, threads=threads)
     with progress_bar() as progress:
         bar = progress.add_task("fold 1", total=None)
 
@@ -133,8 +133,9 @@ def kfold(
             return step
 
         pooled = run(data, out, ask, k, report)
-    for line in figure_tables(pooled.figures):
-        Console().print(line)
+    for figures in filter(None, (pooled.figures, pooled.whole)):
+        for line in figure_tables(figures):
+            Console().print(line)
     write_page(out / "card.html", f"{k}-fold on {data.manifest.id}", "", pooled.figures, pooled.pictures, data)
     Console().print(f"every picture's score in {out / 'out-of-fold.jsonl'}, the page in {out / 'card.html'}")
 

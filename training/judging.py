@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from inspection.policy import Policy, policy_of
 from inspection.samples import Sample
 from inspection.types import Call, Finding, Prediction
 from training.dataset.clip_source import place_of
+from training.dataset.crops import parent_of
 from training.dataset.item import Mask, decode, decode_mask, read_bytes
 from training.dataset.rule import longest_px
 from training.dataset.snapshot import BOXES_SUFFIX
@@ -25,6 +26,7 @@ from training.served import Served
 
 Floats = NDArray[np.float64]
 FRAME_NS = 33_000_000
+SEVERITY = (Call.PASS, Call.UNCERTAIN, Call.DEFECT, Call.FAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,31 @@ def judge_pictures(served: Served, folder: Path, samples: Iterable[Sample], book
             verdict=verdict,
             ms=ms,
         )
+
+
+def whole_pictures(crops: Sequence[JudgedPicture]) -> list[JudgedPicture]:
+    """Crops of one picture as one, as an edge with tiles judges it: per class the highest score, of the calls the most
+    severe; what is no crop stays as it is. Heat maps and cells lie below each other: pixel figures stay those of all
+    crops."""
+    of: dict[str, list[JudgedPicture]] = {}
+    for crop in crops:
+        of.setdefault(parent_of(crop.sample.source) or crop.sample.image, []).append(crop)
+    return [_as_one(parts) for parts in of.values()]
+
+
+def _as_one(parts: list[JudgedPicture]) -> JudgedPicture:
+    cells = [p.cells for p in parts if p.cells is not None]
+    return replace(
+        parts[0],
+        target=np.any([p.target for p in parts], 0),
+        scores=np.max([p.scores for p in parts], 0),
+        heat=np.concatenate([p.heat for p in parts], 1),
+        cells=np.concatenate(cells, 1) if len(cells) == len(parts) else None,
+        region_mm=np.max([p.region_mm for p in parts], 0),
+        found_mm=np.max([p.found_mm for p in parts], 0),
+        verdict=max((p.verdict for p in parts), key=SEVERITY.index),
+        ms=sum(p.ms for p in parts),
+    )
 
 
 def in_order(samples: Iterable[Sample]) -> list[Sample]:

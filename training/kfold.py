@@ -16,16 +16,18 @@ from training.checkpoint import Ask, write_atomically
 from training.dataset.snapshot import Snapshot, count, snapshot_id
 from training.evaluate import Figures, figures_of
 from training.fit import Report, fit
-from training.judging import JudgedPicture
+from training.judging import JudgedPicture, whole_pictures
 from training.outcome import Judge, judged
 
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Figures over all pictures, each scored out of its fold, and those pictures."""
+    """Figures over all pictures, each scored out of its fold, and those pictures. `whole`: where those are crops, the
+    figures of the pictures they were cut from."""
 
     figures: Figures
     pictures: list[JudgedPicture]
+    whole: Figures | None
 
 
 def deal(samples: Sequence[Sample], classes: Sequence[str], k: int, seed: int = 0) -> list[int]:
@@ -85,7 +87,11 @@ def kfold(
     figures = figures_of(f"{k}-fold", manifest.id, "pooled", pictures, manifest.label_book)
     write_atomically(out / "out-of-fold.jsonl", "".join(_line(p, manifest.classes) for p in pictures).encode())
     figures.write(out / "figures.json")
-    return Pooled(figures, pictures)
+    if len(whole := whole_pictures(pictures)) == len(pictures):
+        return Pooled(figures, pictures, None)
+    of_whole = figures_of(f"{k}-fold, whole pictures", manifest.id, "pooled", whole, manifest.label_book)
+    of_whole.write(out / "figures-whole.json")
+    return Pooled(figures, pictures, of_whole)
 
 
 def _line(p: JudgedPicture, classes: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from training.backbones import Backbone
 from training.calibrate import Platt
 from training.checkpoint import Ask
 from training.dataset.snapshot import Snapshot
+from training.defaults import ask_of, own_encoder
 from training.examples import Example, collate, load
 from training.fit import fit, predict, trained
 from training.graph import graph_of, to_onnx
@@ -50,7 +51,7 @@ class Row:
 def compare(
     data: Snapshot,
     backbones: Sequence[tuple[Backbone, int]],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     minutes: float,
     seed: int,
     threads: int,
@@ -63,15 +64,7 @@ def compare(
         for backbone, width in backbones:
             name = backbone.name if width == 16 else f"{backbone.name}:{width}"
             tell(f"{name}: training for {minutes:g} minutes")
-            ask = Ask.of(
-                minutes=minutes,
-                width_px=size[0],
-                height_px=size[1],
-                channels=width,
-                seed=seed,
-                threads=threads,
-                backbone=backbone,
-            )
+            ask = ask_of(data, backbone, size, minutes=minutes, channels=width, seed=seed, threads=threads)
             rows.append(_run(data, folder / name.replace(":", "-"), ask, name, timed=True))
         rows.sort(key=lambda r: -r.image_ap)
         _keep(out, rows)
@@ -80,7 +73,7 @@ def compare(
 
 def ablation(
     data: Snapshot,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     epochs: int,
     seeds: int,
     threads: int,
@@ -99,9 +92,7 @@ def ablation(
             runs = []
             for seed in range(seeds):
                 tell(f"{title}, seed {seed}")
-                ask = Ask.of(
-                    epochs=epochs, width_px=size[0], height_px=size[1], seed=seed, threads=threads, augment=augment
-                )
+                ask = ask_of(data, own_encoder(), size, epochs=epochs, seed=seed, threads=threads, augment=augment)
                 runs.append(_run(data, folder / f"{title.replace(' ', '-')}-{seed}", ask, title, timed=False))
             rows.append(_mean(runs))
         _keep(out, rows)

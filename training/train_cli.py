@@ -45,7 +45,14 @@ train = typer.Typer(
 
 SnapshotFolder = Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")]
 Weights = Annotated[
-    str | None, typer.Option(help="The backbone's weights: a file with a state_dict, or hub to fetch timm's.")
+    str | None,
+    typer.Option(
+        help="Where the encoder starts: for timm's a file with a state_dict, or hub; for own a bundle or run (default "
+        "the released one); none: random."
+    ),
+]
+SizeOption = Annotated[
+    str | None, typer.Option(help="The network's input in px, multiples of 16; default that of the pictures, shrunk.")
 ]
 
 
@@ -76,18 +83,24 @@ PixelsOption = Annotated[
 def model(
     snapshot: SnapshotFolder,
     out: Annotated[Path, typer.Option(help="The run's folder. If it holds a run that was stopped, that run goes on.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training pictures (default 20).")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training pictures (default 20, more if there are few).")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Instead of --epochs: as many as fit into this time on this machine.")
     ] = None,
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Start from a released bundle or an earlier run instead of from nothing: new frames are learnt fast."
+            help="Go on from a released bundle or an earlier run, head and all: new frames of its kind are learnt fast."
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="The network's input in px, multiples of 16; default 320x256, or that of --init.")
+        str | None,
+        typer.Option(
+            help="The network's input in px, multiples of 16; default that of --init where it knows the same classes, "
+            "else the pictures' own, shrunk to about 320x256."
+        ),
     ] = None,
     size_class: Annotated[
         SizeName | None,
@@ -96,7 +109,7 @@ def model(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Top learning rate; default 0.002, with --init 0.0005, or 0.001 where it knew other classes."
+            help="Top learning rate; default 0.001, with --init of the same classes 0.0005, from random weights 0.002."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
@@ -131,28 +144,39 @@ def model(
     if epochs is not None and minutes is not None:
         raise ConfigError("--epochs and --minutes", "were both given", "give one of them")
     _one_thread_waits()
-    from training.backbones import Backbone
-    from training.checkpoint import Ask
+    from training.backbones import OWN, Backbone
+    from training.defaults import NOTHING, ask_of, encoder_weights
     from training.network import SIZES
-    from training.warm_start import input_size, top_rate
+    from training.warm_start import knows_same, size_of
 
     if size_class and channels:
         raise ConfigError("--size-class and --channels", "were both given", "a size has its own channels")
     of_class = SIZES[size_class.value] if size_class else None
-    default = of_class[1:3] if of_class else input_size(init) if init else (320, 256)
-    width, height = input_size_of(size) if size else default
-    ask = Ask.of(
+    wide = of_class.channels if of_class else SIZES["S"].channels if channels is None else channels
+    in_px = input_size_of(size) if size else None
+    if of_class:
+        in_px = in_px or (of_class.width_px, of_class.height_px)
+    elif init and knows_same(init, data.manifest.classes):
+        in_px = in_px or size_of(init)
+    if init and weights and backbone == OWN:
+        raise ConfigError("--init and --weights", "were both given", "--init brings the encoder too")
+    if init or frames > 1:
+        weights = weights or NOTHING  # --init brings the encoder too; a memory has other layers
+    encoder = Backbone(
+        name=backbone, weights=encoder_weights(backbone, wide, weights), pixels=pixels.value, frozen=frozen
+    )
+    ask = ask_of(
+        data,
+        encoder,
+        in_px,
+        init,
+        lr,
         epochs=epochs,
         minutes=minutes,
         seed=seed,
-        width_px=width,
-        height_px=height,
-        channels=of_class.channels if of_class else 16 if channels is None else channels,
+        channels=wide,
         batch=batch,
-        lr=lr if lr is not None else top_rate(init, data.manifest.classes) if init else 2e-3,
-        init=str(init) if init else None,
         threads=threads,
-        backbone=Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=frozen),
         augment=chosen_variations(without, also),
         frames=frames,
         device=_device(device),
@@ -206,9 +230,13 @@ def _device(asked: Device) -> Any:
 
 def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> None:
     from training import parallel
+    from training.backbones import OWN
+    from training.checkpoint import CONFIG_FILE
     from training.fit import fit
 
     leads = parallel.join().leads
+    if leads and ask.backbone.name == OWN and ask.backbone.weights and not (out / CONFIG_FILE).exists():
+        Console().print(f"the encoder starts from {ask.backbone.weights}; --weights none: from nothing")
     curves = _curves(out) if tensorboard and leads else None
     try:
         with progress_bar(shown=leads) as progress:
@@ -253,7 +281,7 @@ def compare_backbones(
     pixels: PixelsOption = PixelRange.IMAGENET,
     frozen: Annotated[bool, typer.Option("--frozen", help="Leave timm's weights as they are.")] = False,
     minutes: Annotated[float, typer.Option(help="Training time of each.")] = 2.0,
-    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "320x256",
+    size: SizeOption = None,
     seed: Annotated[int, typer.Option(help="Same seed, same order of pictures.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Keep the runs and the table as JSON here.")] = None,
@@ -262,23 +290,26 @@ def compare_backbones(
     data = read_snapshot(snapshot)
     _one_thread_waits()
     from training.backbones import Backbone
+    from training.defaults import encoder_weights
+    from training.network import SIZES
     from training.studies import compare
 
     files = dict(_named_weights(weights or []))
     chosen: list[tuple[Backbone, int]] = []
     for name in filter(None, names.split(",")):
         bare, _, width = name.partition(":")
-        is_timm = bare != "own"
-        options = {"weights": files.pop(bare, None), "pixels": pixels.value, "frozen": frozen} if is_timm else {}
         if width and not re.fullmatch("[0-9]{1,3}", width):
             raise ConfigError("--backbones", f"names {name!r}", "write a width as a number, e.g. own:24")
-        chosen.append((Backbone(name=bare, **options), int(width or 16)))
+        wide = int(width or SIZES["S"].channels)
+        start = encoder_weights(bare, wide, files.pop(bare, None))
+        options = {} if bare == "own" else {"pixels": pixels.value, "frozen": frozen}
+        chosen.append((Backbone(name=bare, weights=start, **options), wide))
     if not chosen:
         raise ConfigError("--backbones", "names none", "e.g. own,own:24")
     if files:
         raise ConfigError("--weights", f"names {sorted(files)[0]}, which is not compared", "add it to --backbones")
-    width_px, height_px = input_size_of(size)
-    rows = compare(data, chosen, (width_px, height_px), minutes, seed, threads, out, _tell)
+    in_px = input_size_of(size) if size else None
+    rows = compare(data, chosen, in_px, minutes, seed, threads, out, _tell)
     table = Table("encoder", "weights M", "epochs", "image AP", "pixel AP", "recall at 1 %", "ms p50", "ms p99")
     for r in rows:
         table.add_row(
@@ -293,7 +324,7 @@ def ablate(
     snapshot: SnapshotFolder,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of each run.")] = 8,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each setting; the spread is the yardstick.")] = 1,
-    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "160x128",
+    size: SizeOption = None,
     only: Annotated[str, typer.Option(help="Variations to try, with commas; default all.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Keep the runs and the table as JSON here.")] = None,
@@ -305,7 +336,8 @@ def ablate(
     from training.studies import ablation
 
     names = tuple(n for n in only.split(",") if n)
-    rows = ablation(data, input_size_of(size), epochs, seeds, threads, names, out, _tell)
+    in_px = input_size_of(size) if size else None
+    rows = ablation(data, in_px, epochs, seeds, threads, names, out, _tell)
     table = Table("recipe", "image AP", "change", "pixel AP", "change", "recall at 1 %")
     for r in rows:
         table.add_row(
@@ -326,11 +358,11 @@ def good_parts(
     ] = "own",
     init: Annotated[
         Path | None,
-        typer.Option(help="For own: a bundle or run that has learned something, e.g. models/scratch-0.2.0."),
+        typer.Option(help="For own: the bundle or run whose encoder looks; default the released one."),
     ] = None,
     weights: Weights = None,
     pixels: PixelsOption = PixelRange.IMAGENET,
-    size: Annotated[str, typer.Option(help="Input in px, multiples of 16.")] = "256x256",
+    size: SizeOption = None,
     key: Annotated[Path | None, typer.Option(help="Sign with this ed25519 private key (PEM).")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
@@ -339,11 +371,14 @@ def good_parts(
     _one_thread_waits()
     import torch
 
-    from training.backbones import Backbone
+    from training.backbones import OWN, Backbone
+    from training.defaults import ENCODER, input_size
     from training.good_parts_bundle import make
 
     torch.set_num_threads(threads)
-    chosen = Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=backbone != "own")
+    chosen = Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=backbone != OWN)
+    if backbone == OWN and init is None and weights is None and ENCODER.is_dir():
+        init = ENCODER
     with Console().status("remembering good parts"):
         done = make(
             data,
@@ -352,7 +387,7 @@ def good_parts(
             version,
             chosen,
             init,
-            input_size_of(size),
+            input_size_of(size) if size else input_size(data),
             key=read_key(key) if key else None,
         )
     console = Console()

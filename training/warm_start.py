@@ -31,7 +31,7 @@ def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> 
 
 def load_encoder(network: SegmentAndDecide, source: Path) -> None:
     """Fill the encoder only: whatever classes the earlier model knew, its features serve."""
-    _fill(network, _read(source)[0], source, "choose a model of our own, 16 wide", whole=False)
+    _fill(network, _read(source)[0], source, "choose a model of our own of the same --channels", whole=False)
 
 
 def _fill(network: SegmentAndDecide, state: dict[str, Tensor], source: Path, fix: str, *, whole: bool) -> None:
@@ -47,7 +47,12 @@ def _fill(network: SegmentAndDecide, state: dict[str, Tensor], source: Path, fix
 def top_rate(source: Path, classes: tuple[str, ...]) -> float:
     """The top learning rate for a start from `source`: gentle where its head is kept as well, half of that from nothing
     where a new head must be learnt (docs/training.md: by trial on magnet tiles and rolled steel)."""
-    return 5e-4 if _classes_of(source) == classes else 1e-3
+    return ckpt.TOP_RATE / (4 if knows_same(source, classes) else 2)
+
+
+def knows_same(source: Path, classes: tuple[str, ...]) -> bool:
+    """Whether it tells just these classes apart: then its head is of use too."""
+    return _classes_of(source) == classes
 
 
 def parent_of(source: Path) -> str:
@@ -81,7 +86,7 @@ def _classes_of(source: Path) -> tuple[str, ...]:
     return ckpt.read_config(source).classes
 
 
-def input_size(source: Path) -> tuple[int, int]:
+def size_of(source: Path) -> tuple[int, int]:
     """Width and height of the earlier model's input: what learned at one scale is worth little at another."""
     if (source / MANIFEST_FILE).exists():
         spec = parse_manifest((source / MANIFEST_FILE).read_bytes(), source / MANIFEST_FILE).input

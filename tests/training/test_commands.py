@@ -79,6 +79,23 @@ def test_from_nothing_to_a_judged_bundle(commands: typer.Typer, tmp_path: Path) 
     assert "1 epochs" in run(commands, "train", snapshot, "--out", tmp_path / "next", *again)
     config = json.loads((tmp_path / "next/config.json").read_text())
     assert (config["ask"]["width_px"], config["ask"]["lr"]) == (160, 5e-4), "size and rate follow from --init"
+    with pytest.raises(InputError, match="--init brings the encoder too"):
+        run(commands, "train", snapshot, "--out", tmp_path / "both", "--weights", bundle, *again)
+
+
+@pytest.mark.timeout(120)
+def test_a_run_nobody_said_anything_about(commands: typer.Typer, tiny: Snapshot, tmp_path: Path) -> None:
+    """The pictures' own size, the released encoder, gently; and from nothing where that is asked for."""
+
+    def asked(name: str, *more: object) -> dict[str, object]:
+        said = run(commands, "train", tiny.folder, "--out", tmp_path / name, "--epochs", 1, "--threads", 1, *more)
+        assert ("scratch-0.2.0" in said.replace("\n", "")) is (not more)
+        config: dict[str, object] = json.loads((tmp_path / name / "config.json").read_text())["ask"]
+        return config
+
+    usual, bare = asked("usual"), asked("bare", "--weights", "none")
+    assert (usual["width_px"], usual["height_px"], usual["lr"]) == (80, 64, 1e-3)
+    assert (bare["width_px"], bare["lr"], bare["backbone"]) == (80, 2e-3, {**usual["backbone"], "weights": None})  # type: ignore[dict-item]
 
 
 def test_renderings_repeat_and_keep_to_the_label_book(tmp_path: Path) -> None:

@@ -90,15 +90,15 @@ def test_few_labels_are_of_every_kind_and_part_of_more(folder: Folder) -> None:
 def test_the_page_says_what_rendered_frames_save(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.real_doc.ROUNDS", 40)
     right = {20: 0.6, 50: 0.7, 100: 0.8, 200: 0.9}
-    results = [result(f"ours@{n}", share, s) for n, share in right.items() for s in (0, 1)]
+    results = [result(f"ours-nothing@{n}", share, s) for n, share in right.items() for s in (0, 1)]
     assert "What rendered frames save" not in document(results, {})
-    results += [result(f"ours-init@{n}", 0.85, s) for n in right for s in (0, 1)]
+    results += [result(f"ours@{n}", 0.85, s) for n in right for s in (0, 1)]
     page = document(results, {})
     rows = [line for line in page.splitlines() if line.startswith(("| 20 | 2", "| 200 | 2"))]
     assert len(rows) == 2
     assert "**+" in rows[0]
     assert "**+" not in rows[1]
-    (said,) = (line for line in page.splitlines() if line.startswith("What `--init` reached with 20 labels"))
+    (said,) = (line for line in page.splitlines() if line.startswith("What Haltline S reached with 20 labels"))
     assert 50 < int(said.split("would take ")[1].split()[0]) < 300
 
 

@@ -6,6 +6,8 @@ both sides of the split.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -60,8 +62,19 @@ def crop_items(items: Iterable[Item], cut: Cut) -> Iterator[Item]:
                 annotations=(),
                 soft_labels=None,
                 label_book=None,
-                source=f"{item.source}#{x},{y},{w},{h}",
+                source=source_of(item, x, y, w, h),
             )
+
+
+def source_of(item: Item, x: int, y: int, w: int, h: int) -> str:
+    """`SOURCE#PICTURE@x,y,w,h`; PICTURE is the beginning of the whole one's SHA-256."""
+    return f"{item.source}#{hashlib.sha256(item.data).hexdigest()[:16]}@{x},{y},{w},{h}"
+
+
+def parent_of(source: str) -> str:
+    """What names the picture a crop was cut from; empty where it is no crop."""
+    parent, at, cut = source.rpartition("@")
+    return parent if at and re.fullmatch(r"\d+,\d+,\d+,\d+", cut) else ""
 
 
 def _windows(width_px: int, height_px: int, cut: Cut) -> Iterator[tuple[int, int, int, int]]:

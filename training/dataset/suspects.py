@@ -17,19 +17,21 @@ def suspects(
     out: Annotated[Path, typer.Option(help="A folder for the runs and suspects.jsonl. Stopped, it goes on here.")],
     folds: Annotated[int, typer.Option(min=2, max=20, help="Models trained, each without one part of the groups.")] = 5,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures, each model.")] = 12,
-    size: Annotated[str, typer.Option(help="The networks' input in px, multiples of 16.")] = "320x256",
+    size: Annotated[
+        str | None, typer.Option(help="The networks' input in px, multiples of 16; default the pictures', shrunk.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, same machine: the same list.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """List labels and outlines that are probably wrong (confident learning), for `haltline review suspects`."""
     data = read_snapshot(snapshot)
-    from training.checkpoint import Ask
     from training.dataset.commands import parse_size
+    from training.defaults import ask_of, own_encoder
     from training.out_of_fold import out_of_fold
     from training.out_of_fold import suspects as doubtful
 
-    width, height = parse_size(size, "--size")
-    ask = Ask(epochs=epochs, width_px=width, height_px=height, seed=seed, threads=threads)
+    in_px = parse_size(size, "--size") if size else None
+    ask = ask_of(data, own_encoder(), in_px, epochs=epochs, seed=seed, threads=threads)
     console = Console()
     with console.status(f"training {folds} models") as status:
         found = out_of_fold(

@@ -1,0 +1,110 @@
+"""What a run is where nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspection.errors import BundleError, ConfigError
+from inspection.types import Call
+from tests.training.pictures import tiny_ask
+from training import defaults
+from training.backbones import Backbone, build
+from training.checkpoint import Ask, read_config
+from training.dataset.crops import parent_of
+from training.dataset.snapshot import Snapshot
+from training.fit import FEWEST_STEPS, fit
+from training.judging import JudgedPicture, whole_pictures
+from training.outcome import Judge, judged
+from training.warm_start import HEAD
+
+
+def of_size(data: Snapshot, *sizes: tuple[int, int]) -> Snapshot:
+    """The snapshot as if its pictures had these sizes, in turn."""
+    sized = [
+        s.model_copy(update={"width_px": sizes[n % len(sizes)][0], "height_px": sizes[n % len(sizes)][1]})
+        for n, s in enumerate(data.samples)
+    ]
+    return data.model_copy(update={"samples": tuple(sized)})
+
+
+@pytest.mark.parametrize(
+    ("pictures", "size"),
+    [
+        ([(640, 512)], (320, 256)),
+        ([(2448, 2048)], (320, 256)),
+        ([(230, 630)], (176, 480)),  # upright stays upright
+        ([(1600, 256)], (720, 112)),
+        ([(200, 200)], (208, 208)),
+        ([(96, 40)], (96, 48)),
+        ([(20, 20)], (32, 32)),
+        ([(640, 512), (640, 512), (630, 500)], (320, 256)),
+    ],
+)
+def test_the_input_has_the_shape_of_the_pictures(
+    tiny: Snapshot, pictures: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> None:
+    assert defaults.input_size(of_size(tiny, *pictures)) == size
+    assert size[0] * size[1] <= 1.06 * defaults.INPUT_PX
+
+
+def test_an_encoder_starts_from_the_released_one() -> None:
+    started = build(defaults.own_encoder(), classes=1, width=16).state_dict()
+    random = build(Backbone(), classes=1, width=16).state_dict()
+    released = build(Backbone(weights=str(defaults.ENCODER)), classes=3, width=16).state_dict()
+    encoder = [n for n in started if n.endswith("0.weight") and n.split(".")[0] not in HEAD]
+    assert len(encoder) > 10
+    assert all((started[n] == released[n]).all() for n in encoder)
+    assert not any((started[n] == random[n]).all() for n in encoder if started[n].ndim == 4)
+    assert defaults.own_encoder(16, "none").weights is None
+    assert defaults.own_encoder(24).weights is None, "no released encoder is so wide"
+    assert defaults.encoder_weights("resnet18", 16, None) is None
+    assert defaults.encoder_weights("resnet18", 16, "hub") == "hub"
+
+
+def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="same --channels"):
+        build(Backbone(weights=str(defaults.ENCODER)), classes=1, width=24)
+    with pytest.raises(ConfigError, match="cannot be frozen"):
+        build(Backbone(frozen=True), classes=1, width=16)
+
+
+@pytest.mark.timeout(120)
+def test_a_run_keeps_where_its_encoder_came_from(tiny: Snapshot, tmp_path: Path) -> None:
+    ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=defaults.own_encoder())
+    assert fit(tiny, tmp_path / "run", ask).parent == "scratch-0.2.0"
+    assert fit(tiny, tmp_path / "bare", tiny_ask(epochs=1)).parent is None
+
+
+@pytest.mark.timeout(120)
+def test_few_pictures_are_seen_more_often(tiny: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fit.FEWEST_STEPS", 90)
+    ask = tiny_ask(epochs=None)
+    fit(tiny, tmp_path / "run", ask)
+    assert read_config(tmp_path / "run").epochs == 90 / 3, "24 pictures are three steps of eight"
+    assert FEWEST_STEPS * Ask().batch >= 5000
+
+
+def test_crops_are_judged_as_the_picture_they_were_cut_from(tiny: Snapshot, tiny_run: Path) -> None:
+    pictures = judged(Judge(tiny_run, tiny).of("test"))
+    assert [p.sample.image for p in whole_pictures(pictures)] == [p.sample.image for p in pictures]
+
+    def crop(p: JudgedPicture, source: str) -> JudgedPicture:
+        return replace(p, sample=p.sample.model_copy(update={"source": source}))
+
+    bad = next(p for p in pictures if p.target.any())
+    good = [p for p in pictures if not p.target.any()]
+    cut = [crop(bad, "a.png#1f@0,0,80,64"), crop(good[0], "a.png#1f@80,0,80,64"), crop(good[1], "b.png#1f@0,0,80,64")]
+    one, other = whole_pictures(cut)
+    assert (one.target.any(), other.target.any()) == (True, False)
+    assert one.scores == np.maximum(bad.scores, good[0].scores)
+    assert one.heat.shape[1] == bad.heat.shape[1] + good[0].heat.shape[1]
+    assert one.cells is not None
+    assert one.cells.sum() == (0 if bad.cells is None else bad.cells.sum())
+    unsure = replace(cut[1], verdict=Call.UNCERTAIN)
+    assert whole_pictures([replace(cut[0], verdict=Call.PASS), unsure])[0].verdict is Call.UNCERTAIN
+    assert parent_of("hub:record=7#frame@1") == ""
