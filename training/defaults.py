@@ -43,11 +43,11 @@ def rate(encoder: Backbone, init: Path | None, classes: tuple[str, ...]) -> floa
     return TOP_RATE if encoder.weights is None else TOP_RATE / 2
 
 
-def input_size(data: Snapshot) -> tuple[int, int]:
+def input_size(data: Snapshot, most_px: int = INPUT_PX) -> tuple[int, int]:
     """Width and height of the input, multiples of 16: the shape of the middle picture, its own size if that is no more
-    than INPUT_PX in all, shrunk to about that otherwise. Nothing is enlarged by more than the rounding."""
+    than `most_px` in all, shrunk to about that otherwise. Nothing is enlarged by more than the rounding."""
     width, height = (float(np.median([getattr(s, side) for s in data.samples])) for side in ("width_px", "height_px"))
-    shrink = min(1.0, math.sqrt(INPUT_PX / (width * height)))
+    shrink = min(1.0, math.sqrt(most_px / (width * height)))
     whole = math.ceil if shrink == 1 else round
     return tuple(max(32, 16 * whole(side * shrink / 16)) for side in (width, height))  # type: ignore[return-value]
 

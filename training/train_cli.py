@@ -104,7 +104,10 @@ def model(
     ] = None,
     size_class: Annotated[
         SizeName | None,
-        typer.Option(help="S, M or L: width and input for 5, 12 or 25 ms on two cores (docs/training.md)."),
+        typer.Option(
+            help="S, M or L: channels, and px of an input of the pictures' shape, for 5, 12 or 25 ms on two cores "
+            "(docs/training.md)."
+        ),
     ] = None,
     lr: Annotated[
         float | None,
@@ -145,7 +148,7 @@ def model(
         raise ConfigError("--epochs and --minutes", "were both given", "give one of them")
     _one_thread_waits()
     from training.backbones import OWN, Backbone
-    from training.defaults import NOTHING, ask_of, encoder_weights
+    from training.defaults import NOTHING, ask_of, encoder_weights, input_size
     from training.network import SIZES
     from training.warm_start import knows_same, size_of
 
@@ -155,7 +158,7 @@ def model(
     wide = of_class.channels if of_class else SIZES["S"].channels if channels is None else channels
     in_px = input_size_of(size) if size else None
     if of_class:
-        in_px = in_px or (of_class.width_px, of_class.height_px)
+        in_px = in_px or input_size(data, of_class.width_px * of_class.height_px)
     elif init and knows_same(init, data.manifest.classes):
         in_px = in_px or size_of(init)
     if init and weights and backbone == OWN:

@@ -19,6 +19,7 @@ from training.dataset.crops import parent_of
 from training.dataset.snapshot import Snapshot
 from training.fit import FEWEST_STEPS, fit
 from training.judging import JudgedPicture, whole_pictures
+from training.network import SIZES
 from training.outcome import Judge, judged
 from training.warm_start import HEAD
 
@@ -50,6 +51,12 @@ def test_the_input_has_the_shape_of_the_pictures(
 ) -> None:
     assert defaults.input_size(of_size(tiny, *pictures)) == size
     assert size[0] * size[1] <= 1.06 * defaults.INPUT_PX
+
+
+def test_a_size_class_says_how_many_pixels_the_shape_is_the_pictures(tiny: Snapshot) -> None:
+    m = SIZES["M"].width_px * SIZES["M"].height_px
+    assert defaults.input_size(of_size(tiny, (1024, 4096)), m) == (256, 1024)
+    assert defaults.input_size(of_size(tiny, (200, 200)), m) == (208, 208), "nothing is enlarged"
 
 
 def test_an_encoder_starts_from_the_released_one() -> None:
