@@ -27,6 +27,7 @@ CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 METRICS_FILE = "metrics.jsonl"
 PACKAGES_FILE = "packages.txt"
+MOST_PX_A_SIDE = 4096
 TOP_RATE = 2e-3
 """Of the learning rate, from random weights."""
 
@@ -42,8 +43,8 @@ class Ask(BaseModel):
     epochs: int | None = Field(default=None, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     seed: int = 0
-    width_px: int = Field(default=320, ge=32, multiple_of=16)
-    height_px: int = Field(default=256, ge=32, multiple_of=16)
+    width_px: int = Field(default=320, ge=32, le=MOST_PX_A_SIDE, multiple_of=16)
+    height_px: int = Field(default=256, ge=32, le=MOST_PX_A_SIDE, multiple_of=16)
     channels: int = Field(default=16, ge=8, multiple_of=4)
     batch: int = Field(default=16, ge=2)
     lr: float = Field(default=TOP_RATE, gt=0)

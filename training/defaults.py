@@ -1,6 +1,7 @@
-"""What a run is where nobody says: the input's size, where the encoder starts, how fast it learns, how long.
+"""What a run is where nobody says: the input's size, where the encoder starts, how fast it learns.
 
-Each follows from the pictures at hand, and each is one option away from being chosen by a person.
+Each follows from the pictures at hand, and each is one option away from being chosen by a person. (How long is
+`training.fit.default_epochs`.)
 """
 
 from __future__ import annotations
@@ -11,29 +12,52 @@ from typing import Any
 
 import numpy as np
 
-from training.backbones import OWN, Backbone
-from training.checkpoint import TOP_RATE, Ask
+from inspection.errors import ConfigError, DatasetError
+from training.backbones import HUB, OWN, Backbone
+from training.checkpoint import MOST_PX_A_SIDE, TOP_RATE, Ask
 from training.dataset.snapshot import Snapshot
+from training.examples import input_spec
 from training.network import SIZES
-from training.warm_start import top_rate
+from training.warm_start import is_ours, top_rate
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 ENCODER = MODELS / "scratch-0.2.0"
 """The released bundle whose encoder a run starts from: it saw rendered frames only (docs/training.md: by trial)."""
 NOTHING = "none"
 INPUT_PX = 320 * 256
+SIDE = 16
+LEAST_PX_A_SIDE = 32
 
 
 def encoder_weights(backbone: str, width: int, asked: str | None) -> str | None:
-    """Where the encoder starts: what was asked for, `none` is nothing; else the released one, if it has this width."""
+    """Where the encoder starts: what was asked for, `none` is nothing; else the released one, if it has this width.
+
+    ConfigError when our own encoder cannot start there.
+    """
+    if asked == NOTHING:
+        return None
+    if asked is not None and backbone == OWN:
+        if asked == HUB or not is_ours(Path(asked)):
+            fix = f"name a bundle or a run of ours, e.g. {ENCODER}, or {NOTHING}"
+            raise ConfigError("--weights", f"is {asked}, and no model of ours is there", fix)
+        return asked
     if asked is not None:
-        return None if asked == NOTHING else asked
+        return asked
     fits = backbone == OWN and width == SIZES["S"].channels and ENCODER.is_dir()
     return str(ENCODER) if fits else None
 
 
 def own_encoder(width: int = SIZES["S"].channels, asked: str | None = None) -> Backbone:
     return Backbone(weights=encoder_weights(OWN, width, asked))
+
+
+def start(encoder: Backbone, width: int) -> str:
+    """Where it starts, for people."""
+    if encoder.weights:
+        return f"the encoder starts from {encoder.weights}"
+    if encoder.name != OWN or width == SIZES["S"].channels:
+        return "the encoder starts from nothing"
+    return f"the encoder starts from nothing: no released one has {width} channels"
 
 
 def rate(encoder: Backbone, init: Path | None, classes: tuple[str, ...]) -> float:
@@ -45,11 +69,28 @@ def rate(encoder: Backbone, init: Path | None, classes: tuple[str, ...]) -> floa
 
 def input_size(data: Snapshot, most_px: int = INPUT_PX) -> tuple[int, int]:
     """Width and height of the input, multiples of 16: the shape of the middle picture, its own size if that is no more
-    than `most_px` in all, shrunk to about that otherwise. Nothing is enlarged by more than the rounding."""
-    width, height = (float(np.median([getattr(s, side) for s in data.samples])) for side in ("width_px", "height_px"))
-    shrink = min(1.0, math.sqrt(most_px / (width * height)))
+    than `most_px` in all, shrunk to about that otherwise. Nothing is enlarged by more than the rounding.
+
+    Where some pictures lie across and some upright, an input that holds both.
+    """
+    wide, high = ([getattr(s, side) for s in data.samples] for side in ("width_px", "height_px"))
+    size = shaped(float(np.median(wide)), float(np.median(high)), most_px)
+    try:
+        input_spec(data, *size)
+    except DatasetError:  # one scale does not fit them all in this shape; perhaps in one that holds every picture
+        size = shaped(max(wide), max(high), most_px)
+    return size
+
+
+def shaped(width: float, height: float, most_px: int) -> tuple[int, int]:
+    """An input for a picture of this size, px."""
+    shrink = min(1.0, math.sqrt(most_px / (width * height)), MOST_PX_A_SIDE / max(width, height))
+    short = min(width, height) * shrink
+    if short < LEAST_PX_A_SIDE:  # a line-scan picture: the short side is padded, so that the long one must give way
+        shrink = min(shrink, most_px / LEAST_PX_A_SIDE / max(width, height))
     whole = math.ceil if shrink == 1 else round
-    return tuple(max(32, 16 * whole(side * shrink / 16)) for side in (width, height))  # type: ignore[return-value]
+    w, h = (max(LEAST_PX_A_SIDE, SIDE * whole(side * shrink / SIDE)) for side in (width, height))
+    return w, h
 
 
 def ask_of(

@@ -89,7 +89,7 @@ def input_spec(snapshot: Snapshot, width_px: int, height_px: int) -> InputSpec:
         raise DatasetError(
             snapshot.folder,
             f"holds pictures at {worst:.2f} and at {middle:.2f} px/mm of the {width_px}x{height_px} input",
-            "train on one scale, or cut the pictures into crops with --crop",
+            "give a --size that suits all of them, train on one scale, or cut the pictures into crops with --crop",
         )
     return spec
 

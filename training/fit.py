@@ -35,10 +35,11 @@ from training.network import HEAT_STRIDE, SegmentAndDecide
 from training.parallel import Team
 from training.streaming import StreamNetwork
 
-CHECKPOINT_EVERY_S = 20.0
+CHECKPOINT_EVERY_S, CHECKPOINT_AT_AN_END_S = 20.0, 2.0
+"""A checkpoint takes 30 ms and 8 MB: of fifty pictures an epoch takes no longer."""
 DEFAULT_EPOCHS = 20
-FEWEST_STEPS = 600
-"""With few pictures 20 epochs are too few steps to learn anything (docs/training.md)."""
+FEWEST_SHOWN = 9600
+"""Pictures of one run: with few of them 20 epochs are too little to learn anything (docs/training.md)."""
 WARM_UP = 0.15  # share of the steps in which the learning rate rises
 WINDOW = (160, 128)
 WINDOWED = 0.8  # share of the epochs that see windows of the frames, not whole ones
@@ -87,7 +88,8 @@ def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: Non
             if trainer.step % steps_per_epoch == 0:
                 trainer.history.append({"epoch": epoch + 1, "step": trainer.step, **trainer.running})
                 trainer.running = {}
-            due = trainer.step % steps_per_epoch == 0 or time.monotonic() - saved_at > CHECKPOINT_EVERY_S
+            since, ends = time.monotonic() - saved_at, trainer.step % steps_per_epoch == 0
+            due = trainer.step == total or since > (CHECKPOINT_AT_AN_END_S if ends else CHECKPOINT_EVERY_S)
             if due and team.leads:
                 _save(run, trainer)
                 saved_at = time.monotonic()
@@ -285,7 +287,8 @@ def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 
 def default_epochs(course: Course) -> int:
-    return max(DEFAULT_EPOCHS, math.ceil(FEWEST_STEPS / course.steps_per_epoch))
+    """DEFAULT_EPOCHS, or as many as show FEWEST_SHOWN pictures."""
+    return max(DEFAULT_EPOCHS, math.ceil(FEWEST_SHOWN / (course.steps_per_epoch * course.config.ask.batch)))
 
 
 def epochs_in(minutes: float, config: RunConfig, course: Course) -> int:
@@ -332,18 +335,21 @@ def _check_same(run: Path, config: RunConfig, ask: Ask, snapshot: Snapshot) -> N
         raise ConfigError(
             run, f"was trained on {config.snapshot_id}, not {snapshot.manifest.id}", "choose another --out"
         )
-    for name in Ask.model_fields:
-        was, now = getattr(config.ask, name), getattr(ask, name)
-        if was != now:
-            raise ConfigError(
-                run,
-                f"was started with {name} {_asked(was)}, not {_asked(now)}",
-                "choose another --out, or the same value",
-            )
+    was, now = _said(config.ask, config.parent), _said(ask, parent_name(ask))
+    if other := [name for name in was if was[name] != now[name]]:
+        began, asks = (" and ".join(f"{n} {said[n]}" for n in other) for said in (was, now))
+        raise ConfigError(run, f"was started with {began}, not {asks}", "choose another --out, or the same values")
 
 
-def _asked(value: object) -> str:
-    return "left out" if value is None else str(value)
+def _said(ask: Ask, parent: str | None) -> dict[str, str]:
+    """What was asked for, by option. A model it starts from goes by its name: the folder may have moved."""
+    fields = ask.model_dump(exclude={"backbone", "width_px", "height_px"})
+    own = ask.backbone.name == backbones.OWN
+    fields |= {f"backbone {name}": value for name, value in ask.backbone.model_dump().items()}
+    fields |= {"size": f"{ask.width_px}x{ask.height_px}", "init": ask.init and parent}
+    if own and ask.backbone.weights:
+        fields["backbone weights"] = parent
+    return {n: "left out" if value is None else str(value) for n, value in fields.items()}
 
 
 def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:

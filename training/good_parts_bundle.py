@@ -36,9 +36,9 @@ from training.good_parts import STRIDE, AnomalyGraph, Limits, learn, limits, wor
 from training.graph import to_onnx
 from training.network import SegmentAndDecide
 from training.served import Served, open_session, read_bundle
-from training.warm_start import load_encoder
+from training.warm_start import parent_of
 
-GOLDEN_FRAMES = 6
+GOLDEN_FRAMES, WIDTH = 6, 16
 HEAT_LEVEL = 0.6
 
 
@@ -58,7 +58,6 @@ def make(
     name: str,
     version: str,
     backbone: Backbone,
-    init: Path | None,
     size: tuple[int, int],
     *,
     key: bytes | None = None,
@@ -74,7 +73,7 @@ def make(
             f"has the classes {list(manifest.classes)}; from good parts nobody can tell them apart",
             "import with one class, e.g. --classes defect",
         )
-    encoder = encoder_for(backbone, init)
+    encoder = encoder_for(backbone)
     spec = input_spec(data, *size)
     held = {split: [load(data.folder, s, spec, manifest.label_book) for s in data.split(split)]
             for split in ("train", "val")}  # fmt: skip
@@ -84,22 +83,24 @@ def make(
     outputs = OutputSpec(heat_stride=STRIDE)
     model = to_onnx(AnomalyGraph(memory, chosen.calibration), spec, outputs)
     frames = [*good[: GOLDEN_FRAMES - 1], *bad[:1]]
-    made = _manifest(data, name, version, spec, chosen, init, model, frames)
+    made = _manifest(data, name, version, spec, chosen, _parent(backbone), model, frames)
     return _publish(out, made, model, frames, data, chosen, backbone, key)
 
 
-def encoder_for(backbone: Backbone, init: Path | None) -> SegmentAndDecide:
-    """A pretrained encoder; DatasetError where neither weights nor an earlier model are given."""
-    network = build(backbone, classes=1, width=16)
-    if init is not None and backbone.name == OWN:
-        load_encoder(network, init)
-    elif backbone.weights is None:
+def encoder_for(backbone: Backbone) -> SegmentAndDecide:
+    """A pretrained encoder; DatasetError where it has learnt nothing."""
+    if backbone.weights is None:
         raise DatasetError(
             "good parts",
             "need an encoder that has seen something",
-            "give --init models/scratch-0.2.0, or --backbone with --weights",
+            "give --weights, a bundle or run of ours, or with --backbone a file or hub",
         )
-    return network.eval()
+    return build(backbone, classes=1, width=WIDTH).eval()
+
+
+def _parent(backbone: Backbone) -> str | None:
+    """What the lineage calls the model of ours whose encoder looks."""
+    return parent_of(Path(backbone.weights)) if backbone.name == OWN and backbone.weights else None
 
 
 def _good(example: Example) -> bool:
@@ -112,7 +113,7 @@ def _manifest(
     version: str,
     spec: InputSpec,
     chosen: Limits,
-    init: Path | None,
+    parent: str | None,
     model: bytes,
     frames: list[Image],
 ) -> Manifest:
@@ -135,7 +136,7 @@ def _manifest(
             "lineage": Lineage(
                 snapshot=data.manifest.id,
                 snapshot_sha256=data.sha256,
-                parent=init.name if init else None,
+                parent=parent,
                 software={**describe("cpu"), "onnxruntime": onnxruntime.__version__},
             ),
             "files": pins,

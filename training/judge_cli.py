@@ -14,7 +14,7 @@ from rich.table import Table
 from inspection.errors import ConfigError, DatasetError
 from training.dataset.snapshot import SNAPSHOT_FILE, read_snapshot
 from training.progress import progress_bar
-from training.train_cli import SizeOption, Weights, input_size_of, train
+from training.train_cli import OwnWeights, SizeOption, input_size_of, train
 
 if TYPE_CHECKING:
     from training.compare import Comparison
@@ -101,27 +101,30 @@ def kfold(
     snapshot: Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs, the pooled figures and the card.")],
     k: Annotated[int, typer.Option("-k", min=3, help="How many folds.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes of each run.")] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes of each run (default 20, more if there are few pictures).")
+    ] = None,
     size: SizeOption = None,
     channels: Annotated[int, typer.Option(help="Channels of the first layer.")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
     lr: Annotated[
         float | None, typer.Option(help="Top learning rate; default 0.001, from random weights 0.002.")
     ] = None,
-    weights: Weights = None,
+    weights: OwnWeights = None,
     seed: Annotated[int, typer.Option(help="Deals folds and order.")] = 0,
     threads: Threads = 2,
 ) -> None:
     """Judge the recipe on every picture: K runs, each judged on the groups it never saw, figures from all together."""
     data = read_snapshot(snapshot)
     _threads(threads)
-    from training.defaults import ask_of, own_encoder
+    from training.defaults import ask_of, own_encoder, start
     from training.kfold import kfold as run
     from training.page import write_page
     from training.report import figure_tables
 
     encoder, in_px = own_encoder(channels, weights), input_size_of(size) if size else None
     ask = ask_of(data, encoder, in_px, lr=lr, epochs=epochs, channels=channels, batch=batch, seed=seed, threads=threads)
+    Console().print(start(encoder, channels))
     with progress_bar() as progress:
         bar = progress.add_task("fold 1", total=None)
 

@@ -77,9 +77,11 @@ def judge_pictures(served: Served, folder: Path, samples: Iterable[Sample], book
 
 
 def whole_pictures(crops: Sequence[JudgedPicture]) -> list[JudgedPicture]:
-    """Crops of one picture as one, as an edge with tiles judges it: per class the highest score, of the calls the most
-    severe; what is no crop stays as it is. Heat maps and cells lie below each other: pixel figures stay those of all
-    crops."""
+    """Crops of one picture as one: per class the highest score, of the calls the most severe; what is no crop stays.
+
+    Where a defect lies is for the crops' own figures. One that no crop shows above the limit, since a border cuts it,
+    does not count: crops do not know it.
+    """
     of: dict[str, list[JudgedPicture]] = {}
     for crop in crops:
         of.setdefault(parent_of(crop.sample.source) or crop.sample.image, []).append(crop)
@@ -87,13 +89,13 @@ def whole_pictures(crops: Sequence[JudgedPicture]) -> list[JudgedPicture]:
 
 
 def _as_one(parts: list[JudgedPicture]) -> JudgedPicture:
-    cells = [p.cells for p in parts if p.cells is not None]
+    seen = {label: None for p in parts for label in p.sample.labels}
     return replace(
         parts[0],
+        sample=parts[0].sample.model_copy(update={"labels": tuple(seen)}),
         target=np.any([p.target for p in parts], 0),
         scores=np.max([p.scores for p in parts], 0),
-        heat=np.concatenate([p.heat for p in parts], 1),
-        cells=np.concatenate(cells, 1) if len(cells) == len(parts) else None,
+        cells=None,
         region_mm=np.max([p.region_mm for p in parts], 0),
         found_mm=np.max([p.found_mm for p in parts], 0),
         verdict=max((p.verdict for p in parts), key=SEVERITY.index),

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class Row:
     recall: float
     ms_p50: float
     ms_p99: float
+    start: str = ""
 
 
 def compare(
@@ -63,9 +64,11 @@ def compare(
     with _folder(out) as folder:
         for backbone, width in backbones:
             name = backbone.name if width == 16 else f"{backbone.name}:{width}"
+            begins = Path(backbone.weights).name if backbone.weights else "nothing"
             tell(f"{name}: training for {minutes:g} minutes")
             ask = ask_of(data, backbone, size, minutes=minutes, channels=width, seed=seed, threads=threads)
-            rows.append(_run(data, folder / name.replace(":", "-"), ask, name, timed=True))
+            run = folder / f"{name.replace(':', '-')}-from-{begins}"
+            rows.append(replace(_run(data, run, ask, name, timed=True), start=begins))
         rows.sort(key=lambda r: -r.image_ap)
         _keep(out, rows)
     return rows

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 
 from training import loss
+from training.backbones import OWN
 from training.checkpoint import RunConfig
 from training.examples import Example, load
 from training.fit import network_of, predict
+from training.network import SegmentAndDecide
 from training.outcome import Judge, judged
 from training.suspicious import Check, check_blind, check_outcome, check_overfit, check_start
 
@@ -38,11 +40,17 @@ def _some(judge: Judge, count: int) -> list[Example]:
     return [load(judge.data.folder, s, c.input, c.label_book) for s in turns[:count]]
 
 
+def _fresh(config: RunConfig) -> SegmentAndDecide:
+    """The network before its first step. Ours from nothing: the model it started from may be gone, and to learn eight
+    pictures by heart it needs none."""
+    return network_of(config, load=config.ask.backbone.name != OWN)
+
+
 @torch.no_grad()
 def start_loss(config: RunConfig, some: list[Example]) -> tuple[float, float]:
     """(decision loss of a network that has learnt nothing, share of defective among the pictures it saw)."""
     torch.manual_seed(config.ask.seed)
-    scores, _ = predict(network_of(config, load=True).eval(), [e.image for e in some])
+    scores, _ = predict(_fresh(config).eval(), [e.image for e in some])
     target = torch.from_numpy(np.stack([e.target for e in some]))
     return float(loss.decision(scores.float(), target)), float(target.mean())
 
@@ -51,7 +59,7 @@ def by_heart(config: RunConfig, some: list[Example]) -> float:
     """The decision loss on one batch after up to STEPS steps on nothing else: a network that cannot learn eight
     pictures by heart, or labels that do not reach it, are broken."""
     torch.manual_seed(config.ask.seed)
-    network = network_of(config, load=True).train()
+    network = _fresh(config).train()
     image = torch.from_numpy(np.stack([e.image for e in some]))
     target = torch.from_numpy(np.stack([e.target for e in some]))
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=RATE, weight_decay=0.0)

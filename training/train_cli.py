@@ -47,12 +47,17 @@ SnapshotFolder = Annotated[Path, typer.Argument(help="A snapshot that `haltline 
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Where the encoder starts: for timm's a file with a state_dict, or hub; for own a bundle or run (default "
-        "the released one); none: random."
+        help="Where the encoder starts: for own a bundle or run of ours (default the released one, 16 channels wide), "
+        "for timm's a file with a state_dict, or hub; none: from random weights."
     ),
 ]
+OwnWeights = Annotated[
+    str | None,
+    typer.Option(help="Where the encoder starts: a bundle or run of ours; default the released one; none: nothing."),
+]
 SizeOption = Annotated[
-    str | None, typer.Option(help="The network's input in px, multiples of 16; default that of the pictures, shrunk.")
+    str | None,
+    typer.Option(help="The network's input in px, multiples of 16; default the pictures', shrunk to about 320x256."),
 ]
 
 
@@ -92,7 +97,8 @@ def model(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Go on from a released bundle or an earlier run, head and all: new frames of its kind are learnt fast."
+            help="Go on from a bundle or run that knows the same classes, head and all: new frames of its kind are "
+            "learnt fast. (Of one with other classes the encoder is taken, as with --weights.)"
         ),
     ] = None,
     size: Annotated[
@@ -112,7 +118,8 @@ def model(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Top learning rate; default 0.001, with --init of the same classes 0.0005, from random weights 0.002."
+            help="Top learning rate; default 0.001, with --init of the same classes 0.0005, from random weights (and "
+            "for clips) 0.002."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
@@ -128,7 +135,10 @@ def model(
         bool, typer.Option("--frozen", help="Leave the backbone as it is, train what is behind.")
     ] = False,
     frames: Annotated[
-        int, typer.Option(min=1, max=64, help="Above 1: clips of so many frames, for a model that remembers.")
+        int,
+        typer.Option(
+            min=1, max=64, help="Above 1: clips of so many frames, for a model that remembers; it starts from nothing."
+        ),
     ] = 1,
     without: Annotated[str, typer.Option(help="Variations to leave out, with commas, e.g. noise,warp.")] = "",
     also: Annotated[str, typer.Option(help="Variations to add: flicker, spatter, synthetic.")] = "",
@@ -161,10 +171,11 @@ def model(
         in_px = in_px or input_size(data, of_class.width_px * of_class.height_px)
     elif init and knows_same(init, data.manifest.classes):
         in_px = in_px or size_of(init)
-    if init and weights and backbone == OWN:
-        raise ConfigError("--init and --weights", "were both given", "--init brings the encoder too")
-    if init or frames > 1:
-        weights = weights or NOTHING  # --init brings the encoder too; a memory has other layers
+    if (init or frames > 1) and backbone == OWN:  # --init brings the encoder too; a memory has other layers
+        if weights not in (None, NOTHING):
+            why = "--init brings the encoder too" if init else "a model with a memory starts from nothing"
+            raise ConfigError("--weights", f"is {weights}", f"leave it out: {why}")
+        weights = NOTHING
     encoder = Backbone(
         name=backbone, weights=encoder_weights(backbone, wide, weights), pixels=pixels.value, frozen=frozen
     )
@@ -233,13 +244,13 @@ def _device(asked: Device) -> Any:
 
 def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> None:
     from training import parallel
-    from training.backbones import OWN
     from training.checkpoint import CONFIG_FILE
+    from training.defaults import start
     from training.fit import fit
 
     leads = parallel.join().leads
-    if leads and ask.backbone.name == OWN and ask.backbone.weights and not (out / CONFIG_FILE).exists():
-        Console().print(f"the encoder starts from {ask.backbone.weights}; --weights none: from nothing")
+    if leads and not ask.init and not (out / CONFIG_FILE).exists():
+        Console().print(start(ask.backbone, ask.channels))
     curves = _curves(out) if tensorboard and leads else None
     try:
         with progress_bar(shown=leads) as progress:
@@ -279,7 +290,11 @@ def compare_backbones(
         str, typer.Option("--backbones", help="Encoders with commas: own, own:24 for another width, timm names.")
     ] = "own,own:24",
     weights: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE or NAME=hub, once for each backbone that has weights.")
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE, NAME=hub or NAME=none, once for each backbone; for own a bundle or run (default the "
+            "released one for 16 channels)."
+        ),
     ] = None,
     pixels: PixelsOption = PixelRange.IMAGENET,
     frozen: Annotated[bool, typer.Option("--frozen", help="Leave timm's weights as they are.")] = False,
@@ -298,25 +313,38 @@ def compare_backbones(
     from training.studies import compare
 
     files = dict(_named_weights(weights or []))
-    chosen: list[tuple[Backbone, int]] = []
+    chosen, used = list[tuple["Backbone", int]](), set[str]()
     for name in filter(None, names.split(",")):
         bare, _, width = name.partition(":")
         if width and not re.fullmatch("[0-9]{1,3}", width):
             raise ConfigError("--backbones", f"names {name!r}", "write a width as a number, e.g. own:24")
         wide = int(width or SIZES["S"].channels)
-        start = encoder_weights(bare, wide, files.pop(bare, None))
+        used |= {name, bare} & set(files)
+        begins = encoder_weights(bare, wide, files.get(name, files.get(bare)))
         options = {} if bare == "own" else {"pixels": pixels.value, "frozen": frozen}
-        chosen.append((Backbone(name=bare, weights=start, **options), wide))
+        chosen.append((Backbone(name=bare, weights=begins, **options), wide))
     if not chosen:
         raise ConfigError("--backbones", "names none", "e.g. own,own:24")
-    if files:
-        raise ConfigError("--weights", f"names {sorted(files)[0]}, which is not compared", "add it to --backbones")
+    if left := sorted(set(files) - used):
+        raise ConfigError("--weights", f"names {left[0]}, which is not compared", "add it to --backbones")
     in_px = input_size_of(size) if size else None
     rows = compare(data, chosen, in_px, minutes, seed, threads, out, _tell)
-    table = Table("encoder", "weights M", "epochs", "image AP", "pixel AP", "recall at 1 %", "ms p50", "ms p99")
+    columns = (
+        "encoder",
+        "starts from",
+        "weights M",
+        "epochs",
+        "image AP",
+        "pixel AP",
+        "recall at 1 %",
+        "ms p50",
+        "ms p99",
+    )
+    table = Table(*columns)
     for r in rows:
         table.add_row(
-            r.name, f"{r.weights / 1e6:.2f}", str(r.epochs), *(f"{v:.3f}" for v in (r.image_ap, r.pixel_ap, r.recall)),
+            r.name, r.start, f"{r.weights / 1e6:.2f}", str(r.epochs),
+            *(f"{v:.3f}" for v in (r.image_ap, r.pixel_ap, r.recall)),
             f"{r.ms_p50:.1f}", f"{r.ms_p99:.1f}",
         )  # fmt: skip
     Console().print(table)
@@ -332,7 +360,8 @@ def ablate(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Keep the runs and the table as JSON here.")] = None,
 ) -> None:
-    """The recipe with one variation left out (or put in) at a time, judged on validation groups."""
+    """The recipe with one variation left out (or put in) at a time, judged on validation groups. Short on purpose:
+    what counts is the difference."""
     data = read_snapshot(snapshot)
     chosen_variations(only, "")  # refuses a strange name
     _one_thread_waits()
@@ -356,14 +385,14 @@ def good_parts(
     out: Annotated[Path, typer.Option(help="The bundle's folder; it must not exist.")],
     name: Annotated[str | None, typer.Option(help="The bundle's name; default the task with -good.")] = None,
     version: Annotated[str, typer.Option(help="Its version, three numbers.")] = "0.1.0",
-    backbone: Annotated[
-        str, typer.Option(help="Whose features: own (see --init), or a timm model's name with --weights.")
-    ] = "own",
-    init: Annotated[
-        Path | None,
-        typer.Option(help="For own: the bundle or run whose encoder looks; default the released one."),
+    backbone: Annotated[str, typer.Option(help="Whose features: own, or a timm model's name with --weights.")] = "own",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="What the encoder has learnt: for own a bundle or run of ours (default the released one), for "
+            "timm's a file with a state_dict, or hub."
+        ),
     ] = None,
-    weights: Weights = None,
     pixels: PixelsOption = PixelRange.IMAGENET,
     size: SizeOption = None,
     key: Annotated[Path | None, typer.Option(help="Sign with this ed25519 private key (PEM).")] = None,
@@ -375,13 +404,12 @@ def good_parts(
     import torch
 
     from training.backbones import OWN, Backbone
-    from training.defaults import ENCODER, input_size
-    from training.good_parts_bundle import make
+    from training.defaults import encoder_weights, input_size
+    from training.good_parts_bundle import WIDTH, make
 
     torch.set_num_threads(threads)
-    chosen = Backbone(name=backbone, weights=weights, pixels=pixels.value, frozen=backbone != OWN)
-    if backbone == OWN and init is None and weights is None and ENCODER.is_dir():
-        init = ENCODER
+    begins = encoder_weights(backbone, WIDTH, weights)
+    chosen = Backbone(name=backbone, weights=begins, pixels=pixels.value, frozen=backbone != OWN)
     with Console().status("remembering good parts"):
         done = make(
             data,
@@ -389,7 +417,6 @@ def good_parts(
             name or f"{data.manifest.task.replace('_', '-')}-good",
             version,
             chosen,
-            init,
             input_size_of(size) if size else input_size(data),
             key=read_key(key) if key else None,
         )

@@ -29,9 +29,16 @@ def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> 
     _fill(network, state, source, fix, whole=classes == config.classes)
 
 
+def is_ours(source: Path) -> bool:
+    """Whether a bundle or a run lies there."""
+    return (source / MANIFEST_FILE).is_file() or (source / ckpt.CONFIG_FILE).is_file()
+
+
 def load_encoder(network: SegmentAndDecide, source: Path) -> None:
     """Fill the encoder only: whatever classes the earlier model knew, its features serve."""
-    _fill(network, _read(source)[0], source, "choose a model of our own of the same --channels", whole=False)
+    width = int(network.state_dict()["stem.0.weight"].shape[0])
+    fix = f"choose a model of ours for single pictures, {width} channels wide"
+    _fill(network, _read(source)[0], source, fix, whole=False)
 
 
 def _fill(network: SegmentAndDecide, state: dict[str, Tensor], source: Path, fix: str, *, whole: bool) -> None:

@@ -17,7 +17,7 @@ from training.backbones import Backbone, build
 from training.checkpoint import Ask, read_config
 from training.dataset.crops import parent_of
 from training.dataset.snapshot import Snapshot
-from training.fit import FEWEST_STEPS, fit
+from training.fit import FEWEST_SHOWN, fit
 from training.judging import JudgedPicture, whole_pictures
 from training.network import SIZES
 from training.outcome import Judge, judged
@@ -44,6 +44,10 @@ def of_size(data: Snapshot, *sizes: tuple[int, int]) -> Snapshot:
         ([(96, 40)], (96, 48)),
         ([(20, 20)], (32, 32)),
         ([(640, 512), (640, 512), (630, 500)], (320, 256)),
+        ([(640, 480), (640, 480), (480, 640)], (288, 288)),  # one scale, lying and upright: room for both
+        ([(8192, 8)], (2560, 32)),  # a line-scan camera
+        ([(16384, 1)], (2560, 32)),
+        ([(4096, 1), (4096, 1)], (2560, 32)),
     ],
 )
 def test_the_input_has_the_shape_of_the_pictures(
@@ -74,8 +78,11 @@ def test_an_encoder_starts_from_the_released_one() -> None:
 
 
 def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="same --channels"):
+    with pytest.raises(BundleError, match="24 channels wide"):
         build(Backbone(weights=str(defaults.ENCODER)), classes=1, width=24)
+    for asked in ("hub", str(tmp_path), str(tmp_path / "nowhere")):
+        with pytest.raises(ConfigError, match=r"--weights.*no model of ours is there"):
+            defaults.own_encoder(16, asked)
     with pytest.raises(ConfigError, match="cannot be frozen"):
         build(Backbone(frozen=True), classes=1, width=16)
 
@@ -85,15 +92,20 @@ def test_a_run_keeps_where_its_encoder_came_from(tiny: Snapshot, tmp_path: Path)
     ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=defaults.own_encoder())
     assert fit(tiny, tmp_path / "run", ask).parent == "scratch-0.2.0"
     assert fit(tiny, tmp_path / "bare", tiny_ask(epochs=1)).parent is None
+    moved = tmp_path / "elsewhere"
+    moved.symlink_to(defaults.ENCODER)
+    same = ask.model_copy(update={"backbone": Backbone(weights=str(moved))})
+    assert fit(tiny, tmp_path / "run", same).parent == "scratch-0.2.0", "the same model from another folder goes on"
+    with pytest.raises(ConfigError, match=r"started with backbone weights scratch-0\.2\.0, not .* left out"):
+        fit(tiny, tmp_path / "run", ask.model_copy(update={"backbone": Backbone()}))
 
 
 @pytest.mark.timeout(120)
 def test_few_pictures_are_seen_more_often(tiny: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.fit.FEWEST_STEPS", 90)
-    ask = tiny_ask(epochs=None)
-    fit(tiny, tmp_path / "run", ask)
-    assert read_config(tmp_path / "run").epochs == 90 / 3, "24 pictures are three steps of eight"
-    assert FEWEST_STEPS * Ask().batch >= 5000
+    monkeypatch.setattr("training.fit.FEWEST_SHOWN", 720)
+    fit(tiny, tmp_path / "run", tiny_ask(epochs=None))
+    assert read_config(tmp_path / "run").epochs == 720 / 24
+    assert 300 * Ask().batch <= FEWEST_SHOWN
 
 
 def test_crops_are_judged_as_the_picture_they_were_cut_from(tiny: Snapshot, tiny_run: Path) -> None:
@@ -109,9 +121,10 @@ def test_crops_are_judged_as_the_picture_they_were_cut_from(tiny: Snapshot, tiny
     one, other = whole_pictures(cut)
     assert (one.target.any(), other.target.any()) == (True, False)
     assert one.scores == np.maximum(bad.scores, good[0].scores)
-    assert one.heat.shape[1] == bad.heat.shape[1] + good[0].heat.shape[1]
-    assert one.cells is not None
-    assert one.cells.sum() == (0 if bad.cells is None else bad.cells.sum())
+    assert one.sample.labels == bad.sample.labels
+    assert one.cells is None, "crops have figures of their own for where a defect lies"
+    hidden = whole_pictures([cut[1], cut[0]])[0]
+    assert hidden.sample.labels == bad.sample.labels, "the first crop of a bad part may be good"
     unsure = replace(cut[1], verdict=Call.UNCERTAIN)
     assert whole_pictures([replace(cut[0], verdict=Call.PASS), unsure])[0].verdict is Call.UNCERTAIN
     assert parent_of("hub:record=7#frame@1") == ""

@@ -93,7 +93,7 @@ def test_a_finished_run_has_nothing_left_to_do(tiny: Snapshot, tiny_run: Path) -
 
 
 def test_a_run_goes_on_only_as_it_began(tiny: Snapshot, tiny_run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"was started with lr 0.004, not 0.001\n.*choose another --out"):
+    with pytest.raises(ConfigError, match=r"was started with lr 0.004, not lr 0.001\n.*choose another --out"):
         fit(tiny, tiny_run, tiny_ask(lr=1e-3))
 
 

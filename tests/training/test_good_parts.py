@@ -26,7 +26,7 @@ from training.train_cli import train
 def made(tiny: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> FromGood:
     out = tmp_path_factory.mktemp("good") / "tiny-good-0.1.0"
     run = wide_run(tiny, tmp_path_factory.mktemp("runs") / "wide")
-    return make(tiny, out, "tiny-good", "0.1.0", Backbone(), run, (80, 64))
+    return make(tiny, out, "tiny-good", "0.1.0", Backbone(weights=str(run)), (80, 64))
 
 
 def wide_run(tiny: Snapshot, run: Path) -> Path:
@@ -113,7 +113,7 @@ def test_defects_make_it_a_probability() -> None:
 
 def test_an_encoder_that_has_seen_nothing_is_refused() -> None:
     with pytest.raises(DatasetError, match="has seen something"):
-        encoder_for(Backbone(), None)
+        encoder_for(Backbone())
 
 
 def test_too_few_good_parts_are_refused(tiny: Snapshot) -> None:
@@ -125,7 +125,7 @@ def test_too_few_good_parts_are_refused(tiny: Snapshot) -> None:
 
 def test_the_command(tiny: Snapshot, tmp_path: Path) -> None:
     run = wide_run(tiny, tmp_path / "run")
-    options = ["--out", str(tmp_path / "b"), "--init", str(run), "--size", "80x64", "--threads", "1"]
+    options = ["--out", str(tmp_path / "b"), "--weights", str(run), "--size", "80x64", "--threads", "1"]
     done = CliRunner().invoke(train, ["good-parts", str(tiny.folder), *options])
     assert done.exit_code == 0, done.output
     assert "expected to be called" in " ".join(done.output.split())

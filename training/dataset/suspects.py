@@ -16,9 +16,14 @@ def suspects(
     snapshot: Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")],
     out: Annotated[Path, typer.Option(help="A folder for the runs and suspects.jsonl. Stopped, it goes on here.")],
     folds: Annotated[int, typer.Option(min=2, max=20, help="Models trained, each without one part of the groups.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures, each model.")] = 12,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes of each model (default 20, more if there are few pictures).")
+    ] = None,
     size: Annotated[
-        str | None, typer.Option(help="The networks' input in px, multiples of 16; default the pictures', shrunk.")
+        str | None,
+        typer.Option(
+            help="The networks' input in px, multiples of 16; default the pictures', shrunk to about 320x256."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, same machine: the same list.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
