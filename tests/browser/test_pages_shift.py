@@ -104,10 +104,12 @@ def test_a_badge_signs_in_from_anywhere_on_the_page(page: Page, world: World) ->
 def test_a_pin_is_typed_as_before_however_fast(page: Page, world: World) -> None:
     for gap_ms in (1, 30, 60):
         page.goto(f"http://127.0.0.1:{world.port}/who?name=Olga&next=/alarms")
+        expect(page.locator("#secret")).to_be_focused()  # autofocus comes after the load event
         keys(page, PIN, gap_ms)
         wait_for_path(page, "/alarms")
     # By hand, even what looks like a badge goes into the field.
     page.goto(f"http://127.0.0.1:{world.port}/who?name=Olga")
+    expect(page.locator("#secret")).to_be_focused()
     keys(page, "0012345678", 60)
     expect(page.locator(".say")).to_have_text("that is not the PIN of Olga")
 
