@@ -193,7 +193,7 @@ def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -
         _check_same(run, config, ask, snapshot)
     course = course_of(snapshot, config)
     if resumes:
-        trainer = new_trainer(config, team)
+        trainer = new_trainer(config, team, load=False)
         restore(trainer, ckpt.load(run))
         return trainer, course
     if team.leads:
@@ -262,10 +262,11 @@ def network_of(config: RunConfig, *, load: bool) -> SegmentAndDecide:
     return StreamNetwork(len(config.classes), ask.channels, ask.frames)
 
 
-def new_trainer(config: RunConfig, team: Team | None = None) -> Trainer:
+def new_trainer(config: RunConfig, team: Team | None = None, *, load: bool = True) -> Trainer:
+    """`load` False leaves earlier weights alone, which may be gone: a checkpoint brings the run's own."""
     torch.manual_seed(config.ask.seed)
-    network = network_of(config, load=True)
-    if config.ask.init:
+    network = network_of(config, load=load)
+    if config.ask.init and load:
         from training.warm_start import load_weights
 
         load_weights(network, Path(config.ask.init), config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,12 +90,12 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_run_keeps_where_its_encoder_came_from(tiny: Snapshot, tmp_path: Path) -> None:
-    ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=defaults.own_encoder())
+    here = shutil.copytree(defaults.ENCODER, tmp_path / "here")
+    ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=Backbone(weights=str(here)))
     assert fit(tiny, tmp_path / "run", ask).parent == "scratch-0.2.0"
     assert fit(tiny, tmp_path / "bare", tiny_ask(epochs=1)).parent is None
-    moved = tmp_path / "elsewhere"
-    moved.symlink_to(defaults.ENCODER)
-    same = ask.model_copy(update={"backbone": Backbone(weights=str(moved))})
+    here.rename(tmp_path / "elsewhere")
+    same = ask.model_copy(update={"backbone": defaults.own_encoder()})
     assert fit(tiny, tmp_path / "run", same).parent == "scratch-0.2.0", "the same model from another folder goes on"
     with pytest.raises(ConfigError, match=r"started with backbone weights scratch-0\.2\.0, not .* left out"):
         fit(tiny, tmp_path / "run", ask.model_copy(update={"backbone": Backbone()}))
