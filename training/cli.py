@@ -13,6 +13,7 @@ from training.dataset.commands import dataset
 from training.dataset.snapshot import SPLITS, read_snapshot
 from training.judge_cli import comparison_lines
 from training.progress import progress_bar
+from training.study_cli import compare_backbones  # noqa: F401  (its commands join `train`)
 from training.train_cli import read_key, train
 
 if TYPE_CHECKING:

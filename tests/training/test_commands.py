@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -87,15 +88,14 @@ def test_from_nothing_to_a_judged_bundle(commands: typer.Typer, tmp_path: Path) 
 def test_a_run_nobody_said_anything_about(commands: typer.Typer, tiny: Snapshot, tmp_path: Path) -> None:
     """The pictures' own size, the released encoder, gently; and from nothing where that is asked for."""
 
-    def asked(name: str, *more: object) -> dict[str, object]:
+    def asked(name: str, *more: object) -> Any:
         said = run(commands, "train", tiny.folder, "--out", tmp_path / name, "--epochs", 1, "--threads", 1, *more)
         assert ("scratch-0.2.0" if not more else "starts from nothing") in said.replace("\n", "")
-        config: dict[str, object] = json.loads((tmp_path / name / "config.json").read_text())["ask"]
-        return config
+        return json.loads((tmp_path / name / "config.json").read_text())["ask"]
 
     usual, bare = asked("usual"), asked("bare", "--weights", "none")
     assert (usual["width_px"], usual["height_px"], usual["lr"]) == (80, 64, 1e-3)
-    assert (bare["width_px"], bare["lr"], bare["backbone"]) == (80, 2e-3, {**usual["backbone"], "weights": None})  # type: ignore[dict-item]
+    assert (bare["width_px"], bare["lr"], bare["backbone"]) == (80, 2e-3, {**usual["backbone"], "weights": None})
 
 
 def test_renderings_repeat_and_keep_to_the_label_book(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from training import loss, timm_models
 from training.augment import DEFAULT, NAMES, Variations, vary, with_defect_of
 from training.backbones import Backbone, build
 from training.checkpoint import RunConfig
+from training.cli import train
 from training.course import FrameCourse
 from training.dataset.snapshot import Snapshot
 from training.examples import Example, collate
 from training.fit import fit, losses, tensors, trained
 from training.network import HEAT_STRIDE, Network
-from training.train_cli import chosen_variations, train
+from training.train_cli import chosen_variations
 
 # Not by importing it: timm wants `training/timm_models.py` before its own first import.
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the backbones extra")

@@ -15,11 +15,11 @@ from edge.models import open_model
 from inspection.errors import DatasetError
 from tests.training.pictures import picture, scratched
 from training.backbones import Backbone
+from training.cli import train
 from training.dataset.snapshot import Snapshot
 from training.good_parts import coreset, learn, limits, patches, whitening
 from training.good_parts_bundle import FromGood, encoder_for, make
 from training.served import read_bundle
-from training.train_cli import train
 
 
 @pytest.fixture(scope="module")
