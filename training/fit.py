@@ -194,7 +194,7 @@ def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -
     course = course_of(snapshot, config)
     if resumes:
         trainer = new_trainer(config, team, load=False)
-        restore(trainer, ckpt.load(run))
+        restore(trainer, ckpt.load(run), run)
         return trainer, course
     if team.leads:
         if ask.epochs is None:
@@ -312,7 +312,10 @@ def _seconds_per_step(trial: Trainer, course: Course, window: Window | None) -> 
     return float(np.median(took[1:] or took))
 
 
-def restore(trainer: Trainer, state: dict[str, Any]) -> None:
+def restore(trainer: Trainer, state: dict[str, Any], run: Path) -> None:
+    had, has = (s["score.weight"].shape for s in (state["network"], trainer.network.state_dict()))
+    if had != has:  # its optimizer's moments are of the old shape too
+        raise DatasetError(run, "was begun when the score read less of the encoder", "choose another --out")
     trainer.network.load_state_dict(state["network"])
     trainer.average.load_state_dict(state["average"])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -362,7 +365,7 @@ def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:
             run, f"is at epoch {done} of {config.epochs}", "run the same `haltline train` again: it goes on"
         )
     network = network_of(config, load=False)
-    network.load_state_dict(state["average"])
+    network.load_state_dict(network.fitted(state["average"]))
     return config, network.eval()
 
 

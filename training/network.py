@@ -6,10 +6,14 @@
                         |
               map per class at stride 2          sub-pixel convolution (Shi et al. 2016): sizes in mm need it
                         |
-       features + map -> /16 -> max, mean -> one logit per class
+       features + map -> /16 -> max, mean --+
+                                            +-> one logit per class
+                encoder at /16 -> max, mean +
 
 The design is SegDecNet's (Bozic, Tabernik, Skocaj 2021) at a twentieth of its cost. The decision reads the map, so
-that a scratch shorter than the label book's limit may glow on the map and still be no defect.
+that a scratch shorter than the label book's limit may glow on the map and still be no defect. It reads the encoder's
+last stage too, whole: the FPN has room for 2w channels, made for saying where, and what ImageNet taught an encoder of
+hundreds is lost in it (docs/training.md: 7 points of AP on weld beads).
 
 One family: `SegmentAndDecide` is everything behind the encoder. `Network` has our own encoder; `training/backbones.py`
 puts anybody's in its place, `training/streaming.py` gives ours a memory of the frames before.
@@ -19,6 +23,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -110,7 +115,8 @@ class SegmentAndDecide(nn.Module):
         self.decide = nn.Sequential(
             conv(2 * w + classes * 4, 2 * w, stride=2), conv(2 * w, 4 * w, stride=2), conv(4 * w, 4 * w)
         )
-        self.score = nn.Linear(8 * w + 2 * classes, classes)
+        self.last_channels = c16
+        self.score = nn.Linear(8 * w + 2 * classes + 2 * c16, classes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         return self.read(self.stages(self.see(image)))
@@ -118,7 +124,7 @@ class SegmentAndDecide(nn.Module):
     def read(self, stages: Stages) -> tuple[Tensor, Tensor]:
         """The encoder's features -> logits of scores and maps."""
         features, cells = self.locate(stages)
-        return self.judge(features, cells), F.pixel_shuffle(cells, HEAT_STRIDE)
+        return self.judge(features, cells, stages.s16), F.pixel_shuffle(cells, HEAT_STRIDE)
 
     def locate(self, stages: Stages) -> tuple[Tensor, Tensor]:
         """-> features (N, 2w, H/4, W/4) and map logits (N, 4C, H/4, W/4), four per cell."""
@@ -126,14 +132,22 @@ class SegmentAndDecide(nn.Module):
         p4 = self.smooth4(self.side4(stages.s4) + double(p8))
         return p4, self.to_map(p4)
 
-    def judge(self, features: Tensor, cells: Tensor) -> Tensor:
-        """Score logits (N, C) from the features and the map. The map is only read: the score must not bend it."""
+    def judge(self, features: Tensor, cells: Tensor, s16: Tensor) -> Tensor:
+        """Score logits (N, C) from the features, the map and the encoder's last stage. The map is only read: the score
+        must not bend it."""
         seen = torch.sigmoid(cells.detach())
         deep = self.decide(torch.cat([features, seen], 1))
         per_class = seen.reshape(len(seen), -1, HEAT_STRIDE**2, *seen.shape[2:]).amax(2)
-        pooled = [deep.amax((2, 3)), deep.mean((2, 3)), per_class.amax((2, 3)), per_class.mean((2, 3))]
+        pooled = [of(x) for x in (deep, per_class, s16) for of in (_hottest, _mean)]
         out: Tensor = self.score(torch.cat(pooled, 1))
         return out
+
+    def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state`, also of a model from before the score read the encoder's last stage: that weighs nothing then."""
+        had, added = state.get("score.weight"), 2 * self.last_channels
+        if had is None or had.shape[1] + added != self.score.in_features:
+            return dict(state)
+        return dict(state) | {"score.weight": F.pad(had, (0, added))}
 
 
 class Network(SegmentAndDecide):
@@ -152,6 +166,14 @@ class Network(SegmentAndDecide):
         s4 = self.stage4(self.stem(x))
         s8 = self.stage8(s4)
         return Stages(s4, s8, self.stage16(s8))
+
+
+def _hottest(x: Tensor) -> Tensor:
+    return x.amax((2, 3))
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
 
 
 def double(x: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def load_encoder(network: SegmentAndDecide, source: Path) -> None:
 
 
 def _fill(network: SegmentAndDecide, state: dict[str, Tensor], source: Path, fix: str, *, whole: bool) -> None:
-    own = network.state_dict()
+    own, state = network.state_dict(), network.fitted(state)
     taken = [n for n in own if whole or n.split(".")[0] not in HEAD]
     floats = [n for n in taken if own[n].is_floating_point()]
     wrong = sorted(n for n in floats if n not in state or state[n].shape != own[n].shape)

@@ -10,15 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
+from inspection.bundle import MANIFEST_FILE, parse_manifest
 from inspection.errors import ConfigError, DatasetError
 from tests.training.pictures import tiny_ask
 from training import checkpoint as ckpt
 from training.dataset.snapshot import Snapshot
 from training.examples import load
 from training.fit import fit, network_of, one_cycle, predict, trained
+from training.network import SIZES, Network
 from training.warm_start import load_weights
 
 
@@ -143,6 +147,34 @@ def test_a_model_of_other_classes_lends_its_encoder(tiny: Snapshot, tiny_run: Pa
     anew = [n for n in lent if n.split(".")[0] not in ("stem", "stage4", "stage8", "stage16")]
     assert {"to_map.weight", "side16.0.weight", "decide.1.0.weight", "score.weight"} <= set(anew)
     assert all(torch.equal(lent[n], fresh[n]) for n in anew)
+
+
+def test_a_model_of_before_says_what_it_said(tiny_run: Path) -> None:
+    """Released when the score did not read the encoder's last stage: the same logits, up to its calibration."""
+    bundle = Path(__file__).parents[2] / "models" / "scratch-0.2.0"
+    manifest = parse_manifest((bundle / MANIFEST_FILE).read_bytes())
+    config = ckpt.read_config(tiny_run).model_copy(update={"classes": manifest.classes})
+    network = Network(len(config.classes), SIZES["S"].channels).eval()
+    load_weights(network, bundle, config)
+    assert not network.score.weight[:, -2 * network.last_channels :].any()
+    cases = manifest.golden.cases
+    logits = predict(network, [cv2.imread(str(bundle / c.image)) for c in cases])[0].numpy()[:, 0]
+    said = np.array([c.scores[0] for c in cases])
+    line = np.polyfit(logits, np.log(said / (1 - said)), 1)
+    assert np.ptp(logits) > 1
+    assert np.polyval(line, logits) == pytest.approx(np.log(said / (1 - said)), abs=0.01)
+
+
+def test_a_run_of_before_does_not_go_on(tiny: Snapshot, tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "before"
+    run.mkdir()
+    (run / "config.json").write_bytes((tiny_run / "config.json").read_bytes())
+    state = ckpt.load(tiny_run)
+    for weights in (state["network"], state["average"]):
+        weights["score.weight"] = weights["score.weight"][:, :-96]
+    ckpt.save(run, {**state, "step": 3}, state["history"][:5])
+    with pytest.raises(DatasetError, match="choose another --out"):
+        fit(tiny, run, ckpt.read_config(run).ask)
 
 
 def test_the_schedule_rises_and_falls() -> None:
