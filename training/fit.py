@@ -73,7 +73,12 @@ def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: Non
     if ask.batch % team.size:
         raise ConfigError("--batch", f"{ask.batch} is no multiple of {team.size} processes", "choose one that is")
     trainer, course = prepare(snapshot, run, ask, team)
-    steps_per_epoch = course.steps_per_epoch
+    return learn(trainer, course, run, report)
+
+
+def learn(trainer: Trainer, course: Course, run: Path, report: Report) -> RunConfig:
+    """From where `trainer` stands to the end of its course; checkpoints are left in `run`."""
+    steps_per_epoch, team = course.steps_per_epoch, trainer.team
     total = trainer.config.epochs * steps_per_epoch
     saved_at = time.monotonic()
     for epoch in range(trainer.step // steps_per_epoch, trainer.config.epochs):

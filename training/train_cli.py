@@ -195,6 +195,43 @@ def model(
     _fit_with_bar(data, out, ask, tensorboard)
 
 
+@train.command("encoder")
+def encoder(
+    out: Annotated[Path, typer.Option(help="The run's folder. If it holds a run that was stopped, that run goes on.")],
+    pictures: Annotated[
+        int, typer.Option(min=1, help="Drawn surfaces to learn from, each seen once: 75 a second and core.")
+    ] = 256_000,
+    channels: Annotated[
+        int | None, typer.Option(help="Channels of the first layer (16); the models it is for must have as many.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Start from the encoder of this bundle or run of ours; default random weights.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same surfaces.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    device: Annotated[Device, typer.Option(help="auto takes a GPU where torch has one.")] = Device.AUTO,
+) -> None:
+    """An encoder that has seen drawn textures and marks of every kind, for `--weights` of other runs. No pictures of
+    yours are needed; the one that is released was made so (docs/training.md)."""
+    one_thread_waits()
+    from training.defaults import NOTHING, encoder_weights
+    from training.network import SIZES
+    from training.pretraining.run import Pretraining, pretrain
+
+    wide = channels or SIZES["S"].channels
+    begins = encoder_weights("own", wide, weights or NOTHING)
+    asked = Pretraining(pictures, wide, begins, seed=seed, threads=threads, device=_device(device))
+    with progress_bar() as progress:
+        bar = progress.add_task("drawing textures", total=None)
+
+        def report(step: int, total: int, now: dict[str, float]) -> None:
+            words = f"where {now['segmentation']:.3f}  what {now['decision']:.3f}"
+            progress.update(bar, completed=step, total=total, description=words)
+
+        pretrain(out, asked, report)
+    Console().print(f"an encoder in {out}; next: haltline train SNAPSHOT --weights {out} --out RUN")
+
+
 def read_key(path: Path) -> bytes:
     try:
         return path.read_bytes()
