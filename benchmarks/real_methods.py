@@ -263,7 +263,7 @@ def _from_good(task: Task, encoder: SegmentAndDecide) -> Made:
     config, good = _good(task)
     memory = good_parts.learn(encoder, good, task.seed)
     some = good[:: max(1, len(good) // 64)]
-    z = good_parts.worst_patch(memory, some)
+    z = good_parts.how_strange(memory, some)
     graph = good_parts.AnomalyGraph(memory, Platt(4.0, -4.0 * float(np.quantile(z, 0.99))))
     model = to_onnx(graph, config.input, OutputSpec(heat_stride=good_parts.STRIDE))
     weights = sum(t.numel() for t in memory.state_dict().values())

@@ -110,7 +110,7 @@ def newest_bundle(task: str) -> Path:
     """The released bundle of a task with the highest version."""
     found = [path for path in MODELS.glob(f"{task}-*") if (path / "manifest.json").is_file()]
     if not found:
-        tasks = sorted({path.name.rsplit("-", 1)[0] for path in MODELS.glob("*-*")})
+        tasks = sorted({path.parent.name.rsplit("-", 1)[0] for path in MODELS.glob("*-*/manifest.json")})
         raise ConfigError("--task", f"models/ has no bundle for {task!r}", f"use one of {', '.join(tasks)}")
     return max(found, key=lambda path: [int(n) for n in path.name.rsplit("-", 1)[1].split(".")])
 

@@ -1,11 +1,12 @@
 """Day one: good parts only. What is far from every good patch seen so far is anomalous.
 
-    features of the backbone at strides 8 and 16 -> 3x3 mean -> whitened, few dimensions -> distance to a small memory
+    features of the backbone at strides 8 and 16 -> 3x3 mean -> half whitened, few dimensions -> distance to a memory
 
-Patches and their nearest neighbour in a memory are PatchCore's (Roth et al. 2022); whitening by the good patches'
-covariance makes the distance Mahalanobis's (Rippel et al. 2021, who found it the better for frozen features), and lets
-a memory of a few hundred in a few dozen dimensions do the work of tens of thousands in hundreds. The search is then one
-1x1 convolution: |x - m|^2 = |x|^2 - 2 x m + |m|^2.
+Patches and their nearest neighbour in a memory are PatchCore's (Roth et al. 2022). Whitening by the good patches'
+covariance, which makes the distance Mahalanobis's (Rippel et al. 2021), lets a memory of a few hundred in a few dozen
+dimensions do the work of tens of thousands in hundreds; done by half it leaves the directions in which good parts vary
+most their say, and found more than whole or none (docs/training.md). The search is then one 1x1 convolution:
+|x - m|^2 = |x|^2 - 2 x m + |m|^2.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ STRIDE = 8
 DIMENSIONS = 64
 PATCHES = 512  # in the memory
 CANDIDATES = 40_000  # patches the memory is chosen from
+NEIGHBOURS = 9  # patches that a point touches, since each is a 3x3 mean
 LEAST_GOOD, LEAST_HELD_OUT = 8, 5
 HI_RATE, LO_RATE = 0.01, 0.10
 """Of good parts: how many may be called a defect, and how many may be at least uncertain."""
@@ -63,16 +65,25 @@ def patches(encoder: SegmentAndDecide, image: Tensor) -> Tensor:
 
 
 class AnomalyGraph(nn.Module):
-    """What is exported: the bundle's contract for one class. Score: the most anomalous patch; heat: every patch."""
+    """What is exported: the bundle's contract for one class. Score: the strangest patches; heat: every patch."""
 
     def __init__(self, memory: PatchMemory, calibration: Platt) -> None:
         super().__init__()
         self.memory, self.calibration = memory, calibration
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = logit(self.memory(image))
-        p = torch.sigmoid(logits * self.calibration.scale + self.calibration.bias)[:, None]
-        return p.amax((2, 3)), (p * 255).round().to(torch.uint8)
+        squared = self.memory(image)
+        heat = self.calibrated(logit(squared))[:, None]
+        return self.calibrated(logit(strangest(squared)))[:, None], (heat * 255).round().to(torch.uint8)
+
+    def calibrated(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits * self.calibration.scale + self.calibration.bias)
+
+
+def strangest(squared: Tensor) -> Tensor:
+    """Of squared distances (N, h, w): (N,) the mean of each picture's NEIGHBOURS largest. One alone may be noise."""
+    cells = squared.flatten(1)
+    return cells.topk(min(NEIGHBOURS, cells.shape[1]), dim=1).values.mean(1)
 
 
 def logit(squared: Tensor) -> Tensor:
@@ -102,7 +113,8 @@ def learn(encoder: SegmentAndDecide, pictures: Sequence[NDArray[np.uint8]], seed
 
 
 def whitening(rows: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
-    """(mean (F,), map (D, F)) after which the `dimensions` strongest directions of `rows` (N, F) have variance 1.
+    """(mean (F,), map (D, F)) onto the `dimensions` strongest directions of `rows` (N, F), each divided by the square
+    root of its deviation: half of a whitening.
 
     Directions are shrunk towards their mean variance by a hundredth: what hardly varies must not dominate.
     """
@@ -112,7 +124,7 @@ def whitening(rows: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(covariance)
     values = values + 0.01 * values.mean()
     keep = torch.argsort(values, descending=True)[:dimensions]
-    return mean, (vectors[:, keep] / values[keep].sqrt()).T
+    return mean, (vectors[:, keep] / values[keep] ** 0.25).T
 
 
 def coreset(rows: Tensor, count: int, rng: torch.Generator) -> Tensor:
@@ -134,9 +146,9 @@ def features(encoder: SegmentAndDecide, pictures: Sequence[NDArray[np.uint8]]) -
 
 
 @torch.no_grad()
-def worst_patch(memory: PatchMemory, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """(N,) the logit of each picture's most anomalous patch."""
-    found = [float(logit(memory(torch.from_numpy(p[None]))).amax()) for p in pictures]
+def how_strange(memory: PatchMemory, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """(N,) the logit of each picture's strangest patches."""
+    found = [float(logit(strangest(memory(torch.from_numpy(p[None]))))) for p in pictures]
     return np.array(found, np.float64)
 
 

@@ -32,7 +32,7 @@ from training.environment import describe
 from training.evaluate import Figures, evaluate
 from training.examples import Example, input_spec, load
 from training.export import golden_cases, summary, write_files
-from training.good_parts import STRIDE, AnomalyGraph, Limits, learn, limits, worst_patch
+from training.good_parts import STRIDE, AnomalyGraph, Limits, how_strange, learn, limits
 from training.graph import to_onnx
 from training.network import SegmentAndDecide
 from training.served import Served, open_session, read_bundle
@@ -79,7 +79,7 @@ def make(
             for split in ("train", "val")}  # fmt: skip
     memory = learn(encoder, [e.image for e in held["train"] if _good(e)])
     good, bad = ([e.image for e in held["val"] if _good(e) is wanted] for wanted in (True, False))
-    chosen = limits(worst_patch(memory, good), worst_patch(memory, bad))
+    chosen = limits(how_strange(memory, good), how_strange(memory, bad))
     outputs = OutputSpec(heat_stride=STRIDE)
     model = to_onnx(AnomalyGraph(memory, chosen.calibration), spec, outputs)
     frames = [*good[: GOLDEN_FRAMES - 1], *bad[:1]]

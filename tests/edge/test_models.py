@@ -129,7 +129,7 @@ def test_what_the_manifest_says_must_come_out(tmp_path: Path, provider: str, key
         opened(altered(tmp_path, **{key: value}), provider)
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in MODELS.iterdir()))
+@pytest.mark.parametrize("name", sorted(p.parent.name for p in MODELS.glob("*/manifest.json")))
 def test_the_shipped_bundles_judge_alike_on_both(name: str) -> None:
     bundle = read_bundle(MODELS / name)
     task = bundle.manifest.task

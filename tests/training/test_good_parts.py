@@ -17,7 +17,7 @@ from tests.training.pictures import picture, scratched
 from training.backbones import Backbone
 from training.cli import train
 from training.dataset.snapshot import Snapshot
-from training.good_parts import coreset, learn, limits, patches, whitening
+from training.good_parts import coreset, learn, limits, patches, strangest, whitening
 from training.good_parts_bundle import FromGood, encoder_for, make
 from training.served import read_bundle
 
@@ -76,11 +76,20 @@ def test_the_search_by_convolution_is_the_nearest_neighbour() -> None:
     assert torch.allclose(found, wanted, rtol=1e-2, atol=1e-2)
 
 
-def test_whitened_rows_have_variance_one() -> None:
+def test_rows_are_whitened_by_half() -> None:
+    """Uncorrelated, and what was their deviation is their variance."""
     rows = torch.randn(4000, 6, dtype=torch.float64) * torch.tensor([9.0, 5, 3, 2, 1, 0.5]) + 4
     mean, whiten = whitening(rows, 3)
     covariance = torch.cov(((rows - mean) @ whiten.T).T)
-    assert torch.allclose(covariance, torch.eye(3, dtype=torch.float64), atol=0.06)
+    assert torch.allclose(covariance, torch.diag(torch.tensor([9.0, 5, 3], dtype=torch.float64)), rtol=0.05, atol=0.06)
+
+
+def test_the_score_is_the_nine_strangest_patches() -> None:
+    squared = torch.full((2, 6, 8), 1.0)
+    squared[0, 2:5, 3:6] = 4.0
+    squared[1, 0, 0] = 10.0
+    assert strangest(squared).tolist() == [4.0, 2.0], "a point of nine patches before one loud patch"
+    assert strangest(torch.full((1, 2, 2), 3.0)).tolist() == [3.0], "an input of fewer patches"
 
 
 def test_a_coreset_reaches_into_every_corner() -> None:
