@@ -21,8 +21,8 @@ from training.network import SIZES
 from training.warm_start import is_ours, top_rate
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-ENCODER = MODELS / "scratch-0.2.0"
-"""The released bundle whose encoder a run starts from: it saw rendered frames only (docs/training.md: by trial)."""
+ENCODER = MODELS / "encoder-0.1.0"
+"""The released run of `haltline train encoder` that others start from: it saw drawn pictures only."""
 NOTHING = "none"
 INPUT_PX = 320 * 256
 SIDE = 16

@@ -262,9 +262,14 @@ def network_of(config: RunConfig, *, load: bool) -> SegmentAndDecide:
     ask = config.ask
     if ask.frames == 1:
         return backbones.build(ask.backbone, len(config.classes), ask.channels, load=load)
-    if ask.backbone.name != backbones.OWN or ask.backbone.weights:
-        raise ConfigError("--backbone", f"{ask.backbone.name} has no memory for clips", "leave it and --weights out")
-    return StreamNetwork(len(config.classes), ask.channels, ask.frames)
+    if ask.backbone.name != backbones.OWN:
+        raise ConfigError("--backbone", f"{ask.backbone.name} has no memory for clips", "leave it out")
+    network = StreamNetwork(len(config.classes), ask.channels, ask.frames)
+    if load and ask.backbone.weights:
+        from training.warm_start import load_encoder
+
+        load_encoder(network, Path(ask.backbone.weights))
+    return network
 
 
 def new_trainer(config: RunConfig, team: Team | None = None, *, load: bool = True) -> Trainer:

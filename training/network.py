@@ -143,11 +143,23 @@ class SegmentAndDecide(nn.Module):
         return out
 
     def fitted(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`state`, also of a model from before the score read the encoder's last stage: that weighs nothing then."""
-        had, added = state.get("score.weight"), 2 * self.last_channels
+        """`state` of another model of the family, by the names and shapes of this one.
+
+        One from before the score read the encoder's last stage does not weigh it.
+        """
+        named = {self.own_name(name): weights for name, weights in state.items()}
+        had, added = named.get("score.weight"), 2 * self.last_channels
         if had is None or had.shape[1] + added != self.score.in_features:
-            return dict(state)
-        return dict(state) | {"score.weight": F.pad(had, (0, added))}
+            return named
+        return named | {"score.weight": F.pad(had, (0, added))}
+
+    def own_name(self, name: str) -> str:
+        """What this network calls a layer that another of the family calls `name`."""
+        return name
+
+
+BLOCKS = {f"{name}{s}": f"stage{s}.{k}" for s in (4, 8, 16) for k, name in enumerate(("begin", "past"))}
+"""Where a block of `StreamNetwork` lies in `Network`."""
 
 
 class Network(SegmentAndDecide):
@@ -161,6 +173,11 @@ class Network(SegmentAndDecide):
         self.stage8 = nn.Sequential(Block(2 * w, 3 * w, 2), Block(3 * w, 3 * w))
         self.stage16 = nn.Sequential(Block(3 * w, 6 * w, 2), Block(6 * w, 6 * w))
         self.build_head((2 * w, 3 * w, 6 * w), classes, w, prior)
+
+    def own_name(self, name: str) -> str:
+        """`StreamNetwork` has the same blocks under other names."""
+        layer, _, rest = name.partition(".")
+        return f"{BLOCKS[layer]}.{rest}" if layer in BLOCKS else name
 
     def stages(self, x: Tensor) -> Stages:
         s4 = self.stage4(self.stem(x))

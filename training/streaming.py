@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.network import Block, Network, Stages
+from training.network import BLOCKS, Block, Network, Stages
 
 SHIFTED = 4  # one in so many channels comes from the frame before
 
@@ -53,6 +53,13 @@ class StreamNetwork(Network):
         self.begin8, self.past8 = Block(2 * w, 3 * w, 2), ShiftedBlock(3 * w, 3 * w)
         self.begin16, self.past16 = ShiftedBlock(3 * w, 6 * w, 2), ShiftedBlock(6 * w, 6 * w)
         del self.stage4, self.stage8, self.stage16
+
+    def own_name(self, name: str) -> str:
+        """A block that knew single frames serves: in a scene that stands still the frame before is this one."""
+        for own, single in BLOCKS.items():
+            if name.startswith(f"{single}."):
+                return own + name.removeprefix(single)
+        return name
 
     def stages(self, x: Tensor) -> Stages:
         f = self.frames

@@ -133,9 +133,7 @@ def model(
     ] = False,
     frames: Annotated[
         int,
-        typer.Option(
-            min=1, max=64, help="Above 1: clips of so many frames, for a model that remembers; it starts from nothing."
-        ),
+        typer.Option(min=1, max=64, help="Above 1: clips of so many frames, for a model that remembers."),
     ] = 1,
     without: Annotated[str, typer.Option(help="Variations to leave out, with commas, e.g. noise,warp.")] = "",
     also: Annotated[str, typer.Option(help="Variations to add: flicker, spatter, synthetic.")] = "",
@@ -168,10 +166,9 @@ def model(
         in_px = in_px or input_size(data, of_class.width_px * of_class.height_px)
     elif init and knows_same(init, data.manifest.classes):
         in_px = in_px or size_of(init)
-    if (init or frames > 1) and backbone == OWN:  # --init brings the encoder too; a memory has other layers
+    if init and backbone == OWN:
         if weights not in (None, NOTHING):
-            why = "--init brings the encoder too" if init else "a model with a memory starts from nothing"
-            raise ConfigError("--weights", f"is {weights}", f"leave it out: {why}")
+            raise ConfigError("--weights", f"is {weights}", "leave it out: --init brings the encoder too")
         weights = NOTHING
     encoder = Backbone(
         name=backbone, weights=encoder_weights(backbone, wide, weights), pixels=pixels.value, frozen=frozen

@@ -37,7 +37,7 @@ def is_ours(source: Path) -> bool:
 def load_encoder(network: SegmentAndDecide, source: Path) -> None:
     """Fill the encoder only: whatever classes the earlier model knew, its features serve."""
     width = int(network.state_dict()["stem.0.weight"].shape[0])
-    fix = f"choose a model of ours for single pictures, {width} channels wide"
+    fix = f"choose a model of ours, {width} channels wide"
     _fill(network, _read(source)[0], source, fix, whole=False)
 
 

@@ -90,7 +90,7 @@ def test_a_run_nobody_said_anything_about(commands: typer.Typer, tiny: Snapshot,
 
     def asked(name: str, *more: object) -> Any:
         said = run(commands, "train", tiny.folder, "--out", tmp_path / name, "--epochs", 1, "--threads", 1, *more)
-        assert ("scratch-0.2.0" if not more else "starts from nothing") in said.replace("\n", "")
+        assert ("encoder-0.1.0" if not more else "starts from nothing") in said.replace("\n", "")
         return json.loads((tmp_path / name / "config.json").read_text())["ask"]
 
     usual, bare = asked("usual"), asked("bare", "--weights", "none")

@@ -90,14 +90,15 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_run_keeps_where_its_encoder_came_from(tiny: Snapshot, tmp_path: Path) -> None:
-    here = shutil.copytree(defaults.ENCODER, tmp_path / "here")
+    here = shutil.copytree(defaults.ENCODER, tmp_path / "here" / defaults.ENCODER.name)
+    released = "run encoder-0.1.0 on surfaces-0"
     ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=Backbone(weights=str(here)))
-    assert fit(tiny, tmp_path / "run", ask).parent == "scratch-0.2.0"
+    assert fit(tiny, tmp_path / "run", ask).parent == released
     assert fit(tiny, tmp_path / "bare", tiny_ask(epochs=1)).parent is None
-    here.rename(tmp_path / "elsewhere")
+    here.parent.rename(tmp_path / "elsewhere")
     same = ask.model_copy(update={"backbone": defaults.own_encoder()})
-    assert fit(tiny, tmp_path / "run", same).parent == "scratch-0.2.0", "the same model from another folder goes on"
-    with pytest.raises(ConfigError, match=r"started with backbone weights scratch-0\.2\.0, not .* left out"):
+    assert fit(tiny, tmp_path / "run", same).parent == released, "the same model from another folder goes on"
+    with pytest.raises(ConfigError, match=f"started with backbone weights {released}, not .* left out"):
         fit(tiny, tmp_path / "run", ask.model_copy(update={"backbone": Backbone()}))
 
 

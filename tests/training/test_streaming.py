@@ -29,6 +29,7 @@ from training.dataset.snapshot import Snapshot, read_snapshot
 from training.dataset.sources import plain_book
 from training.export import export
 from training.fit import fit
+from training.network import Network
 from training.novelty import evenly_of_clips
 from training.quantize import quantize
 from training.served import read_bundle
@@ -269,3 +270,18 @@ def test_intervals_that_cannot_be(tmp_path: Path, lines: str, said: str) -> None
     table.write_text(f"video,start_s,end_s,label\n{lines}\n")
     with pytest.raises(DatasetError, match=said):
         list(import_clips([film(tmp_path / "a.avi")], read_intervals(table), Target("x", plain_book("x", ("pore",)))))
+
+
+def test_a_memory_starts_from_an_encoder_that_knew_single_frames() -> None:
+    """In a clip that stands still it sees what the other sees, from the fifth frame on; and back again."""
+    torch.manual_seed(0)
+    single, remembers, back = Network(1, 8).eval(), StreamNetwork(1, 8, frames=6).eval(), Network(1, 8).eval()
+    remembers.load_state_dict(remembers.fitted(single.state_dict()))
+    still = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        seen = remembers.stages(remembers.see(still.expand(6, -1, -1, -1)))
+        known = single.stages(single.see(still))
+    assert torch.allclose(seen.s16[5], known.s16[0], atol=1e-4)
+    assert not torch.allclose(seen.s16[0], known.s16[0], atol=1e-4)
+    back.load_state_dict(back.fitted(remembers.state_dict()))
+    assert all(torch.equal(w, back.state_dict()[n]) for n, w in single.state_dict().items())
