@@ -284,7 +284,7 @@ class Method:
 
 
 METHODS = (
-    Method("ours", "**Haltline S**", "0.5 M weights, its encoder saw rendered frames, default recipe", ours),
+    Method("ours", "**Haltline S**", "0.5 M weights, its encoder saw drawn pictures, default recipe", ours),
     Method("ours-nothing", "**Haltline S, from nothing**", "the same, `--weights none`", from_nothing),
     Method(
         "ours-mobilenet",
@@ -303,4 +303,4 @@ METHODS = (
 
 LABELS = (20, 50, 100, 200)
 FEW = tuple(replace(m, name=f"{m.name}@{n}", labels=n) for n in LABELS for m in METHODS[:2])
-"""Our two with so many labels each: what do rendered frames save?"""
+"""Our two with so many labels each: what do drawn pictures save?"""

@@ -91,7 +91,7 @@ def test_the_page_says_what_rendered_frames_save(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("benchmarks.real_doc.ROUNDS", 40)
     right = {20: 0.6, 50: 0.7, 100: 0.8, 200: 0.9}
     results = [result(f"ours-nothing@{n}", share, s) for n, share in right.items() for s in (0, 1)]
-    assert "What rendered frames save" not in document(results, {})
+    assert "What drawn pictures save" not in document(results, {})
     results += [result(f"ours@{n}", 0.85, s) for n in right for s in (0, 1)]
     page = document(results, {})
     rows = [line for line in page.splitlines() if line.startswith(("| 20 | 2", "| 200 | 2"))]
