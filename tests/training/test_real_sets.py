@@ -35,7 +35,7 @@ def test_the_page_shows_what_was_run_and_what_was_not(monkeypatch: pytest.Monkey
     results = [result("ours", 1.0), result("resnet18", 0.7)]
     took = {"weld_seg/ours": {"p10": 2.0, "p50": 2.5, "p99": 4.0, "runs": 58, "load": 0.5}}
     page = document(results, took)
-    row = "| **Haltline S** | 1 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] |  | 0.40 | 2.0 / 2.5 / 4.0 | 2.0 | 1.2 |"
+    row = "| **Haltline S** | 1 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] |  |  | 0.40 | 2.0 / 2.5 / 4.0 | 2.0 | 1.2 |"
     assert row in page
     assert "| SegDecNet's size | 0 | **not run**" in page
     lines = [line for line in page.splitlines() if "ResNet-18" in line]
@@ -87,7 +87,7 @@ def test_few_labels_are_of_every_kind_and_part_of_more(folder: Folder) -> None:
         few_of(data, 999, 1)
 
 
-def test_the_page_says_what_rendered_frames_save(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_what_drawn_pictures_save(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.real_doc.ROUNDS", 40)
     right = {20: 0.6, 50: 0.7, 100: 0.8, 200: 0.9}
     results = [result(f"ours-nothing@{n}", share, s) for n, share in right.items() for s in (0, 1)]
