@@ -35,8 +35,8 @@ def test_the_page_shows_what_was_run_and_what_was_not(monkeypatch: pytest.Monkey
     results = [result("ours", 1.0), result("resnet18", 0.7)]
     took = {"weld_seg/ours": {"p10": 2.0, "p50": 2.5, "p99": 4.0, "runs": 58, "load": 0.5}}
     page = document(results, took)
-    row = "| **Haltline S** | 1 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] |  |  | 0.40 | 2.0 / 2.5 / 4.0 | 2.0 | 1.2 |"
-    assert row in page
+    ap = "1.000 [1.000, 1.000]"
+    assert f"| **Haltline S** | 1 | {ap} | {ap} |  |  | 0.40 | 2.0 / 2.5 / 4.0 | 2.0 | 1.2 |" in page
     assert "| SegDecNet's size | 0 | **not run**" in page
     lines = [line for line in page.splitlines() if "ResNet-18" in line]
     assert "**+" in lines[0].split("|")[5], "30 % wrong calls are worse beyond luck"
