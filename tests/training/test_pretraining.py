@@ -122,6 +122,13 @@ def test_other_runs_start_from_it(tiny: Snapshot, tmp_path: Path) -> None:
     assert (run / ckpt.CHECKPOINT_FILE).read_bytes() == before, "a finished one is left alone"
 
 
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="torchrun"):
+        pretrain(tmp_path / "run", ASKED)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("short")
 def test_the_command(tmp_path: Path) -> None:
     run = tmp_path / "encoder"

@@ -6,6 +6,7 @@ The run is one of `training.fit`: it can be stopped at any moment, and what it l
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ class SurfaceCourse(Course):
 
 
 def pretrain(run: Path, asked: Pretraining, report: fit.Report = lambda *_: None) -> RunConfig:
-    """Train to the end, or go on. ConfigError when `run` was begun otherwise."""
+    """Train to the end, or go on. ConfigError when `run` was begun otherwise, or under torchrun: one process draws."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError("torchrun", "starts several processes, and an encoder is learnt in one", "leave it out")
     torch.set_num_threads(asked.threads)
     torch.use_deterministic_algorithms(True, warn_only=asked.device == "cuda")
     resumes = (run / ckpt.CHECKPOINT_FILE).exists()
