@@ -1,4 +1,4 @@
-"""`python -m benchmarks.streaming CLIPS FRAMES`: a model that remembers against one that sees single frames.
+"""`python -m benchmarks.streaming CLIPS FRAMES [--clips 48]`: a model that remembers against one of single frames.
 
 Both bundles have the same width and input, so the same cost, and were trained on the same clips for the same time. Both
 run frame by frame behind the edge's own guard, over clips nobody trained on. Each is given its best rule: every k of n
@@ -13,17 +13,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from benchmarks.cli import AsJson
 from benchmarks.figures import Figure, tell
-from inspection.errors import ConfigError, InputError
+from inspection.errors import InputError
+from inspection.escape import upper_bound
 from inspection.model_io import to_input
 from inspection.render.clip import FPS, ClipSpec, render_clip
 from training.served import Served, read_bundle
 
 FRAMES, CLIPS, SEED = 96, 48, 900_000
+WEATHERS = 12  # clips that differ in kind
 RULES = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 5), (5, 6), (6, 8))
 LEVELS = np.round(np.concatenate([np.linspace(0.02, 0.9, 23), [0.93, 0.95, 0.97, 0.98, 0.99, 0.995]]), 3)
 MISSES_ALLOWED = 0.05
@@ -62,9 +67,9 @@ class Outcome:
         return self.missed / max(1, self.bubbles)
 
 
-def clips(ambient: float, count: int = CLIPS) -> Iterator[tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]]:
+def clips(ambient: float, which: range) -> Iterator[tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]]:
     """Frames and masks. Half of the clips hold bubbles; every weather from calm to a storm; the exposure steps."""
-    for k in range(count):
+    for k in which:
         spec = ClipSpec(
             frames=FRAMES,
             bubbles=(0, 2)[k % 2],
@@ -76,10 +81,10 @@ def clips(ambient: float, count: int = CLIPS) -> Iterator[tuple[list[NDArray[np.
         yield [f.image for f in drawn], [f.mask for f in drawn]
 
 
-def watch(served: Served, ambient: float) -> tuple[list[Seen], list[float]]:
-    """Every clip through the model, and the ms of each inference."""
+def watch(served: Served, ambient: float, which: range) -> tuple[list[Seen], list[float]]:
+    """The clips through the model, and the ms of each inference."""
     place, seen, took = served.manifest.classes.index("porosity"), [], list[float]()
-    for frames, masks in clips(ambient):
+    for frames, masks in clips(ambient, which):
         runner, scores = served.in_order(), []
         for frame in frames:
             fitted = to_input(frame, served.manifest.input)[0]
@@ -132,16 +137,18 @@ def best_rule(seen: Sequence[Seen]) -> tuple[float, int, int]:
     return min(good, key=lambda t: (t[0].false_halts, float(np.mean(t[0].delays)), t[0].missed))[1:]
 
 
-def measure(bundles: dict[str, Path]) -> Iterator[Figure]:
+def measure(bundles: dict[str, Path], count: int) -> Iterator[Figure]:
+    """`count` clips: half to choose the rule, half to judge it."""
     results: dict[str, Outcome] = {}
+    judged = range(count // 2, count)
     for name, path in bundles.items():
         served = read_bundle(path)
-        seen, took = watch(served, 1.0)
-        level, k, n = best_rule(seen[: CLIPS // 2])
-        found = results[name] = outcome(seen[CLIPS // 2 :], level, k, n)
+        seen, took = watch(served, 1.0, range(count))
+        level, k, n = best_rule(seen[: count // 2])
+        found = results[name] = outcome(seen[count // 2 :], level, k, n)
         note = f"halt at {k} of {n} frames from {level:g} on"
         yield Figure(f"{name}: missed", found.missed, f"of {found.bubbles}", note=note)
-        yield Figure(f"{name}: false halts", round(found.per_hour, 1), "an hour")
+        yield _false_halts(f"{name}: false halts", found)
         yield Figure(f"{name}: delay, median", float(np.median(found.delays or [np.nan])), "frames", goal="<= 15")
         yield Figure(f"{name}: delay, p95", float(np.percentile(found.delays or [np.nan], 95)), "frames")
         yield Figure(f"{name}: ms a frame, p50", round(float(np.median(took)), 2), "ms", goal="<= 5")
@@ -149,27 +156,38 @@ def measure(bundles: dict[str, Path]) -> Iterator[Figure]:
         yield Figure(f"{name}: last frames against first", round(float(late / early), 2), "times")
         for ambient in AMBIENT:
             if ambient != 1.0:
-                other = outcome(watch(served, ambient)[0][CLIPS // 2 :], level, k, n)
+                other = outcome(watch(served, ambient, judged)[0], level, k, n)
                 yield Figure(f"{name}: missed in {ambient:g} of the light", other.missed, f"of {other.bubbles}")
-                yield Figure(f"{name}: false halts in {ambient:g} of the light", round(other.per_hour, 1), "an hour")
+                yield _false_halts(f"{name}: false halts in {ambient:g} of the light", other)
     names = list(results)
     if len(names) == 2:
         clip, frame = (results[n].false_halts for n in names)
         yield Figure("false halts saved by remembering", round(100 * (1 - clip / max(1, frame))), "%", goal=">= 50")
 
 
-def main(arguments: list[str]) -> None:
-    as_json = "--json" in arguments
-    paths = [Path(a) for a in arguments if not a.startswith("--")]
-    if len(paths) != 2:
-        raise ConfigError(
-            "benchmarks.streaming", f"got {len(paths)} bundles", "name the one trained with --frames, then the other"
-        )
-    tell(measure(dict(zip(("remembers", "single frames"), paths, strict=True))), as_json=as_json)
+def _false_halts(name: str, found: Outcome) -> Figure:
+    most = upper_bound(found.false_halts, found.frames) * FPS * 3600
+    note = (
+        f"{found.false_halts} in {found.frames / FPS / 60:.1f} minutes; at most {most:.1f} an hour with 95 % confidence"
+    )
+    return Figure(name, round(found.per_hour, 1), "an hour", note=note)
+
+
+def main(
+    remembers: Annotated[Path, typer.Argument(help="The bundle trained with --frames.")],
+    single: Annotated[Path, typer.Argument(help="The other, of single frames.")],
+    count: Annotated[
+        int, typer.Option("--clips", min=2 * WEATHERS, help="Of 3.2 s each; half choose the rule.")
+    ] = CLIPS,
+    as_json: AsJson = False,
+) -> None:
+    """A model that remembers against one that sees single frames, behind the same search for a rule."""
+    count -= count % (2 * WEATHERS)  # every weather in both halves
+    tell(measure({"remembers": remembers, "single frames": single}, count), as_json=as_json)
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        typer.run(main)
     except InputError as e:
         sys.exit(f"{e}")
