@@ -34,6 +34,7 @@ from training.defaults import NOTHING, ask_of, own_encoder
 from training.examples import Example, load
 from training.graph import Graph, to_onnx
 from training.network import HEAT_STRIDE, SIZES, SegmentAndDecide
+from training.trained import trained
 
 V1, V2 = "backbones/mobilenet_v1_0.75_224_imagenet.pth", "backbones/mobilenet_v2_1.0_224_imagenet_dequant.pth"
 BASELINE_LR = 1e-3
@@ -97,7 +98,7 @@ def _family(task: Task, encoder: Backbone) -> Made:
     shutil.rmtree(task.run, ignore_errors=True)
     epochs = epochs_in(task, ask)
     config = recipe.fit(task.data, task.run, ask.model_copy(update={"epochs": epochs}))
-    network = recipe.trained(task.run)[1]
+    network = trained(task.run)[1]
     return _made(network, config.input, HEAT_STRIDE, epochs * len(task.data.split("train")))
 
 

@@ -44,7 +44,6 @@ from training.clips import in_clips
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.evaluate import Figures, evaluate, evaluate_stream
 from training.examples import Example, load
-from training.fit import predict_runs, trained
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
 from training.network import SegmentAndDecide
 from training.novelty import Novelty, distances, evenly, evenly_of_clips, learn, spec_for
@@ -52,6 +51,7 @@ from training.parity import RANDOM_FRAMES, Answer, Parity, held_against, random_
 from training.promise import Promise, metrics_of
 from training.promised import read_promise, with_promise
 from training.served import Served, golden_case, open_session, read_bundle
+from training.trained import predict_runs, trained
 
 GOLDEN_FRAMES = 8
 PARITY = 1e-3

@@ -45,6 +45,8 @@ WINDOW = (160, 128)
 WINDOWED = 0.8  # share of the epochs that see windows of the frames, not whole ones
 Report = Callable[[int, int, dict[str, float]], None]
 """Called after every step with steps done, steps in all, and what is known so far."""
+Losses = Callable[[Tensor, Tensor, dict[str, Tensor]], dict[str, Tensor]]
+"""Logits of scores and maps, and what the labels say -> "segmentation" and "decision", which are to become small."""
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ class Trainer:
     network: SegmentAndDecide
     average: SegmentAndDecide
     optimizer: torch.optim.AdamW
+    losses: Losses
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     running: dict[str, float] = field(default_factory=dict)
@@ -124,7 +127,7 @@ def train_step(trainer: Trainer, share: Share, total: int) -> dict[str, float]:
     if share.split:
         scores, maps = parallel.gathered(scores, trainer.team), parallel.gathered(maps, trainer.team)
         known = {name: parallel.gathered(value, trainer.team) for name, value in known.items()}
-    parts = losses(scores.float(), maps.float(), known)
+    parts = trainer.losses(scores.float(), maps.float(), known)
     seg_share, dec_share = loss.shares(trainer.step / total)
     trainer.optimizer.zero_grad(set_to_none=True)
     (seg_share * parts["segmentation"] + dec_share * parts["decision"]).backward()  # type: ignore[no-untyped-call]
@@ -280,12 +283,17 @@ def new_trainer(config: RunConfig, team: Team | None = None, *, load: bool = Tru
         from training.warm_start import load_weights
 
         load_weights(network, Path(config.ask.init), config)
+    return trainer_of(network, config, team)
+
+
+def trainer_of(network: SegmentAndDecide, config: RunConfig, team: Team | None = None, of: Losses = losses) -> Trainer:
+    """At the start of a run, for what `of` wants small."""
     network = network.to(memory_format=torch.channels_last).to(config.ask.device)  # type: ignore[call-overload]
     average = copy.deepcopy(network).requires_grad_(False)
     if team and team.size > 1:
         parallel.shared(network)
     optimizer = torch.optim.AdamW(_groups(network, config.weight_decay), lr=config.ask.lr)
-    return Trainer(config, network.train(), average, optimizer, team=team or Team())
+    return Trainer(config, network.train(), average, optimizer, of, team=team or Team())
 
 
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -364,42 +372,3 @@ def _said(ask: Ask, parent: str | None) -> dict[str, str]:
     if own and ask.backbone.weights:
         fields["backbone weights"] = parent
     return {n: "left out" if value is None else str(value) for n, value in fields.items()}
-
-
-def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:
-    """The averaged network of a finished run, ready to judge. DatasetError when the run is not finished."""
-    config, state = ckpt.read_config(run), ckpt.load(run)
-    done = int(state["history"][-1]["epoch"]) if state["history"] else 0
-    if done < config.epochs:
-        raise DatasetError(
-            run, f"is at epoch {done} of {config.epochs}", "run the same `haltline train` again: it goes on"
-        )
-    network = network_of(config, load=False)
-    network.load_state_dict(network.fitted(state["average"]))
-    return config, network.eval()
-
-
-@torch.no_grad()
-def predict(network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16) -> tuple[Tensor, Tensor]:
-    """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
-    scores, maps = [], []
-    for start in range(0, len(images), batch):
-        s, m = network(torch.from_numpy(np.stack(images[start : start + batch])))
-        scores.append(s)
-        maps.append(torch.sigmoid(m))
-    return torch.cat(scores), torch.cat(maps)
-
-
-@torch.no_grad()
-def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]]) -> tuple[Tensor, Tensor]:
-    """`predict` for frames that follow one another; a network with a memory begins each run from nothing."""
-    if not isinstance(network, StreamNetwork):
-        return predict(network, [image for run in runs for image in run])
-    scores, maps = [], []
-    for run in runs:
-        past = network.nothing(run[0].shape[1], run[0].shape[0])
-        for image in run:
-            s, m, past = network.step(torch.from_numpy(image[None]), past)
-            scores.append(s)
-            maps.append(torch.sigmoid(m))
-    return torch.cat(scores), torch.cat(maps)

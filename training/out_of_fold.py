@@ -22,8 +22,9 @@ from inspection.suspects import SuspectLine
 from training.checkpoint import Ask
 from training.dataset.snapshot import BOXES_SUFFIX, Snapshot
 from training.examples import load
-from training.fit import fit, predict, trained
+from training.fit import fit
 from training.label_errors import Floats, image_errors, mask_quality
+from training.trained import predict, trained
 
 WORST_MASKS = 0.10
 """Of the outlines, the share that is listed: unlike a picture's label, an outline is never simply wrong or right."""

@@ -20,8 +20,8 @@ from training.checkpoint import RunConfig
 from training.dataset.rule import longest_px
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.examples import Example, load
-from training.fit import predict, trained
 from training.judging import JudgedPicture, longest_mm, verdict_of
+from training.trained import predict, trained
 
 Floats = NDArray[np.float64]
 

@@ -25,10 +25,11 @@ from training.checkpoint import Ask
 from training.dataset.snapshot import Snapshot
 from training.defaults import ask_of, own_encoder
 from training.examples import Example, collate, load
-from training.fit import fit, predict, trained
+from training.fit import fit
 from training.graph import graph_of, to_onnx
 from training.metrics import average_precision, pixel_average_precision, recall_at_false_calls
 from training.served import open_session
+from training.trained import predict, trained
 
 TIMED_RUNS = 60
 Tell = Callable[[str], None]

@@ -11,10 +11,11 @@ from training import loss
 from training.backbones import OWN
 from training.checkpoint import RunConfig
 from training.examples import Example, load
-from training.fit import network_of, predict
+from training.fit import network_of
 from training.network import SegmentAndDecide
 from training.outcome import Judge, judged
 from training.suspicious import Check, check_blind, check_outcome, check_overfit, check_start
+from training.trained import predict
 
 STEPS = 200
 PICTURES = 8

@@ -20,10 +20,11 @@ from training.calibrate import Platt
 from training.dataset.snapshot import Snapshot
 from training.evaluate import evaluate, evaluate_stream, seam_frames
 from training.export import Release, check_parity, export
-from training.fit import fit, trained
+from training.fit import fit
 from training.graph import Graph
 from training.judging import StreamFrame, judge_stream
 from training.served import Served, bundle_files, read_bundle
+from training.trained import trained
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,10 @@ from training.cli import train
 from training.course import FrameCourse
 from training.dataset.snapshot import Snapshot
 from training.examples import Example, collate
-from training.fit import fit, losses, tensors, trained
+from training.fit import fit, losses, tensors
 from training.network import HEAT_STRIDE, Network
 from training.train_cli import chosen_variations
+from training.trained import trained
 
 # Not by importing it: timm wants `training/timm_models.py` before its own first import.
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the backbones extra")

@@ -21,8 +21,9 @@ from tests.training.pictures import tiny_ask
 from training import checkpoint as ckpt
 from training.dataset.snapshot import Snapshot
 from training.examples import load
-from training.fit import fit, network_of, one_cycle, predict, trained
+from training.fit import fit, network_of, one_cycle
 from training.network import SIZES, Network
+from training.trained import predict, trained
 from training.warm_start import load_weights
 
 

@@ -16,12 +16,12 @@ from inspection.types import Frame
 from training.calibrate import Platt
 from training.dataset.snapshot import Snapshot
 from training.export import Release, check_parity, export
-from training.fit import trained
 from training.graph import Graph
 from training.network import Stages
 from training.novelty import MOST, Novelty, evenly, features, fitted, spec_for
 from training.quantize import refitted, validation
 from training.served import read_bundle
+from training.trained import trained
 
 
 @pytest.fixture(scope="module")

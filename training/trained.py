@@ -1,0 +1,59 @@
+"""The network a finished run left, and what it says of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspection.errors import DatasetError
+from training import checkpoint as ckpt
+from training.checkpoint import RunConfig
+from training.fit import network_of
+from training.network import SegmentAndDecide
+from training.streaming import StreamNetwork
+
+
+def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:
+    """The averaged network of a finished run, ready to judge. DatasetError when there is none."""
+    config, state = ckpt.read_config(run), ckpt.load(run)
+    done = int(state["history"][-1]["epoch"]) if state["history"] else 0
+    if done < config.epochs:
+        raise DatasetError(
+            run, f"is at epoch {done} of {config.epochs}", "run the same `haltline train` again: it goes on"
+        )
+    if "score.weight" not in state["average"]:
+        raise DatasetError(
+            run, "holds an encoder and judges nothing", f"train from it: `haltline train … --weights {run}`"
+        )
+    network = network_of(config, load=False)
+    network.load_state_dict(network.fitted(state["average"]))
+    return config, network.eval()
+
+
+@torch.no_grad()
+def predict(network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16) -> tuple[Tensor, Tensor]:
+    """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
+    scores, maps = [], []
+    for start in range(0, len(images), batch):
+        s, m = network(torch.from_numpy(np.stack(images[start : start + batch])))
+        scores.append(s)
+        maps.append(torch.sigmoid(m))
+    return torch.cat(scores), torch.cat(maps)
+
+
+@torch.no_grad()
+def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """`predict` for frames that follow one another; a network with a memory begins each run from nothing."""
+    if not isinstance(network, StreamNetwork):
+        return predict(network, [image for run in runs for image in run])
+    scores, maps = [], []
+    for run in runs:
+        past = network.nothing(run[0].shape[1], run[0].shape[0])
+        for image in run:
+            s, m, past = network.step(torch.from_numpy(image[None]), past)
+            scores.append(s)
+            maps.append(torch.sigmoid(m))
+    return torch.cat(scores), torch.cat(maps)
