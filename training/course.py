@@ -56,7 +56,10 @@ class Course(ABC):
                 each = len(places) // team.size
                 places = places[team.rank * each : (team.rank + 1) * each]
             drawn = [self.draw(int(k), np.random.default_rng((seed, epoch, place)), window) for place, k in places]
-            yield Share(collate([e for part in drawn for e in part], self.config.heat_stride), split)
+            yield Share(self.together([e for part in drawn for e in part]), split)
+
+    def together(self, examples: Sequence[Example]) -> Batch:
+        return collate(examples, self.config.heat_stride)
 
 
 def ahead(shares: Iterator[Share]) -> Iterator[Share]:

@@ -138,7 +138,7 @@ class SegmentAndDecide(nn.Module):
         seen = torch.sigmoid(cells.detach())
         deep = self.decide(torch.cat([features, seen], 1))
         per_class = seen.reshape(len(seen), -1, HEAT_STRIDE**2, *seen.shape[2:]).amax(2)
-        pooled = [of(x) for x in (deep, per_class, s16) for of in (_hottest, _mean)]
+        pooled = [of(x) for x in (deep, per_class, s16) for of in (hottest, mean)]
         out: Tensor = self.score(torch.cat(pooled, 1))
         return out
 
@@ -185,11 +185,11 @@ class Network(SegmentAndDecide):
         return Stages(s4, s8, self.stage16(s8))
 
 
-def _hottest(x: Tensor) -> Tensor:
+def hottest(x: Tensor) -> Tensor:
     return x.amax((2, 3))
 
 
-def _mean(x: Tensor) -> Tensor:
+def mean(x: Tensor) -> Tensor:
     return x.mean((2, 3))
 
 

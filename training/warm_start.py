@@ -17,8 +17,8 @@ from training import checkpoint as ckpt
 from training.checkpoint import RunConfig
 from training.network import SegmentAndDecide
 
-HEAD = frozenset({"side4", "side8", "side16", "smooth8", "smooth4", "to_map", "decide", "score"})
-"""What lies behind the encoder (`SegmentAndDecide.build_head`)."""
+HEAD = frozenset({"side4", "side8", "side16", "smooth8", "smooth4", "to_map", "decide", "score", "which"})
+"""What lies behind the encoder (`SegmentAndDecide.build_head`, `SurfaceNetwork`)."""
 
 
 def load_weights(network: SegmentAndDecide, source: Path, config: RunConfig) -> None:

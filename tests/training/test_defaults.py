@@ -91,7 +91,7 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_a_run_keeps_where_its_encoder_came_from(tiny: Snapshot, tmp_path: Path) -> None:
     here = shutil.copytree(defaults.ENCODER, tmp_path / "here" / defaults.ENCODER.name)
-    released = "run encoder-0.1.0 on surfaces-0"
+    released = "run encoder-0.2.0 on surfaces-1"
     ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=Backbone(weights=str(here)))
     assert fit(tiny, tmp_path / "run", ask).parent == released
     assert fit(tiny, tmp_path / "bare", tiny_ask(epochs=1)).parent is None

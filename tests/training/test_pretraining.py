@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from inspection.errors import ConfigError
+from inspection.errors import ConfigError, DatasetError
 from tests.training.pictures import tiny_ask
 from training import checkpoint as ckpt
 from training.backbones import Backbone
@@ -22,7 +23,9 @@ from training.pretraining.marks import KINDS, Scene
 from training.pretraining.run import Pretraining, pretrain
 from training.pretraining.surface import CLASSES, draw
 from training.pretraining.textures import FAMILIES, Texture, piece, textures
-from training.warm_start import load_encoder
+from training.streaming import StreamNetwork
+from training.trained import trained
+from training.warm_start import HEAD, load_encoder
 
 SIZE = (128, 160)
 
@@ -63,13 +66,31 @@ def test_a_surface_says_what_is_on_it(few: tuple[Texture, ...]) -> None:
         assert s.image.shape == (*SIZE, 3)
         marks = [k for k in range(len(KINDS)) if (s.mask == k + 1).sum() >= 3]
         assert list(np.flatnonzero(s.target[: len(KINDS)])) == marks
-        assert s.target[len(KINDS) :].any(), "there is a ground"
+        assert s.grounds, "there is a ground"
+        assert {few[k].family for k in s.grounds} == set(np.flatnonzero(s.target[len(KINDS) :]))
     seen = np.mean([s.target for s in surfaces], 0)
     assert len(seen) == len(CLASSES)
     assert (seen > 0.03).all(), "every class is to be learnt"
     assert 0.3 < np.mean([(s.mask > 0).any() for s in surfaces]) < 0.7, "good ones are there too"
     again = draw(np.random.default_rng((1, 5)), few, SIZE)
     assert np.array_equal(again.image, surfaces[5].image)
+
+
+def test_which_texture_is_asked_for_and_each_counts_the_same(few: tuple[Texture, ...]) -> None:
+    maps = torch.zeros(2, len(CLASSES), 8, 8)
+    known = {"target": torch.zeros(2, len(CLASSES) + 4), "maps": maps, "weights": torch.ones_like(maps)}
+    known |= {"boxed": torch.zeros(2, len(CLASSES)), "unplaced": torch.zeros(2, len(CLASSES))}
+    known["target"][:, len(CLASSES)] = 1
+    known["target"][1, len(CLASSES) + 1] = 1
+    scores = torch.full((2, len(CLASSES) + 4), -20.0)
+    scores[0, len(CLASSES)] = 20
+    scores[1, len(CLASSES) : len(CLASSES) + 2] = 20
+    right = room.losses(scores, maps - 20, known)["decision"]
+    assert float(right) == pytest.approx(room.RECALL_SHARE * math.log(2) / 2, abs=1e-5), (
+        "two grounds, half sure of each"
+    )
+    scores[0, len(CLASSES) :] = torch.tensor([-20.0, 20.0, -20.0, -20.0])
+    assert float(room.losses(scores, maps - 20, known)["decision"] - right) == pytest.approx(room.RECALL_SHARE * 20)
 
 
 @pytest.fixture
@@ -113,6 +134,12 @@ def test_other_runs_start_from_it(tiny: Snapshot, tmp_path: Path) -> None:
     load_encoder(network, run)
     kept = ckpt.load(run)["average"]
     assert torch.equal(network.state_dict()["stage16.1.two.0.weight"], kept["stage16.1.two.0.weight"])
+    assert not {n.split(".")[0] for n in kept} & HEAD, "what answered here is of no use elsewhere"
+    with pytest.raises(DatasetError, match="holds an encoder"):
+        trained(run)
+    films = StreamNetwork(1, 8, 4)
+    load_encoder(films, run)
+    assert torch.equal(films.state_dict()["past16.two.0.weight"], kept["stage16.1.two.0.weight"])
     config = fit(tiny, tmp_path / "next", tiny_ask(epochs=1, backbone=Backbone(weights=str(run))))
     assert config.parent == "run encoder on surfaces-0"
     with pytest.raises(ConfigError, match="was started otherwise"):

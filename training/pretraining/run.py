@@ -1,4 +1,4 @@
-"""An encoder that learns from drawn surfaces, each seen once: which marks, where, and on which textures.
+"""An encoder that learns from drawn surfaces, each seen once: which marks, where, and on which of 2,100 textures.
 
 The run is one of `training.fit`: it can be stopped at any moment, and what it leaves can be given to `--weights`.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from inspection.bundle import InputSpec
 from inspection.errors import ConfigError
@@ -25,15 +28,16 @@ from training.backbones import OWN, Backbone
 from training.checkpoint import Ask, RunConfig
 from training.course import Course
 from training.environment import describe, packages
-from training.examples import Example
-from training.network import HEAT_STRIDE
-from training.parallel import Team
+from training.examples import Batch, Example
+from training.network import HEAT_STRIDE, Network, Stages, hottest, mean
 from training.pretraining.marks import KINDS
 from training.pretraining.surface import CLASSES, draw
 from training.pretraining.textures import Texture, textures
+from training.warm_start import HEAD, load_encoder
 
 TASK = "surfaces"
-TEXTURES = 700
+TEXTURES = 2100
+RECALL_SHARE = 0.25  # of the loss that asks which texture, beside those for marks
 SIZE = (160, 128)
 BATCH = 32
 EPOCH = 3200
@@ -54,6 +58,13 @@ class Pretraining:
     device: Any = "cpu"
 
 
+@dataclass(frozen=True, slots=True)
+class SurfaceExample(Example):
+    """`grounds`: places of the textures it stands on."""
+
+    grounds: frozenset[int] = frozenset()
+
+
 class SurfaceCourse(Course):
     """Drawn surfaces without end; the textures they are cut from are drawn once."""
 
@@ -69,7 +80,39 @@ class SurfaceCourse(Course):
     def draw(self, visit: int, rng: np.random.Generator, window: Window | None) -> list[Example]:
         drawn = draw(rng, self.of, (self.config.input.height_px, self.config.input.width_px))
         nothing = np.full(len(CLASSES), np.nan, np.float32)
-        return [Example(drawn.image, drawn.mask, drawn.target, nothing, nothing)]
+        return [SurfaceExample(drawn.image, drawn.mask, drawn.target, nothing, nothing, grounds=drawn.grounds)]
+
+    def together(self, examples: Sequence[Example]) -> Batch:
+        """`target` (N, C + T): the classes, then which of the textures are there."""
+        batch, which = super().together(examples), np.zeros((len(examples), len(self.of)), np.float32)
+        for row, example in zip(which, examples, strict=True):
+            assert isinstance(example, SurfaceExample)
+            row[list(example.grounds)] = 1
+        return replace(batch, target=np.concatenate([batch.target, which], 1))
+
+
+class SurfaceNetwork(Network):
+    """Ours, with one more answer behind its scores: which of `textures` it stands on, from the last stage alone."""
+
+    def __init__(self, textures: int, width: int) -> None:
+        super().__init__(len(CLASSES), width)
+        seen = 2 * self.last_channels
+        self.which = nn.Sequential(nn.BatchNorm1d(seen), nn.Linear(seen, textures))
+
+    def read(self, stages: Stages) -> tuple[Tensor, Tensor]:
+        scores, maps = super().read(stages)
+        which = self.which(torch.cat([hottest(stages.s16), mean(stages.s16)], 1))
+        return torch.cat([scores, which], 1), maps
+
+
+def losses(scores: Tensor, maps: Tensor, known: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of every run, and cross entropy with the textures that are there, each an equal share of 1 (Mahajan et al.
+    2018)."""
+    count, target = len(CLASSES), known["target"]
+    parts = fit.losses(scores[:, :count], maps, known | {"target": target[:, :count]})
+    which = target[:, count:]
+    recall = F.cross_entropy(scores[:, count:], which / which.sum(1, keepdim=True))
+    return {name: part + RECALL_SHARE * recall for name, part in parts.items()}  # whose shares add up to a constant
 
 
 def pretrain(run: Path, asked: Pretraining, report: fit.Report = lambda *_: None) -> RunConfig:
@@ -90,7 +133,11 @@ def pretrain(run: Path, asked: Pretraining, report: fit.Report = lambda *_: None
         run.mkdir(parents=True, exist_ok=True)
         ckpt.write_config(run, config)
         (run / ckpt.PACKAGES_FILE).write_text(packages())
-    trainer = fit.new_trainer(config, Team(), load=not resumes)
+    torch.manual_seed(asked.seed)
+    network = SurfaceNetwork(TEXTURES, asked.channels)
+    if asked.weights and not resumes:
+        load_encoder(network, Path(asked.weights))
+    trainer = fit.trainer_of(network, config, of=losses)
     if resumes:
         state = ckpt.load(run)
         if not state["network"]:
@@ -98,7 +145,8 @@ def pretrain(run: Path, asked: Pretraining, report: fit.Report = lambda *_: None
         fit.restore(trainer, state, run)
     fit.learn(trainer, SurfaceCourse(config, textures(TEXTURES, asked.seed)), run, report)
     state = ckpt.load(run)
-    ckpt.save(run, {"network": {}, "average": state["average"], "step": state["step"]}, state["history"])
+    encoder = {n: w for n, w in state["average"].items() if n.split(".")[0] not in HEAD}
+    ckpt.save(run, {"network": {}, "average": encoder, "step": state["step"]}, state["history"])
     return config
 
 

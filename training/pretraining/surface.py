@@ -24,16 +24,18 @@ LEAST_SHARE = 0.08  # of a picture: a texture that covers less is not asked for
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """`image` (H, W, 3) uint8; `mask` (H, W): 0, or 1 + the place in KINDS; `target` (C,) of CLASSES."""
+    """`image` (H, W, 3) uint8; `mask` (H, W): 0, or 1 + the place in KINDS; `target` (C,) of CLASSES; `grounds`: the
+    places of the textures that cover enough to be told."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     target: NDArray[np.float32]
+    grounds: frozenset[int]
 
 
 def draw(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> Surface:
     """About 3 ms at 160x128. `size` (H, W)."""
-    scene, families = _ground(rng, of, size)
+    scene, grounds = _ground(rng, of, size)
     if rng.random() < 0.15:
         print_on(rng, scene)
     mask = np.zeros(size, np.uint8)
@@ -44,21 +46,21 @@ def draw(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> Surface:
     target = np.zeros(len(CLASSES), np.float32)
     for kind in range(len(KINDS)):
         target[kind] = (mask == kind + 1).sum() >= LEAST_MARK_PX
-    target[[len(KINDS) + f for f in families]] = 1
-    return Surface(_seen(rng, scene.image), mask, target)
+    target[[len(KINDS) + of[k].family for k in grounds]] = 1
+    return Surface(_seen(rng, scene.image), mask, target, grounds)
 
 
-def _ground(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> tuple[Scene, set[int]]:
-    """Up to four textures, and the families of those that cover enough to be told."""
-    family, texture = piece(rng, of, size)
-    families, borders = {family}, None
+def _ground(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> tuple[Scene, frozenset[int]]:
+    """Up to four textures, and the places of those that cover enough to be told."""
+    main, texture = piece(rng, of, size)
+    grounds, borders = {main}, None
     tone, contrast = _paint(rng)
     image = tone + texture[..., None] * contrast
     for _ in range(int(rng.choice(4, p=[0.4, 0.35, 0.15, 0.1]))):
         area = _area(rng, size)
         if rng.random() < 0.2:
             area = blurred(area, rng.uniform(1, 8))
-        there, inlay = tone * rng.uniform(0.5, 1.5) + texture[..., None] * contrast, family
+        there, inlay = tone * rng.uniform(0.5, 1.5) + texture[..., None] * contrast, main
         if rng.random() < 0.8:
             inlay, other = piece(rng, of, size)
             other_tone, other_contrast = _paint(rng)
@@ -66,14 +68,14 @@ def _ground(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> tuple[Sce
                 other_tone = tone * rng.uniform(0.7, 1.3)
             there = other_tone + other[..., None] * other_contrast
         if area.mean() > LEAST_SHARE:
-            families.add(inlay)
+            grounds.add(inlay)
         image = image * (1 - area[..., None]) + there * area[..., None]
         border = cv2.morphologyEx((area > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         if rng.random() < 0.5:
             lit = blurred(border.astype(np.float32), rng.uniform(0.5, 2.5))
             image = image + lit[..., None] * rng.uniform(-80, 80)
         borders = border > 0 if borders is None else borders
-    return Scene(image, contrast, borders, of), families
+    return Scene(image, contrast, borders, of), frozenset(grounds)
 
 
 def _paint(rng: Rng) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -39,8 +39,9 @@ def textures(count: int, seed: int) -> tuple[Texture, ...]:
 
 
 def piece(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> tuple[int, Field]:
-    """A window (H, W) of any of them, mirrored and 0.6 to 2.2 times as large; and its family."""
-    texture, (height, width) = of[int(rng.integers(len(of)))], size
+    """A window (H, W) of any of them, mirrored and 0.6 to 2.2 times as large; and its place in `of`."""
+    place, (height, width) = int(rng.integers(len(of))), size
+    texture = of[place]
     scale = log_uniform(rng, 0.45, 1.6)
     h, w = (min(TEXTURE_PX, int(side * scale)) for side in size)
     y, x = int(rng.integers(TEXTURE_PX - h + 1)), int(rng.integers(TEXTURE_PX - w + 1))
@@ -49,7 +50,7 @@ def piece(rng: Rng, of: Sequence[Texture], size: tuple[int, int]) -> tuple[int, 
     for axis in (0, 1):
         if rng.random() < 0.5:
             cut = np.flip(cut, axis)
-    return texture.family, (cut.astype(np.float32) - np.float32(MIDDLE)) / np.float32(LEVELS)
+    return place, (cut.astype(np.float32) - np.float32(MIDDLE)) / np.float32(LEVELS)
 
 
 def standard(field: NDArray[np.floating]) -> Field:
