@@ -30,6 +30,8 @@ PACKAGES_FILE = "packages.txt"
 MOST_PX_A_SIDE = 4096
 TOP_RATE = 2e-3
 """Of the learning rate, from random weights."""
+SURFACES = "surfaces"
+"""The task of a run that an encoder learnt from (`training/pretraining/`)."""
 
 
 class Ask(BaseModel):

@@ -18,7 +18,7 @@ from training.checkpoint import MOST_PX_A_SIDE, TOP_RATE, Ask
 from training.dataset.snapshot import Snapshot
 from training.examples import input_spec
 from training.network import SIZES
-from training.warm_start import is_ours, top_rate
+from training.warm_start import is_ours, saw_surfaces, top_rate
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 ENCODER = MODELS / "encoder-0.2.0"
@@ -61,11 +61,12 @@ def start(encoder: Backbone, width: int) -> str:
 
 
 def rate(encoder: Backbone, init: Path | None, classes: tuple[str, ...]) -> float:
-    """The top learning rate: gentler for what has learnt the task, or ImageNet, before. An encoder of ours learnt at
-    this rate and goes on at it (docs/training.md: half of it lost 1 to 6 points)."""
+    """The top learning rate: half from ImageNet's weights or another model's; whole from nothing, and from an encoder
+    that saw drawn surfaces, which learnt at it (docs/training.md: half of it lost 1 to 6 points)."""
     if init is not None:
         return top_rate(init, classes)
-    return TOP_RATE if encoder.name == OWN or encoder.weights is None else TOP_RATE / 2
+    whole = encoder.weights is None or (encoder.name == OWN and saw_surfaces(Path(encoder.weights)))
+    return TOP_RATE if whole else TOP_RATE / 2
 
 
 def input_size(data: Snapshot, most_px: int = INPUT_PX) -> tuple[int, int]:

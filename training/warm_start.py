@@ -34,6 +34,11 @@ def is_ours(source: Path) -> bool:
     return (source / MANIFEST_FILE).is_file() or (source / ckpt.CONFIG_FILE).is_file()
 
 
+def saw_surfaces(source: Path) -> bool:
+    """Whether what lies there is a run of `haltline train encoder`."""
+    return not (source / MANIFEST_FILE).exists() and ckpt.read_config(source).task == ckpt.SURFACES
+
+
 def load_encoder(network: SegmentAndDecide, source: Path) -> None:
     """Fill the encoder only: whatever classes the earlier model knew, its features serve."""
     width = int(network.state_dict()["stem.0.weight"].shape[0])

@@ -15,13 +15,14 @@ from inspection.types import Call
 from tests.training.pictures import tiny_ask
 from training import defaults
 from training.backbones import Backbone, build
-from training.checkpoint import Ask, read_config
+from training.checkpoint import TOP_RATE, Ask, read_config
 from training.dataset.crops import parent_of
 from training.dataset.snapshot import Snapshot
 from training.fit import FEWEST_SHOWN, fit
 from training.judging import JudgedPicture, whole_pictures
 from training.network import SIZES
 from training.outcome import Judge, judged
+from training.pretraining.run import how_they_are_drawn
 from training.warm_start import HEAD
 
 
@@ -86,6 +87,19 @@ def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
             defaults.own_encoder(16, asked)
     with pytest.raises(ConfigError, match="cannot be frozen"):
         build(Backbone(frozen=True), classes=1, width=16)
+
+
+def test_only_what_saw_surfaces_goes_on_at_the_whole_rate(tmp_path: Path) -> None:
+    def rate(name: str, weights: str | None) -> float:
+        return defaults.rate(Backbone(name=name, weights=weights), None, ("scratch",))
+
+    assert rate("own", None) == rate("own", str(defaults.ENCODER)) == TOP_RATE
+    assert rate("own", str(defaults.MODELS / "scratch-0.2.0")) == rate("resnet18", "hub") == TOP_RATE / 2
+
+
+def test_the_released_encoder_can_be_made_again() -> None:
+    """Whoever changes a line that draws releases a new one, or says in the old one's README that it cannot be."""
+    assert read_config(defaults.ENCODER).snapshot_sha256 == how_they_are_drawn()
 
 
 @pytest.mark.timeout(120)

@@ -35,7 +35,6 @@ from training.pretraining.surface import CLASSES, draw
 from training.pretraining.textures import Texture, textures
 from training.warm_start import HEAD, load_encoder
 
-TASK = "surfaces"
 TEXTURES = 2100
 RECALL_SHARE = 0.25  # of the loss that asks which texture, beside those for marks
 SIZE = (160, 128)
@@ -168,9 +167,9 @@ def _config(asked: Pretraining) -> RunConfig:
         ask=ask,
         epochs=ask.epochs or 1,
         snapshot="drawn as they are needed",
-        snapshot_id=f"{TASK}-{asked.seed}",
-        snapshot_sha256=_how_they_are_drawn(),
-        task=TASK,
+        snapshot_id=f"{ckpt.SURFACES}-{asked.seed}",
+        snapshot_sha256=how_they_are_drawn(),
+        task=ckpt.SURFACES,
         classes=CLASSES,
         label_book=_book(),
         input=InputSpec(width_px=SIZE[0], height_px=SIZE[1], px_per_mm=PX_PER_MM),
@@ -181,7 +180,7 @@ def _config(asked: Pretraining) -> RunConfig:
     )
 
 
-def _how_they_are_drawn() -> str:
+def how_they_are_drawn() -> str:
     """A hash of the lines that draw them: what stands for a snapshot's here."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(f.read_bytes() for f in files if f.name != Path(__file__).name)).hexdigest()
@@ -193,4 +192,5 @@ def _book() -> LabelBook:
         ClassRule(cls=name, title=name, limit_mm=0, rule="Any" if name in marks else "Covers a twelfth of the picture")
         for name in CLASSES
     )
-    return LabelBook(name=TASK, version=1, task=TASK, rules=rules, reason="what an encoder learns first")
+    reason = "what an encoder learns first"
+    return LabelBook(name=ckpt.SURFACES, version=1, task=ckpt.SURFACES, rules=rules, reason=reason)
