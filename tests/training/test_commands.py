@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from inspection.bundle import parse_manifest
 from inspection.errors import InputError
 from inspection.samples import LabelledHeader
-from tests.training.pictures import samples_of
+from tests.training.pictures import picture, png, samples_of
 from training import cli, release
 from training.dataset.item import decode, decode_mask
 from training.dataset.snapshot import Snapshot, read_snapshot
@@ -56,6 +57,23 @@ def test_bad_input_ends_with_2_and_says_what_to_do(tmp_path: Path) -> None:
     assert "is not a snapshot: it has no snapshot.json" in done.stdout + done.stderr
     assert "haltline dataset import" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_import_says_which_defects_nobody_outlined(commands: typer.Typer, tmp_path: Path) -> None:
+    for n in range(3):
+        (tmp_path / f"{n}.png").write_bytes(png(picture(n)))
+        (tmp_path / f"m{n}.png").write_bytes(png(np.zeros((64, 80), np.uint8)))
+    rows = ["image,mask_or_boxes,label,group", *(f"{n}.png,m{n}.png,{('good', 'pore')[n % 2]},{n}" for n in range(3))]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    whole = run(commands, "dataset", "import", tmp_path / "t.csv", "--out", tmp_path / "whole", "--task", "t")
+    assert f"t.csv:3: is called pore, and {tmp_path / 'm1.png'} shows nothing" in whole
+    assert "1 taken as defects without a place" in whole
+    assert [s.labels for s in read_snapshot(tmp_path / "whole").samples].count(("pore",)) == 1
+    cut = ("--task", "t", "--crop", "80x64")
+    for source in ("t.csv", "whole"):
+        out = run(commands, "dataset", "import", tmp_path / source, "--out", tmp_path / f"{source}-cut", *cut)
+        assert "1 left out: a crop" in out
+        assert len(read_snapshot(tmp_path / f"{source}-cut").samples) == 2
 
 
 @pytest.mark.timeout(180)

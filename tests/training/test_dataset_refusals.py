@@ -17,9 +17,10 @@ from inspection.errors import DatasetError
 from inspection.label_book import BOOKS
 from tests.training.pictures import Folder, picture, png, scratched
 from training.dataset.build import Shares, build
+from training.dataset.crops import Cut, crop_items
 from training.dataset.item import Target, class_name, decode_mask
 from training.dataset.snapshot import BOXES_SUFFIX, read_snapshot
-from training.dataset.sources import Format, make_target, open_source
+from training.dataset.sources import Format, make_target, open_source, plain_book
 
 EMPTY = np.zeros((64, 80), np.uint8)
 
@@ -222,7 +223,8 @@ def yolo(line: str | bytes, **more: bytes | str) -> dict[str, bytes | str]:
 
 def table(*rows: str) -> dict[str, bytes | str]:
     head = "image,mask_or_boxes,label,group,suggested_split"
-    return {"t.csv": "\n".join([head, *rows]), "a.png": GOOD_IMAGE, "m.png": BINARY}
+    masks = {"m.png": BINARY, "k.png": png((decode_mask(BINARY, "m.png") > 0).astype(np.uint8)), "e.png": png(EMPTY)}
+    return {"t.csv": "\n".join([head, *rows]), "a.png": GOOD_IMAGE, **masks}
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,30 @@ def table(*rows: str) -> dict[str, bytes | str]:
 )
 def test_what_used_to_pass_unseen(tmp_path: Path, files: dict[str, Any], format: str, message: str) -> None:
     test_foreign_formats(tmp_path, files, format, message)
+
+
+def test_a_row_that_names_a_defect_nobody_outlined_is_no_good_picture(tmp_path: Path) -> None:
+    write(tmp_path / "t", table("a.png,e.png,pore,1,", "b.png,m.png,pore,2,") | {"b.png": png(picture(2))})
+    (item, outlined) = open_source(tmp_path / "t" / "t.csv").items(Target("t", plain_book("t", ("pore",))))
+    assert (item.labels, item.mask, item.where) == (("pore",), None, f"{tmp_path / 't' / 't.csv'}:2")
+    assert item.doubt == f"is called pore, and {tmp_path / 't' / 'e.png'} shows nothing"
+    assert (outlined.mask is None, outlined.doubt) == (False, "")
+    left_out: list[str] = []
+    assert {c.group for c in crop_items([item, outlined], Cut(32, 32, 32), left_out)} == {"2"}
+    assert left_out == [item.where], "a crop of it might be called good and show the defect"
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ("m.png", "m.png: is a mask of 0 and 255, and there are 2 classes"),
+        ("k.png", "t.csv:2: is labelled pore, but its mask shows none"),
+    ],
+)
+def test_a_row_of_two_classes_whose_mask_shows_one(tmp_path: Path, mask: str, message: str) -> None:
+    write(tmp_path / "t", table(f"a.png,{mask},hole+pore,1,"))
+    with pytest.raises(DatasetError, match=message):
+        list(open_source(tmp_path / "t" / "t.csv").items(Target("t", plain_book("t", ("hole", "pore")))))
 
 
 def test_a_yolo_outline_is_an_outline_and_excels_mark_is_no_letter(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ dataset = typer.Typer(
     add_completion=False, help="Put labelled pictures together for training: import, look, check.", no_args_is_help=True
 )
 
+LINES_SHOWN = 20
+
 SnapshotFolder = Annotated[Path, typer.Argument(help="A snapshot that `haltline dataset import` made.")]
 
 
@@ -88,8 +90,11 @@ def import_(
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)
     if resplit:
         items = (replace(item, split=None) for item in items)
+    doubts: list[str] = []
+    uncut: list[str] = []
+    items = _noting(items, doubts)
     if crop:
-        items = crop_items(items, _cut(crop, stride))
+        items = crop_items(items, _cut(crop, stride), uncut)
     looking = Looking.FORCE if force_split else Looking.JOIN if look else Looking.SKIP
     manifest = build(items, out, target, Shares(val, test, seed), tuple(str(s) for s in sources), looking)
     console = Console()
@@ -98,6 +103,8 @@ def import_(
         console.print(f"{manifest.duplicates_dropped} pictures were there already and are left out")
     _print_counts(console, manifest)
     _print_note(console, manifest)
+    _print_list(console, "taken as defects without a place", doubts, "")
+    _print_list(console, "left out: a crop's label follows from its mask, and they have none", uncut, "")
     if warning := uneven(read_snapshot(out).samples, Shares(val, test, seed)):
         console.print(f"[yellow]{escape(warning)}[/yellow]")
     for split, counts in manifest.counts.items():
@@ -217,13 +224,13 @@ def _print_diff(console: Console, found: Diff) -> None:
     _print_list(console, "redrawn, least alike first", redrawn)
 
 
-def _print_list(console: Console, word: str, lines: list[str], most: int = 20) -> None:
+def _print_list(console: Console, word: str, lines: list[str], rest: str = ": --json shows all") -> None:
     if lines:
         console.print(f"[bold]{len(lines)} {word}[/bold]")
-        for line in lines[:most]:
-            console.print(f"  {line}", highlight=False, soft_wrap=True)
-        if len(lines) > most:
-            console.print(f"  and {len(lines) - most} more: --json shows all")
+        for line in lines[:LINES_SHOWN]:
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+        if len(lines) > LINES_SHOWN:
+            console.print(f"  and {len(lines) - LINES_SHOWN} more{rest}")
 
 
 def _said(labels: tuple[str, ...]) -> str:
@@ -232,6 +239,14 @@ def _said(labels: tuple[str, ...]) -> str:
 
 dataset.command()(suspects)
 dataset.command()(lineage)
+
+
+def _noting(items: Iterator[Item], doubts: list[str]) -> Iterator[Item]:
+    """The same items; what is odd about one is appended to `doubts`."""
+    for item in items:
+        if item.doubt:
+            doubts.append(f"{item.where}: {item.doubt}")
+        yield item
 
 
 def _print_counts(console: Console, manifest: SnapshotManifest) -> None:

@@ -34,14 +34,22 @@ class Cut:
             raise DatasetError("--crop and --stride", f"are {self}", "use 16 px or more")
 
 
-def crop_items(items: Iterable[Item], cut: Cut) -> Iterator[Item]:
-    """Each picture's crops, less those into which a defect only peeks: neither good nor a defect to learn."""
+def crop_items(items: Iterable[Item], cut: Cut, left_out: list[str] | None = None) -> Iterator[Item]:
+    """Each picture's crops, less those into which a defect only peeks: neither good nor a defect to learn.
+
+    A picture whose defect nobody outlined has none, since which of them would be good? It is named in `left_out`.
+    DatasetError where there is no other picture.
+    """
+    left_out = [] if left_out is None else left_out
+    cuttable = False
     for item in items:
-        image = decode(item.data, item.where)
         mask = item.mask
+        if mask is None and item.labels:
+            left_out.append(item.where)
+            continue
+        cuttable = True
+        image = decode(item.data, item.where)
         if mask is None:
-            if item.labels:
-                raise DatasetError(item.where, "cannot be cut: it has no mask", "give it a mask, or leave out --crop")
             mask = np.zeros(image.shape[:2], np.uint8)
         if mask.shape != image.shape[:2]:
             yield item  # the snapshot refuses it and says why
@@ -64,6 +72,8 @@ def crop_items(items: Iterable[Item], cut: Cut) -> Iterator[Item]:
                 label_book=None,
                 source=source_of(item, x, y, w, h),
             )
+    if left_out and not cuttable:
+        raise DatasetError(left_out[0], "cannot be cut: it has no mask", "give it a mask, or leave out --crop")
 
 
 def source_of(item: Item, x: int, y: int, w: int, h: int) -> str:

@@ -35,6 +35,7 @@ class Item:
 
     `data` are the encoded bytes with the extension `suffix`. `labels` None means that they follow from the mask and the
     label book. `mask_is_boxes`: the mask is filled boxes, which say where to look and not where the defect ends.
+    `doubt`: what is odd about it and was settled by a guess, to be told to whoever imports it.
     """
 
     where: str
@@ -53,6 +54,7 @@ class Item:
     source: str = ""
     part: str = ""
     model: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from inspection.errors import DatasetError
@@ -49,30 +50,38 @@ def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
     for image in pictures_by_stem(folder / "images").values():
         if image.stem not in masks:
             raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
-        item = _item(image, masks[image.stem], None, target, group=image.stem, source="pairs")
+        item = _item(image, masks[image.stem], (), target, group=image.stem, source="pairs")
         yield with_folder_lineage(item, known.get(image.stem), folder)
 
 
 def _item(
     image: Path,
     mask_file: Path,
-    cls: str | None,
+    said: tuple[str, ...],
     target: Target,
     group: str,
     source: str,
     split: Split | None = None,
     named_by: object = None,
 ) -> Item:
+    """`said`: the classes its row or folder names. A picture of a defect that nobody outlined is no good picture."""
     mask = decode_mask(read_bytes(mask_file, named_by), mask_file)
-    return Item(
-        where=str(image),
+    # A mask of 0 and 255 is of the one class that is named; with several it must hold class numbers.
+    mask = _with_class(mask, said[0] if len(said) == 1 else None, target, mask_file)
+    item = Item(
+        where=str(named_by or image),
         data=read_bytes(image, named_by),
         suffix=image.suffix,
         group=group,
-        mask=_with_class(mask, cls, target, mask_file),
+        mask=mask,
         split=split,
         source=source,
     )
+    if said and not mask.any():
+        return replace(item, mask=None, labels=said, doubt=f"is called {'+'.join(said)}, and {mask_file} shows nothing")
+    if absent := [c for c in said if not (mask == target.class_id(c, item.where)).any()]:
+        raise DatasetError(item.where, f"is labelled {absent[0]}, but its mask shows none", "mend label or mask")
+    return item
 
 
 def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mask:
@@ -115,7 +124,7 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
                     continue
                 mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
                 cls = target.class_of(class_name(kind.name, kind), image)
-                item = _item(image, mask_file, cls, target, group, "mvtec", named_by=image)
+                item = _item(image, mask_file, (cls,), target, group, "mvtec", named_by=image)
                 yield with_folder_lineage(item, known.get(image.stem), folder)
 
 
@@ -176,18 +185,14 @@ def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str,
         names = yolo_classes((root / named).parent.parent)
         item = yolo_item(image, root / named, names, target, group)
         return _with_split(item, split)
+    labels = tuple(dict.fromkeys(target.class_of(class_name(one, where), where) for one in said))
     if not named:
-        labels = tuple(dict.fromkeys(target.class_of(class_name(one, where), where) for one in said))
         return Item(where, read_bytes(image, where), image.suffix, group, labels=labels, split=split, source="table")
-    # A mask of 0 and 255 is of the one class its row names; with several it must hold class numbers.
-    cls = target.class_of(class_name(said[0], where), where) if len(said) == 1 else None
-    item = _item(image, root / named, cls, target, group, "table", split, where)
+    item = _item(image, root / named, labels, target, group, "table", split, where)
     if not said and item.mask is not None and item.mask.any():
         raise DatasetError(where, f"is labelled {label or 'good'!r}, and its mask shows a defect", "mend label or mask")
     return item
 
 
 def _with_split(item: Item, split: Split | None) -> Item:
-    from dataclasses import replace
-
     return replace(item, split=split)
