@@ -213,7 +213,7 @@ def encoder(
     one_thread_waits()
     from training.defaults import NOTHING, encoder_weights
     from training.network import SIZES
-    from training.pretraining.run import Pretraining, pretrain
+    from training.pretraining.run import EPOCH, Pretraining, pretrain
 
     wide = channels or SIZES["S"].channels
     begins = encoder_weights("own", wide, weights or NOTHING)
@@ -225,8 +225,10 @@ def encoder(
             words = f"where {now['segmentation']:.3f}  what {now['decision']:.3f}"
             progress.update(bar, completed=step, total=total, description=words)
 
-        pretrain(out, asked, report)
-    Console().print(f"an encoder in {out}; next: haltline train SNAPSHOT --weights {out} --out RUN")
+        config = pretrain(out, asked, report)
+    saw = config.epochs * EPOCH
+    rounded = f" (asked {pictures:,}; it goes by {EPOCH:,})" if saw != pictures else ""
+    Console().print(f"an encoder in {out}, of {saw:,} surfaces{rounded}; next: haltline train SNAPSHOT --weights {out} --out RUN")
 
 
 def read_key(path: Path) -> bytes:
