@@ -136,6 +136,7 @@ def _test(f: Figures) -> str:
         f"{_or_dash(c.length_error_mm, ' mm')} | {_or_dash(c.length_bias_mm, ' mm', '+.2f')} |"
         for c in f.classes
     )
+    calibration = ", ".join(f"{c.cls} {c.calibration_error:.3f} ({c.calibration_by_chance:.3f})" for c in f.classes)
     return f"""\
 ## Measured on the test pictures
 
@@ -155,7 +156,7 @@ the longest region found and the longest outlined; the last column keeps its sig
 {rows}
 
 AUGRC {f.augrc:.4f} (mean share of wrong calls when the surest are decided first; 0 is perfect). Expected calibration
-error: {", ".join(f"{c.cls} {c.calibration_error:.3f}" for c in f.classes)}.
+error, and what a perfectly calibrated model would show with so few pictures: {calibration}.
 {_by_size(f)}{_stream(f.stream)}"""
 
 

@@ -52,6 +52,7 @@ class ClassFigures:
     lengths: int
     pro: float = math.nan
     calibration_error: float = math.nan
+    calibration_by_chance: float = math.nan
     by_size: tuple[Slice, ...] = ()
 
 
@@ -166,6 +167,7 @@ def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> Class
         pixel_ap=metrics.pixel_average_precision(heat, cells),
         pro=metrics.per_region_overlap(heat, cells),
         calibration_error=metrics.calibration_error(scores, labels),
+        calibration_by_chance=float(metrics.calibration_by_chance(scores).mean()),
         by_size=tuple(by_size(pictures, k)),
         length_error_mm=float(np.abs(errors).mean()) if len(errors) else math.nan,
         length_bias_mm=float(errors.mean()) if len(errors) else math.nan,

@@ -63,6 +63,13 @@ def calibration_error(scores: Floats, labels: Bools, bins: int = 15) -> float:
     return float(sum(abs(labels[p].mean() - scores[p].mean()) * len(p) for p in parts) / len(scores))
 
 
+def calibration_by_chance(scores: Floats, bins: int = 15, draws: int = 200) -> Floats:
+    """(draws,) calibration errors of labels drawn from the scores themselves: what a perfectly calibrated model shows
+    with so few pictures. The error above is biased upwards by about their mean (R. Roelofs et al., 2022)."""
+    rng = np.random.default_rng(0)
+    return np.array([calibration_error(scores, rng.random(len(scores)) < scores, bins) for _ in range(draws)])
+
+
 def augrc(confidence: Floats, wrong: Bools) -> float:
     """Area under the generalised risk-coverage curve (J. Traub et al., 2024): the mean, over all shares of pictures
     that are decided by the model alone, surest first, of the share that is decided wrongly. 0 is perfect, 0.5 of the

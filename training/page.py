@@ -94,7 +94,7 @@ def _classes(classes: Iterable[ClassFigures]) -> str:
                 str(c.recall_at_1pc),
                 _n(c.pixel_ap),
                 _n(c.pro),
-                _n(c.calibration_error),
+                f"{_n(c.calibration_error)} ({_n(c.calibration_by_chance)})",
             ]
         )
         if c.by_size:
@@ -107,7 +107,7 @@ def _classes(classes: Iterable[ClassFigures]) -> str:
         "recall at 1 % false calls",
         "pixel AP",
         "PRO",
-        "calibration error",
+        "calibration error (by chance alone)",
     ]
     return f"<h2>By class</h2>{table(head, rows)}{''.join(sizes)}"
 

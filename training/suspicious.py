@@ -18,7 +18,7 @@ from training.dataset.item import decode, decode_mask, read_bytes
 from training.dataset.leaks import Leaks, look
 from training.dataset.snapshot import Snapshot
 from training.judging import JudgedPicture
-from training.metrics import auroc, calibration_error, group_draws
+from training.metrics import auroc, calibration_by_chance, calibration_error, group_draws
 from training.outcome import Outcome
 
 SHORTCUT, SHORTCUT_LOW = 0.85, 0.75
@@ -188,12 +188,10 @@ def _easy_worse(test: Outcome, pictures: Sequence[JudgedPicture]) -> Iterator[Ch
 
 def _calibrated(test: Outcome) -> Iterator[Check]:
     """Against what chance alone would give with so few pictures: simulated from the scores themselves."""
-    rng = np.random.default_rng(0)
     for k, limits in enumerate(test.limits):
         scores = test.scores[:, k]
         found = calibration_error(scores, test.target[:, k])
-        by_chance = [calibration_error(scores, rng.random(len(scores)) < scores) for _ in range(200)]
-        bound = max(MOST_ECE, float(np.percentile(by_chance, 99)))
+        bound = max(MOST_ECE, float(np.percentile(calibration_by_chance(scores), 99)))
         yield Check(f"calibration error of {limits.cls}", found, f"below {bound:.3f}", found <= bound)
 
 

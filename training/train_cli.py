@@ -228,7 +228,8 @@ def encoder(
         config = pretrain(out, asked, report)
     saw = config.epochs * EPOCH
     rounded = f" (asked {pictures:,}; it goes by {EPOCH:,})" if saw != pictures else ""
-    Console().print(f"an encoder in {out}, of {saw:,} surfaces{rounded}; next: haltline train SNAPSHOT --weights {out} --out RUN")
+    said = f"an encoder in {out}, of {saw:,} surfaces{rounded}"
+    Console().print(f"{said}; next: haltline train SNAPSHOT --weights {out} --out RUN")
 
 
 def read_key(path: Path) -> bytes:

@@ -90,6 +90,15 @@ def test_calibration_error_by_hand() -> None:
     assert math.isnan(metrics.calibration_error(*of([], [])))
 
 
+def test_few_pictures_show_an_error_by_chance_alone() -> None:
+    scores = np.random.default_rng(1).random(300)
+    few, many = (metrics.calibration_by_chance(s).mean() for s in (scores, np.tile(scores, 20)))
+    # Of n pictures a bin, the mean of |binomial share - p| is about sqrt(2 p (1 - p) / (pi n)).
+    expected = np.mean([np.sqrt(2 / np.pi * (p * (1 - p)).mean() / 20) for p in np.array_split(np.sort(scores), 15)])
+    assert few == pytest.approx(expected, rel=0.1)
+    assert many == pytest.approx(expected / np.sqrt(20), rel=0.1)
+
+
 def test_augrc_by_hand() -> None:
     # Four pictures, the least sure one wrong: nothing wrong until the last quarter, then a quarter.
     assert metrics.augrc(*of([0.9, 0.8, 0.7, 0.1], [0, 0, 0, 1])) == pytest.approx(1 / 32)
