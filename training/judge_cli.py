@@ -108,7 +108,7 @@ def kfold(
     channels: Annotated[int, typer.Option(help="Channels of the first layer.")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
     lr: Annotated[
-        float | None, typer.Option(help="Top learning rate; default 0.001, from random weights 0.002.")
+        float | None, typer.Option(help="Top learning rate; default 0.002, from another task's model 0.001.")
     ] = None,
     weights: OwnWeights = None,
     seed: Annotated[int, typer.Option(help="Deals folds and order.")] = 0,

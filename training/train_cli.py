@@ -115,8 +115,8 @@ def model(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Top learning rate; default 0.001, with --init of the same classes 0.0005, from random weights (and "
-            "for clips) 0.002."
+            help="Top learning rate; default 0.002, from weights of ImageNet or another task 0.001, with --init of the "
+            "same classes 0.0005."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=2, help="Pictures per step.")] = 16,
