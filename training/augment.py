@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspection.label_book import LabelBook
+from inspection.label_book import ClassRule, LabelBook
 from inspection.render import optics
 from inspection.types import Image
 from training.dataset.item import Mask
-from training.dataset.rule import longest_px
+from training.dataset.rule import broken, longest_px
 from training.examples import Example, Floats
 
 Window = tuple[int, int]
@@ -101,7 +101,11 @@ def _warp(rng: np.random.Generator, width_px: int, height_px: int) -> NDArray[np
 
 
 def relabel(example: Example, before: Mask, after: Mask, book: LabelBook) -> tuple[Floats, Floats]:
-    """Targets and lengths after a warp: lengths change as their longest region did, then the rule applies."""
+    """Targets and lengths after a warp: lengths change as their longest region did, then the rule applies.
+
+    Where the rule did not say what the label says of the whole picture, the label is a person's: of a size near the
+    limit, or of a depth no mask shows. It stays as long as a quarter of the defect does.
+    """
     target, length_mm = example.target.copy(), example.length_mm.copy()
     if not before.any():
         return target, length_mm
@@ -113,11 +117,21 @@ def relabel(example: Example, before: Mask, after: Mask, book: LabelBook) -> tup
         length_mm[k] *= left
         if new[k] == 0:
             target[k] = 0.0
-        elif np.isnan(length_mm[k]):  # no scale: a defect that mostly left the picture is gone
+        elif not _follows(rule, before == k + 1, old[k], example, k):
             target[k] = target[k] if left > 0.25 else 0.0
         elif example.target[k] in (0.0, 1.0):
-            target[k] = float(rule.is_defect(float(length_mm[k])))
+            scale = old[k] / float(example.length_mm[k])
+            target[k] = float(broken(rule, after == k + 1, float(length_mm[k]), scale))
     return target, length_mm
+
+
+def _follows(rule: ClassRule, regions: NDArray[np.bool_], longest_px: float, example: Example, k: int) -> bool:
+    """Whether the k-th label is what the rule says of the picture's outlines; without a scale it says nothing."""
+    length_mm = float(example.length_mm[k])
+    if not length_mm > 0:
+        return False
+    said = example.target[k]
+    return said not in (0.0, 1.0) or broken(rule, regions, length_mm, longest_px / length_mm) == bool(said)
 
 
 def _relight(image: Image, rng: np.random.Generator, names: Sequence[str]) -> Image:
@@ -175,5 +189,6 @@ def with_defect_of(example: Example, donor: Example, rng: np.random.Generator, b
     whole = longest_px(donor.mask, len(book.rules))[k]
     own = longest_px((region * np.uint8(k + 1)), len(book.rules))[k]
     length_mm[k] = donor.length_mm[k] * own / whole
-    target[k] = donor.target[k] if np.isnan(length_mm[k]) else float(rule.is_defect(float(length_mm[k])))
+    follows = _follows(rule, donor.mask == k + 1, whole, donor, k)
+    target[k] = float(rule.is_defect(float(length_mm[k]))) if follows else donor.target[k]
     return replace(example, image=np.asarray(image, np.uint8), mask=mask, target=target, length_mm=length_mm)

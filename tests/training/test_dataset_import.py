@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inspection.errors import DatasetError
-from inspection.label_book import BOOKS, ClassRule
+from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from tests.training.pictures import SCRATCH, Folder, picture, png, scratched
 from training.dataset import rule
 from training.dataset.build import Shares, build, uneven
@@ -286,6 +286,19 @@ def test_the_rule_on_a_mask() -> None:
     mask[30, 5:21] = 1
     assert rule.labels_under(SCRATCH, mask, 10) == ("scratch",)
     assert rule.labels_under(BOOKS["weld"], mask, None) == ("porosity",), "without a scale any region counts"
+
+
+def test_small_pores_are_a_defect_where_the_rule_counts_them() -> None:
+    three = CountLimit(regions=3, within_mm=4)
+    book = LabelBook(
+        name="w", version=1, task="t", rules=(ClassRule(cls="pore", title="P", limit_mm=2, count=three, rule="3 in 4"),)
+    )
+    mask = np.zeros((64, 200), np.uint8)
+    for x in (10, 30, 90):
+        mask[10:15, x : x + 5] = 1
+    assert rule.labels_under(book, mask, 10) == (), "the third lies 6 mm from the second"
+    mask[10:15, 60:65] = 1
+    assert rule.labels_under(book, mask, 10) == ("pore",)
 
 
 def test_crops_are_labelled_by_what_they_show() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from inspection.bundle import InputSpec
-from inspection.label_book import BOOKS
+from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from tests.training.pictures import SCRATCH, scratched
 from training import loss
 from training.augment import vary
@@ -109,6 +111,43 @@ def test_windows_show_the_defect_or_drop_its_label() -> None:
         assert part.target[0] == float(part.mask.any() and part.length_mm[0] >= 1.5)
         shown += bool(part.target[0])
     assert 30 < shown < 75
+
+
+PORES = LabelBook(
+    name="pores",
+    version=1,
+    task="weld",
+    rules=(ClassRule(cls="pore", title="Pore", limit_mm=2, count=CountLimit(regions=3, within_mm=20), rule="3 in 20"),),
+)
+
+
+def three_pores() -> Example:
+    """Each of 1.2 mm at 5 px/mm: a defect because they are three."""
+    mask = np.zeros((128, 160), np.uint8)
+    for x in (60, 80, 100):
+        mask[60:66, x : x + 6] = 1
+    mm = np.array([1.2], np.float32)
+    return Example(np.zeros((128, 160, 3), np.uint8), mask, np.ones(1, np.float32), mm, mm)
+
+
+def test_a_rule_that_counts_goes_on_counting() -> None:
+    whole = [vary(three_pores(), np.random.default_rng(k), PORES, (160, 128)).target[0] for k in range(40)]
+    assert set(whole) == {1.0}, "nothing left the picture"
+    seen = set()
+    for k in range(80):
+        part = vary(three_pores(), np.random.default_rng(k), PORES, (48, 48))
+        assert part.mask is not None
+        pores = cv2.connectedComponents(part.mask)[0] - 1
+        assert part.target[0] == float(pores == 3)
+        seen.add(pores)
+    assert len(seen) > 2
+
+
+@pytest.mark.parametrize(("length_px", "said"), [(14, 1.0), (16, 0.0)])
+def test_a_persons_label_near_the_limit_is_not_overruled(length_px: int, said: float) -> None:
+    base = replace(example(length_px), target=np.array([said], np.float32))  # the limit is 1.5 mm, 15 px
+    for k in range(40):
+        assert vary(base, np.random.default_rng(k), SCRATCH).target[0] == said
 
 
 def test_pictures_that_do_not_say_where_are_not_windowed() -> None:

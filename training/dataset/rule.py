@@ -1,4 +1,4 @@
-"""The label book applied to a mask: how long is each class's longest region, and is that a defect?
+"""The label book applied to a mask: how long is each class's longest region, how many lie together, is that a defect?
 
 Used wherever a picture's label must follow from its mask: masks without labels, crops, and labels made under another
 version of the book.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from inspection.label_book import LabelBook
+from inspection.label_book import ClassRule, LabelBook
 from training.dataset.item import Mask
 
 
@@ -28,13 +28,27 @@ def _longest_of(region: np.ndarray) -> float:
 
 
 def labels_under(book: LabelBook, mask: Mask, px_per_mm: float | None) -> tuple[str, ...]:
-    """Classes whose longest region in the mask is a defect under the book.
+    """Classes whose regions in the mask are a defect under the book.
 
     Without a scale nothing can be measured: then any region counts, whatever the limit says.
     """
     lengths = longest_px(mask, len(book.rules))
     return tuple(
         rule.cls
-        for rule, px in zip(book.rules, lengths, strict=True)
-        if px > 0 and (px_per_mm is None or rule.is_defect(px / px_per_mm))
+        for k, (rule, px) in enumerate(zip(book.rules, lengths, strict=True), 1)
+        if px > 0 and (px_per_mm is None or broken(rule, mask == k, px / px_per_mm, px_per_mm))
     )
+
+
+def broken(rule: ClassRule, regions: np.ndarray, longest_mm: float, px_per_mm: float) -> bool:
+    """Whether the rule calls the `regions` (H, W) of its class a defect: by the longest of them, or by how many lie
+    together. A depth, which no mask shows, plays no part."""
+    if rule.is_defect(longest_mm):
+        return True
+    return rule.count is not None and rule.count.most(_middles_mm(regions, px_per_mm)) >= rule.count.regions
+
+
+def _middles_mm(regions: np.ndarray, px_per_mm: float) -> list[tuple[float, float]]:
+    """The middle of each connected region's box, as the hub takes a region's."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(regions.astype(np.uint8), connectivity=8)
+    return [((x + w / 2) / px_per_mm, (y + h / 2) / px_per_mm) for x, y, w, h, _ in stats[1:]]
