@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from inspection.errors import ConfigError, DatasetError
-from inspection.samples import Sample
+from inspection.samples import Sample, Split
 from training.checkpoint import Ask, write_atomically
-from training.dataset.snapshot import Snapshot, count, snapshot_id
+from training.dataset.snapshot import Snapshot, dealt
 from training.evaluate import Figures, figures_of
 from training.fit import Report, fit
 from training.judging import JudgedPicture, whole_pictures
@@ -57,17 +56,8 @@ def deal(samples: Sequence[Sample], classes: Sequence[str], k: int, seed: int = 
 
 def fold_snapshot(snapshot: Snapshot, fold: Sequence[int], test: int, k: int) -> Snapshot:
     """The snapshot with fold `test` as its test split and the next one for validation."""
-    split = {test: "test", (test + 1) % k: "val"}
-    pairs = zip(snapshot.samples, fold, strict=True)
-    samples = tuple(s.model_copy(update={"split": split.get(f, "train")}) for s, f in pairs)
-    digest = hashlib.sha256("".join(s.model_dump_json() for s in samples).encode()).hexdigest()
-    m = snapshot.manifest
-    changes = {
-        "id": snapshot_id(m.task, m.label_book, digest),
-        "samples_sha256": digest,
-        "counts": count(samples, m.classes),
-    }
-    return snapshot.model_copy(update={"samples": samples, "manifest": m.model_copy(update=changes)})
+    split: dict[int, Split] = {test: "test", (test + 1) % k: "val"}
+    return dealt(snapshot, [split.get(f, "train") for f in fold])
 
 
 def kfold(

@@ -20,7 +20,7 @@ from inspection.errors import DatasetError
 from inspection.samples import Sample
 from inspection.suspects import SuspectLine
 from training.checkpoint import Ask
-from training.dataset.snapshot import BOXES_SUFFIX, Snapshot
+from training.dataset.snapshot import BOXES_SUFFIX, Snapshot, dealt
 from training.examples import load
 from training.fit import fit
 from training.label_errors import Floats, image_errors, mask_quality
@@ -63,11 +63,9 @@ def out_of_fold(snapshot: Snapshot, work: Path, ask: Ask, folds: int, report: Re
     samples, fold = snapshot.samples, folds_of(snapshot.samples, folds)
     parts = []
     for k in range(folds):
-        split = tuple(
-            s.model_copy(update={"split": "test" if f == k else "train"}) for s, f in zip(samples, fold, strict=True)
-        )
         run = work / f"fold-{k}"
-        config = fit(snapshot.model_copy(update={"samples": split}), run, ask, report)
+        # With an id of its own: a run of other folds, which may have seen what it is to judge, does not go on.
+        config = fit(dealt(snapshot, ["test" if f == k else "train" for f in fold]), run, ask, report)
         _, network = trained(run)
         held = [s for s, f in zip(samples, fold, strict=True) if f == k]
         examples = [load(snapshot.folder, s, config.input, config.label_book) for s in held]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspection.errors import DatasetError
+from inspection.errors import ConfigError, DatasetError
 from inspection.samples import Sample
 from inspection.suspects import SuspectLine
 from tests.training.pictures import Folder, picture, scratched
@@ -90,3 +90,7 @@ def test_the_command_finds_flipped_labels(tmp_path: Path) -> None:
     assert [line.quality for line in found] == sorted(line.quality for line in found)
     first = [line.source for line in found if line.kind == "image"][: 2 * len(flipped)]
     assert len(flipped & set(first)) >= 3, "by chance it is 0.5 of 4"
+    # Models of two folds have seen what models of three would be asked about.
+    again = CliRunner().invoke(app, [*command[:-1], "3", "--epochs", "24", "--size", "80x64", "--threads", "1"])
+    assert isinstance(again.exception, ConfigError)
+    assert "choose another --out" in str(again.exception)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import DatasetError
 from inspection.label_book import LabelBook
-from inspection.samples import ClassName, Sample, Sha256
+from inspection.samples import ClassName, Sample, Sha256, Split
 
 SNAPSHOT_FILE = "snapshot.json"
 SAMPLES = "samples.jsonl"
@@ -99,6 +99,19 @@ def count(samples: Iterable[Sample], classes: tuple[str, ...]) -> dict[str, dict
         groups[split].add(s.group)
     keys = ("samples", "good", *classes)
     return {split: {"groups": len(groups[split]), **{k: counts[split][k] for k in keys}} for split in SPLITS}
+
+
+def dealt(snapshot: Snapshot, splits: Sequence[Split]) -> Snapshot:
+    """The snapshot with its samples in other splits, and so with another id: a run knows that it saw other pictures."""
+    samples = tuple(s.model_copy(update={"split": split}) for s, split in zip(snapshot.samples, splits, strict=True))
+    digest = hashlib.sha256("".join(s.model_dump_json() for s in samples).encode()).hexdigest()
+    m = snapshot.manifest
+    changes = {
+        "id": snapshot_id(m.task, m.label_book, digest),
+        "samples_sha256": digest,
+        "counts": count(samples, m.classes),
+    }
+    return snapshot.model_copy(update={"samples": samples, "manifest": m.model_copy(update=changes)})
 
 
 def read_snapshot(folder: Path) -> Snapshot:
