@@ -7,6 +7,7 @@ the validation groups; the test groups only judge them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from inspection.bundle import ClassLimits, InputSpec
 from inspection.label_book import ClassRule
 from inspection.model_io import findings_in, fit, heat_to_frame
 from training.examples import Example
+from training.metrics import at_most, groups_with
 
 Floats = NDArray[np.float64]
 MISS_BOUND = 0.02
@@ -40,7 +42,10 @@ class Platt:
 
 @dataclass(frozen=True, slots=True)
 class ClassCalibration:
-    """One class's numbers and what they rest on: counts of validation pictures and what lo and hi do to them."""
+    """One class's numbers and what they rest on: counts of validation pictures and what lo and hi do to them.
+
+    `miss_rate_below`, `call_rate_below`: with 95 % confidence, of parts (groups) any of whose pictures went wrong.
+    """
 
     platt: Platt
     limits: ClassLimits
@@ -49,6 +54,8 @@ class ClassCalibration:
     missed: int
     false_calls: int
     length_error_mm: float
+    miss_rate_below: float = 1.0
+    call_rate_below: float = 1.0
 
 
 def fit_platt(logits: Floats, target: Floats, prior_weight: float = 1.0) -> Platt:
@@ -116,8 +123,13 @@ def calibrate(
     rules: tuple[ClassRule, ...],
     spec: InputSpec,
     stride: int,
+    groups: Sequence[str],
 ) -> list[ClassCalibration]:
-    """`logits` (N, C) and `heat` (N, C, h, w) of the validation examples -> one calibration per class."""
+    """`logits` (N, C), `heat` (N, C, h, w) and `groups` of the N validation examples -> one calibration per class."""
+
+    def below(wrong: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
+        return at_most(groups_with(wrong & among, groups), groups_with(among, groups))
+
     target = np.array([e.target for e in examples], np.float64).reshape(len(examples), len(rules))
     regions = np.array([e.region_mm for e in examples], np.float64).reshape(len(examples), len(rules))
     done = []
@@ -128,6 +140,18 @@ def calibrate(
         seen = bad & (regions[:, k] > 0)
         level, error = choose_heat_level(heat[seen, k], regions[seen, k], rule, spec, stride)
         limits = ClassLimits(cls=rule.cls, lo=lo, hi=hi, heat_level=level, limit_mm=rule.limit_mm)
-        missed, false_calls = int((scores[bad] < lo).sum()), int((scores[~bad] >= hi).sum())
-        done.append(ClassCalibration(platt, limits, int(bad.sum()), int((~bad).sum()), missed, false_calls, error))
+        low, high = scores < lo, scores >= hi
+        done.append(
+            ClassCalibration(
+                platt,
+                limits,
+                defective=int(bad.sum()),
+                good=int((~bad).sum()),
+                missed=int((low & bad).sum()),
+                false_calls=int((high & ~bad).sum()),
+                length_error_mm=error,
+                miss_rate_below=below(low, bad),
+                call_rate_below=below(high, ~bad),
+            )
+        )
     return done

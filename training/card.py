@@ -9,7 +9,6 @@ from training.calibrate import ClassCalibration
 from training.checkpoint import RunConfig
 from training.dataset.snapshot import SnapshotManifest
 from training.evaluate import Figures
-from training.metrics import at_most
 from training.promise import Promise
 from training.promised import promise_words
 from training.slices import Slice
@@ -121,11 +120,10 @@ def _all_rendered(data: SnapshotManifest) -> bool:
 def _calibration(classes: list[ClassCalibration]) -> str:
     lines = ["## Limits, chosen on the validation pictures", ""]
     for c in classes:
-        missed, called = at_most(c.missed, c.defective), at_most(c.false_calls, c.good)
         lines.append(
-            f"- {c.limits.cls}: {c.missed} of {c.defective} defective pictures below the pass limit (rate under "
-            f"{missed:.1%} with 95 % confidence), {c.false_calls} of {c.good} others from the halt limit on (under "
-            f"{called:.1%})."
+            f"- {c.limits.cls}: {c.missed} of {c.defective} defective pictures below the pass limit (under "
+            f"{c.miss_rate_below:.1%} of parts with 95 % confidence), {c.false_calls} of {c.good} others from the halt "
+            f"limit on (under {c.call_rate_below:.1%})."
         )
     return "\n".join([*lines, ""])
 
@@ -142,9 +140,9 @@ def _test(f: Figures) -> str:
 
 {f.pictures} pictures of {f.groups} groups, each judged as one part by the guard that runs on the edge.
 
-- {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (miss rate under
-  {at_most(f.missed, f.defective):.1%} with 95 % confidence), {f.unsure} sent to a person.
-- {f.good} good: **{f.false_stops} false stops** (under {at_most(f.false_stops, f.good):.1%}), {f.good_unsure} sent to
+- {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (under {f.miss_rate_below:.1%} of
+  such parts with 95 % confidence), {f.unsure} sent to a person.
+- {f.good} good: **{f.false_stops} false stops** (under {f.stop_rate_below:.1%} of parts), {f.good_unsure} sent to
   a person.
 - {f.ms_p50:.1f} ms a frame (median; p99 {f.ms_p99:.1f}) on the exporting machine's CPU, 2 threads.
 

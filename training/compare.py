@@ -7,10 +7,9 @@ of the difference is far narrower than the difference of two intervals.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +64,6 @@ class Comparison:
     def promote(self) -> bool:
         return not self.reasons
 
-    def to_json(self) -> bytes:
-        return (json.dumps({**asdict(self), "promote": self.promote}, indent=2) + "\n").encode()
-
 
 def compare(
     names: tuple[str, str],
@@ -116,8 +112,9 @@ def _reasons(c: Comparison) -> list[str]:
         reasons.append(f"{c.negative_flips} right calls became wrong ({share:.2%}, at most {MOST_FLIPS:.2%})")
     if c.newly_missed:
         reasons.append(f"{len(c.newly_missed)} of {c.must_catch} pictures that must be caught are newly passed")
-    if not any(math.isfinite(x.gain) for x in c.classes):
-        reasons.append("no class has both defective and good pictures: nothing can be compared")
+    unknown = [x.cls for x in c.classes if not (math.isfinite(x.gain) and math.isfinite(x.low))]
+    if unknown:
+        reasons.append(f"{', '.join(unknown)}: not both defective and good pictures, so nothing is known of it")
     return reasons
 
 

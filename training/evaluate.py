@@ -59,6 +59,7 @@ class ClassFigures:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """`caught`, `missed`, `unsure` are defective pictures by verdict; `false_stops` and `good_unsure` are good ones.
+    `miss_rate_below`, `stop_rate_below`: with 95 % confidence, of parts (groups) any of whose pictures went wrong.
 
     `augrc`: what being unsure is worth, `metrics.augrc` of the highest score. `slices`: pictures by kind.
     """
@@ -79,6 +80,8 @@ class Figures:
     uncertain_share: float
     ms_p50: float
     ms_p99: float
+    miss_rate_below: float = 1.0
+    stop_rate_below: float = 1.0
     stream: dict[str, float] = field(default_factory=dict)
     augrc: float = math.nan
     slices: tuple[Slice, ...] = ()
@@ -114,6 +117,11 @@ def figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[Judged
     def said(some: Sequence[JudgedPicture], call: Call) -> int:
         return sum(p.verdict is call for p in some)
 
+    def below(some: Sequence[JudgedPicture], call: Call) -> float:
+        parts = [p.sample.group for p in some]
+        wrong = np.array([p.verdict is call for p in some], bool)
+        return metrics.at_most(metrics.groups_with(wrong, parts), len(set(parts)))
+
     return Figures(
         bundle=bundle,
         snapshot=snapshot,
@@ -128,6 +136,8 @@ def figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[Judged
         good=len(good),
         false_stops=said(good, Call.DEFECT),
         good_unsure=said(good, Call.UNCERTAIN),
+        miss_rate_below=below(bad, Call.PASS),
+        stop_rate_below=below(good, Call.DEFECT),
         uncertain_share=said(pictures, Call.UNCERTAIN) / len(pictures),
         ms_p50=float(np.percentile(ms, 50)),
         ms_p99=float(np.percentile(ms, 99)),

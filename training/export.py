@@ -90,12 +90,14 @@ def export(
         raise BundleError(
             run, f"was trained on {config.snapshot_id}, not {data.manifest.id}", "name its own --snapshot"
         )
-    runs = _validation(data, config)
+    clips = _validation(data, config)
+    runs = [[load(data.folder, s, config.input, config.label_book) for s in clip] for clip in clips]
+    groups = [s.group for clip in clips for s in clip]
     examples = [e for run in runs for e in run]
     logits, maps = predict_runs(network, [[e.image for e in run] for run in runs])
     heat = (maps * 255).round().to(torch.uint8).numpy()
     rules = config.label_book.rules
-    classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride)
+    classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride, groups)
     promise = read_promise(run, data.manifest.id)
     classes = with_promise(classes, promise)
     novelty, known = _novelty(network, data, config, runs)
@@ -109,12 +111,11 @@ def export(
     return _publish(out, release, key, stream)
 
 
-def _validation(data: Snapshot, config: RunConfig) -> list[list[Example]]:
+def _validation(data: Snapshot, config: RunConfig) -> list[list[Sample]]:
     """The validation pictures, in runs of frames that follow one another: clip by clip, or all as one run."""
     if not data.split("val"):
         raise BundleError(data.folder, "has no validation pictures to calibrate on", "import with --val above 0")
-    runs = in_clips(data, "val") if config.ask.frames > 1 else [list(data.split("val"))]
-    return [[load(data.folder, s, config.input, config.label_book) for s in run] for run in runs]
+    return in_clips(data, "val") if config.ask.frames > 1 else [list(data.split("val"))]
 
 
 def _novelty(

@@ -130,6 +130,11 @@ def group_interval(
     return float(low), float(high)
 
 
+def groups_with(rows: Bools, groups: Sequence[str]) -> int:
+    """How many groups have a picture among `rows`: pictures of one part are not so many trials."""
+    return len({group for group, row in zip(groups, rows, strict=True) if row})
+
+
 def at_most(k: int, n: int, confidence: float = 0.95) -> float:
     """Upper bound of a rate after k events in n trials (Clopper, Pearson 1934), by bisecting the binomial tail."""
     if n == 0 or k >= n:

@@ -56,10 +56,10 @@ class Judge:
             raise DatasetError(
                 run, f"was trained on {self.config.snapshot_id}, not {self.data.manifest.id}", "name its own --snapshot"
             )
-        _, examples, logits, heat = self._raw("val")
+        held_out, examples, logits, heat = self._raw("val")
         c = self.config
         self.classes: list[ClassCalibration] = calibrate(
-            logits, heat, examples, c.label_book.rules, c.input, c.heat_stride
+            logits, heat, examples, c.label_book.rules, c.input, c.heat_stride, [s.group for s in held_out]
         )
 
     def of(self, split: str) -> Outcome:

@@ -17,7 +17,6 @@ from training.dataset.item import decode, read_bytes
 from training.dataset.snapshot import Snapshot
 from training.evaluate import ClassFigures, Figures
 from training.judging import JudgedPicture, worst_first
-from training.metrics import at_most
 from training.slices import Slice
 
 SHOWN = 6
@@ -71,10 +70,10 @@ def write_page(
 
 
 def _key(f: Figures) -> str:
-    missed, stopped = at_most(f.missed, f.defective), at_most(f.false_stops, f.good)
+    missed, stopped = f.miss_rate_below, f.stop_rate_below
     cells = [
-        (f"{f.missed} of {f.defective}", f"defective pictures passed (rate under {missed:.1%})"),
-        (f"{f.false_stops} of {f.good}", f"good pictures stopped (rate under {stopped:.1%})"),
+        (f"{f.missed} of {f.defective}", f"defective pictures passed (under {missed:.1%} of parts)"),
+        (f"{f.false_stops} of {f.good}", f"good pictures stopped (under {stopped:.1%} of parts)"),
         (f"{f.uncertain_share:.1%}", "go to a person"),
     ]
     if math.isfinite(f.ms_p50):

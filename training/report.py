@@ -7,22 +7,21 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from training.evaluate import Figures
-from training.metrics import at_most
 
 
 def figure_tables(f: Figures) -> Iterator[Table | str]:
     yield f"[bold]{f.bundle}[/bold] on the {f.split} split of {f.snapshot}: {f.pictures} pictures, {f.groups} groups"
-    verdicts = Table("", "pictures", "stopped", "passed", "to a person", "rate that matters, at most (95 %)")
+    verdicts = Table("", "pictures", "stopped", "passed", "to a person", "parts, at most (95 %)")
     verdicts.add_row(
         "defective",
         *map(str, (f.defective, f.caught, f.missed, f.unsure)),
-        f"missed {at_most(f.missed, f.defective):.1%}",
+        f"missed {f.miss_rate_below:.1%}",
     )
     passed = f.good - f.false_stops - f.good_unsure
     verdicts.add_row(
         "good",
         *map(str, (f.good, f.false_stops, passed, f.good_unsure)),
-        f"stopped {at_most(f.false_stops, f.good):.1%}",
+        f"stopped {f.stop_rate_below:.1%}",
     )
     yield verdicts
     table = Table("class", "defective", "image AP", "AUROC", "recall at 1 % false calls", "pixel AP", "length error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from inspection.errors import ConfigError, DatasetError
 from inspection.samples import Sample
 from inspection.types import Call
 from tests.training import pictures
+from tests.training.pictures import SCRATCH
+from training import metrics
 from training.compare import compare, mcnemar, read_must_catch
+from training.evaluate import figures_of
 from training.judging import JudgedPicture
 
 
@@ -110,3 +114,23 @@ def test_must_catch_is_a_list(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DatasetError, match=message):
             read_must_catch(path, data, "test")
+
+
+def test_a_class_the_pictures_do_not_show_is_no_class_that_did_not_get_worse() -> None:
+    def two(p: JudgedPicture) -> JudgedPicture:
+        return replace(p, target=np.append(p.target, False), scores=np.append(p.scores, 0.1))
+
+    same = [two(p) for p in judged(0.2, 1)]
+    found = compare(("old", "new"), same, same, ["scratch", "pore"])
+    assert found.reasons == ("pore: not both defective and good pictures, so nothing is known of it",)
+
+
+def test_twelve_pictures_of_a_part_are_one_trial() -> None:
+    """40 defective parts of 12 pictures each, one of which passes one picture: 1 of 40, not of 480."""
+    some = [picture(k, True, 0.9, f"part-{k // 12}") for k in range(480)]
+    some[7] = picture(7, True, 0.1, "part-0")
+    some += [picture(1000 + k, False, 0.1, f"good-{k}") for k in range(30)]
+    found = figures_of("b-1", "s", "test", some, SCRATCH)
+    assert (found.missed, found.defective) == (1, 480)
+    assert found.miss_rate_below == pytest.approx(metrics.at_most(1, 40))
+    assert found.stop_rate_below == pytest.approx(metrics.at_most(0, 30))
