@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from inspection.errors import DatasetError
 from inspection.exchange import FORMS, KEPT, Form
+from inspection.label_book import BOOKS
 from inspection.outline import brush_rle, coco_counts, fill, from_brush_rle, from_coco_counts, regions
 from tests.training.pictures import SCRATCH, Folder, picture, scratched
 from training.dataset.build import Shares, build
@@ -139,6 +140,51 @@ def test_a_mask_changed_elsewhere_is_judged_by_the_rules(tmp_path: Path, source:
     cv2.imwrite(str(path), mask)
     s = by_image(imported(tmp_path / "there", tmp_path / "back"))[key]
     assert (s.labels, s.annotations, s.part, s.labelled_by) == ((), (), "P-7", ("Ann", "Bob"))
+
+
+@pytest.fixture
+def welds(tmp_path: Path) -> Snapshot:
+    """One pore with its length and a probability per class, one undercut, a good one."""
+    folder = Folder(tmp_path / "welds", BOOKS["weld"])
+    pore = {"cls": "porosity", "box_px": [20.0, 12.0, 40.0, 40.0], "length_mm": 4.25}
+    soft = {"porosity": 0.4, "undercut": 0.6, "burn_through": 0.0}
+    folder.add(picture(1), blob(1), labels=["porosity"], annotations=[pore], soft_labels=soft)
+    folder.add(picture(2), blob(2) * np.uint8(2), labels=["undercut"])
+    folder.add(picture(3), np.zeros((64, 80), np.uint8), labels=[])
+    return folder.snapshot(tmp_path / "snapshot")
+
+
+@pytest.mark.parametrize("form", ["coco", "label-studio", "yolo", "mvtec"])
+def test_of_our_own_export_too_one_class_takes_every_defect(tmp_path: Path, welds: Snapshot, form: Form) -> None:
+    export_snapshot(welds, form, tmp_path / "there")
+    opened = open_source(tmp_path / "there")
+    target = make_target([opened], "weld", "porosity", None, None)
+    build(opened.items(target), tmp_path / "back", target, Shares(), ("there",))
+    after = by_image(read_snapshot(tmp_path / "back"))
+    assert {s.group: after[s.image_sha256].labels for s in welds.samples} == {
+        "part-0": ("porosity",),
+        "part-1": ("porosity",),
+        "part-2": (),
+    }
+    pore = next(after[s.image_sha256] for s in welds.samples if s.group == "part-0")
+    assert pore.soft_labels is None, "how sure people were of one class is not how sure of any"
+    assert form == "yolo" or [a.length_mm for a in pore.annotations if a.length_mm] == [4.25]
+
+
+@pytest.mark.parametrize("form", ["yolo", "mvtec"])
+def test_a_class_that_the_snapshot_does_not_have_is_refused_and_not_lost(
+    tmp_path: Path, welds: Snapshot, form: Form
+) -> None:
+    export_snapshot(welds, form, tmp_path / "there")
+    path = tmp_path / "there" / "haltline.json"
+    own = json.loads(path.read_text())
+    key = next(s.image_sha256 for s in welds.samples if s.group == "part-0")
+    own["pictures"][key]["labels"] = ["pore"]
+    path.write_text(json.dumps(own))
+    with pytest.raises(
+        DatasetError, match=rf"haltline.json: {key}.png: the class 'pore' is not one of .*\n.*--classes"
+    ):
+        imported(tmp_path / "there", tmp_path / "back")
 
 
 def test_mvtec_folders_are_as_others_read_them(tmp_path: Path, source: Snapshot) -> None:

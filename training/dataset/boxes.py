@@ -31,7 +31,7 @@ from training.dataset.item import (
     read_bytes,
     read_text,
 )
-from training.dataset.lineage import Beside, read_beside, read_book_beside, read_file_beside, with_lineage
+from training.dataset.lineage import read_beside, read_book_beside, read_file_beside, with_lineage
 from training.dataset.snapshot import first_error
 
 # ── COCO ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,15 +199,17 @@ def yolo_classes(folder: Path) -> tuple[str, ...]:
 def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
     """images/, labels/ with `class x y w h` (middle and size, as shares of the picture) or `class x1 y1 x2 y2 ...` for
     an outline, classes.txt."""
-    names, known = yolo_classes(folder), read_file_beside(folder).get("pictures", {})
+    names, file = yolo_classes(folder), folder / f"{KEY}.json"
+    known = read_file_beside(folder).get("pictures", {})
     for image in pictures_by_stem(folder / "images").values():
         item = yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
-        if own := known.get(image.stem):
-            said = own.get("labels", item.labels)
-            item = replace(item, labels=tuple(c for c in item.labels or () if c in said))
-            beside: Beside | None = read_beside(own, folder / f"{KEY}.json")
+        own = read_beside(known.get(image.stem), file)
+        if own is not None:
+            if own.labels is not None:
+                said = {target.class_of(cls, f"{file}: {image.name}") for cls in own.labels}
+                item = replace(item, labels=tuple(c for c in item.labels or () if c in said))
             # A box is all the format has: a picture without one was looked at all over.
-            item = with_lineage(item, beside and beside.model_copy(update={"painted": True}))
+            item = with_lineage(item, own.model_copy(update={"painted": True}))
         yield item
 
 

@@ -179,11 +179,13 @@ class _Entries:
                 f"was labelled under {item.label_book}, the snapshot's rules are {self.target.book.id}",
                 "label it again, or give it a mask and px_per_mm so that the rule can be applied",
             )
-        for cls in item.labels:
-            class_id = self.target.class_id(cls, item.where)
-            if item.mask is not None and not (item.mask == class_id).any():
+        # Mapped, never filtered: a label that got lost here would make a defect a good picture.
+        mapped = {self.target.class_of(cls, item.where) for cls in item.labels}
+        labels = tuple(cls for cls in self.target.classes if cls in mapped)
+        for cls in labels:
+            if item.mask is not None and not (item.mask == self.target.class_id(cls, item.where)).any():
                 raise DatasetError(item.where, f"is labelled {cls}, but its mask shows none", "mend label or mask")
-        return tuple(cls for cls in self.target.classes if cls in item.labels)
+        return labels
 
     def _check_twin(self, item: Item, labels: tuple[str, ...], twin: Sample) -> None:
         if labels != twin.labels:
@@ -219,12 +221,17 @@ class _Entries:
             split=item.split,
             label_book=self.target.book.id,
             labelled_by=item.labelled_by,
-            # Labels that follow from a mask under newer rules are another answer than the one that was weighed.
-            soft_labels=item.soft_labels if set(labels) == set(item.labels or ()) else None,
+            soft_labels=self._soft_labels(item, labels),
             source=item.source,
             part=item.part,
             model=item.model,
         )
+
+    def _soft_labels(self, item: Item, labels: tuple[str, ...]) -> dict[str, float] | None:
+        """The item's, while they answer what its labels answer: labels that follow from a mask under newer rules do
+        not, nor do those of several classes that are merged into one."""
+        known = set(item.soft_labels or ()) <= set(self.target.classes)
+        return item.soft_labels if known and set(labels) == set(item.labels or ()) else None
 
     def _store_mask(self, mask: Mask | None, is_boxes: bool) -> tuple[str | None, str | None]:
         if mask is None:

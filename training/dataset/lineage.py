@@ -18,7 +18,7 @@ from inspection.exchange import KEY
 from inspection.exchange_folders import mask_id
 from inspection.label_book import LabelBook
 from inspection.samples import Annotation, ClassName, Split
-from training.dataset.item import Item, read_bytes
+from training.dataset.item import Item, Target, read_bytes
 from training.dataset.snapshot import first_error
 
 
@@ -89,18 +89,24 @@ def book_of_folder(folder: Path) -> LabelBook | None:
     return read_book_beside(read_file_beside(folder).get("label_book"), folder / f"{KEY}.json")
 
 
-def with_folder_lineage(item: Item, own: Any, folder: Path) -> Item:
+def with_folder_lineage(item: Item, own: Any, folder: Path, target: Target) -> Item:
     """An item of a folder with masks as it was exported; labels and lengths only while its mask is the one written.
 
     A good picture of MVTec's has no mask there: its labels hold.
     """
-    known = read_beside(own, folder / f"{KEY}.json")
+    file = folder / f"{KEY}.json"
+    known = read_beside(own, file)
     if known is None:
         return item
     item = with_lineage(item, known)
     if known.labels is None or (item.mask is not None and mask_id(item.mask) != known.mask_id):
         return item
-    return replace(item, labels=known.labels, annotations=known.annotations)
+    where = f"{file}: {Path(item.where).name}"
+    return replace(
+        item,
+        labels=tuple(dict.fromkeys(target.class_of(cls, where) for cls in known.labels)),
+        annotations=tuple(a.model_copy(update={"cls": target.class_of(a.cls, where)}) for a in known.annotations),
+    )
 
 
 def read_book_beside(found: Any, where: object) -> LabelBook | None:

@@ -51,7 +51,7 @@ def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
         if image.stem not in masks:
             raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
         item = _item(image, masks[image.stem], (), target, group=image.stem, source="pairs")
-        yield with_folder_lineage(item, known.get(image.stem), folder)
+        yield with_folder_lineage(item, known.get(image.stem), folder, target)
 
 
 def _item(
@@ -120,12 +120,12 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
                 if kind.name == "good":
                     data = read_bytes(image)
                     item = Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
-                    yield with_folder_lineage(item, known.get(image.stem), folder)
+                    yield with_folder_lineage(item, known.get(image.stem), folder, target)
                     continue
                 mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
                 cls = target.class_of(class_name(kind.name, kind), image)
                 item = _item(image, mask_file, (cls,), target, group, "mvtec", named_by=image)
-                yield with_folder_lineage(item, known.get(image.stem), folder)
+                yield with_folder_lineage(item, known.get(image.stem), folder, target)
 
 
 # ── a table ─────────────────────────────────────────────────────────────────────────────────────────────────────
