@@ -275,6 +275,34 @@ def test_labels_follow_a_new_version_of_the_book(folder: Folder, tmp_path: Path)
     assert {s.label_book for s in made.samples} == {"scratch@2"}
 
 
+def test_the_scale_that_is_given_for_pictures_without_one_reaches_the_rule(folder: Folder, tmp_path: Path) -> None:
+    for k, length_px in enumerate((5, 40)):
+        image, mask = scratched(k, length_px)
+        files(tmp_path / "pairs", {f"images/{k}.png": png(image), f"masks/{k}.png": png(mask)})
+        folder.add(image, mask, labels=["scratch"], group=str(k), px_per_mm=None, label_book="scratch@9")
+    for root in (tmp_path / "pairs", folder.root):
+        target = Target("scratch", SCRATCH, px_per_mm=10.0)
+        build(open_source(root).items(target), tmp_path / f"{root.name}-out", target, Shares(), ("x",))
+        made = read_snapshot(tmp_path / f"{root.name}-out").samples
+        assert {s.group: s.labels for s in made} == {"0": (), "1": ("scratch",)}, "0.5 mm are under the limit of 1.5"
+        assert {s.px_per_mm for s in made} == {10.0}
+
+
+def test_pictures_cut_while_they_are_imported_are_those_cut_afterwards(tmp_path: Path) -> None:
+    root = tmp_path / "pairs"
+    for k, length_px in enumerate((5, 40, 12, 20)):
+        image, mask = scratched(k, length_px)
+        files(root, {f"images/{k}.png": png(image), f"masks/{k}.png": png(mask)})
+    scaled, cut = Target("t", SCRATCH, px_per_mm=10.0), Cut(48, 48, 24)
+    build(open_source(root).items(scaled), tmp_path / "whole", scaled, Shares(), ())
+    ids = set()
+    for source, target in ((root, scaled), (tmp_path / "whole", Target("t", SCRATCH))):
+        out = tmp_path / f"{source.name}-cut"
+        build(crop_items(open_source(source).items(target), cut), out, target, Shares(), ())
+        ids.add(read_snapshot(out).manifest.id)
+    assert len(ids) == 1
+
+
 # ── the rule and crops ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -151,6 +151,8 @@ class _Entries:
         self._by_pixels: dict[str, Sample] = {}
 
     def add(self, item: Item) -> None:
+        # Before the rule is applied: it measures in mm, and labels by another scale than the stored one would not hold.
+        item = replace(item, px_per_mm=item.px_per_mm or self.target.px_per_mm)
         image = decode(item.data, item.where)
         if item.mask is not None:
             check_mask(item.mask, image, len(self.target.classes), item.where)
@@ -177,7 +179,7 @@ class _Entries:
             raise DatasetError(
                 item.where,
                 f"was labelled under {item.label_book}, the snapshot's rules are {self.target.book.id}",
-                "label it again, or give it a mask and px_per_mm so that the rule can be applied",
+                "label it again, or give it a mask and --px-per-mm so that the rule can be applied",
             )
         # Mapped, never filtered: a label that got lost here would make a defect a good picture.
         mapped = {self.target.class_of(cls, item.where) for cls in item.labels}
@@ -214,7 +216,7 @@ class _Entries:
             height_px=image.shape[0],
             mask=mask_name,
             mask_sha256=mask_digest,
-            px_per_mm=item.px_per_mm or self.target.px_per_mm,
+            px_per_mm=item.px_per_mm,
             labels=labels,
             annotations=tuple(a for a in item.annotations if a.cls in labels),
             group=item.group,
