@@ -13,7 +13,7 @@ from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from tests.training.pictures import SCRATCH, Folder, picture, png, scratched
 from training.dataset import rule
-from training.dataset.build import Shares, build, uneven
+from training.dataset.build import Looking, Shares, build, uneven
 from training.dataset.crops import Cut, crop_items
 from training.dataset.item import Item, Target
 from training.dataset.snapshot import Snapshot, read_snapshot, verify
@@ -230,6 +230,43 @@ def test_a_twin_with_the_same_label_is_kept_once(folder: Folder, tmp_path: Path)
     folder.add(image, mask, labels=["scratch"], group="another")
     made = folder.snapshot(tmp_path / "out")
     assert (len(made.samples), made.manifest.duplicates_dropped) == (1, 1)
+
+
+def group_dealt(split: str) -> str:
+    return next(name for name in (f"g{n}" for n in range(99)) if Shares().of(name) == split)
+
+
+@pytest.mark.parametrize("looking", [Looking.JOIN, Looking.SKIP])
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_twin_brings_its_split_its_mask_and_its_group(tmp_path: Path, newest_first: bool, looking: Looking) -> None:
+    old, new = Folder(tmp_path / "old"), Folder(tmp_path / "new")
+    image, mask = scratched(1, 20)
+    length = {"cls": "scratch", "box_px": [6.0, 11.0, 20.0, 2.0], "length_mm": 2.1}
+    old.add(image, mask, labels=["scratch"], annotations=[length], group="old", split="test")
+    new.add(image, None, labels=["scratch"], group=group_dealt("train"), px_per_mm=None)
+    new.add(picture(2), EMPTY, group=group_dealt("train"))
+    roots = [new.root, old.root] if newest_first else [old.root, new.root]
+    target = Target("scratch", SCRATCH)
+    items = (item for root in roots for item in open_source(root).items(target))
+    build(items, tmp_path / "out", target, Shares(), ("x",), looking)
+    made = read_snapshot(tmp_path / "out")
+    assert {(s.group, s.split) for s in made.samples} == {(group_dealt("train"), "test")}, "all of what is one part"
+    twin = next(k for k, s in enumerate(made.samples) if s.labels)
+    assert np.array_equal(mask_of(made, twin), mask)
+    assert (made.samples[twin].px_per_mm, made.samples[twin].annotations[0].length_mm) == (10.0, 2.1)
+
+
+@pytest.mark.parametrize(("shared", "groups"), [(picture(1), 1), (np.zeros((64, 80, 3), np.uint8), 2)])
+def test_groups_that_share_a_picture_are_one_and_those_that_share_a_colour_are_not(
+    folder: Folder, tmp_path: Path, shared: np.ndarray, groups: int
+) -> None:
+    for group, own in ((group_dealt("train"), 2), (group_dealt("test"), 3)):
+        folder.add(shared, EMPTY, group=group)
+        folder.add(picture(own), EMPTY, group=group)
+    made = folder.snapshot(tmp_path / "out")
+    assert (len({s.group for s in made.samples}), made.manifest.duplicates_dropped) == (groups, 1)
+    assert made.manifest.leaks is not None
+    assert made.manifest.leaks.joined == 2 - groups
 
 
 def test_a_snapshot_and_new_frames_merge_and_tests_stay_tests(folder: Folder, tmp_path: Path) -> None:

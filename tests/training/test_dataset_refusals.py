@@ -91,6 +91,23 @@ def test_one_picture_two_labels(folder: Folder) -> None:
     refused(folder, "samples.jsonl:2", "is the same picture as", "labelled good here and scratch there", "settle")
 
 
+def test_one_picture_two_outlines(folder: Folder) -> None:
+    image, mask = scratched(3, 30)
+    folder.add(image, mask, labels=["scratch"])
+    folder.add(image, np.roll(mask, 9, 0), labels=["scratch"])
+    refused(folder, "samples.jsonl:2", "is the same picture as", "samples.jsonl:1", "outlined otherwise there", "leave")
+
+
+def test_one_picture_in_two_groups_that_lie_on_both_sides(folder: Folder) -> None:
+    folder.add(picture(1), EMPTY, group="a")
+    folder.add(picture(2), EMPTY, group="a", split="train")
+    third = folder.add(picture(1), EMPTY, group="b", split="test")
+    refused(folder, "samples.jsonl:2: group 'a' is in train here and in test in", "samples.jsonl:1 (also", "jsonl:3)")
+    del third["split"]
+    folder.add(picture(3), EMPTY, group="b", split="test")
+    refused(folder, "samples.jsonl:4: is for test", "samples.jsonl:2, which is for train", "--resplit")
+
+
 def test_broken_line(folder: Folder) -> None:
     folder.add(picture(1), EMPTY)
     folder.add(picture(2), EMPTY, width_px=-3)

@@ -16,7 +16,7 @@ from training.dataset.alike import Pair, alike, joined
 from training.dataset.build import Looking, Shares, build
 from training.dataset.commands import dataset
 from training.dataset.item import Target
-from training.dataset.labelled import import_labelled
+from training.dataset.labelled import import_labelled, import_snapshot
 from training.dataset.leaks import agreement, claims, look, proxy_ap
 from training.dataset.snapshot import Snapshot, read_snapshot, verify
 
@@ -117,6 +117,34 @@ def test_import_joins_the_groups_of_one_scene(tmp_path: Path) -> None:
     assert (note.joined, note.crossing, note.forced) == (12, 0, False)
     assert note.pairs >= 12
     verify(tmp_path / "s")
+
+
+def names_dealt(*splits: str) -> list[str]:
+    """Names in alphabetical order that are dealt so."""
+    names = iter(f"shot-{n:03}" for n in range(999))
+    return [next(name for name in names if Shares().of(name) == split) for split in splits]
+
+
+def test_one_more_picture_of_a_scene_does_not_move_it(tmp_path: Path) -> None:
+    names, made = names_dealt("test", "train"), []
+    for count in (1, 3):
+        folder = Folder(tmp_path / f"labelled-{count}")
+        for k, group in enumerate([*names[:1] * 2, *names[1:] * count]):
+            folder.add(np.repeat(again(scene(1), 0.6 + 0.2 * k, k, seed=k)[..., None], 3, 2), None, group=group)
+        made.append(made_from(folder, tmp_path / f"s-{count}"))
+    assert [{(s.group, s.split) for s in snapshot.samples} for snapshot in made] == [{(names[0], "test")}] * 2
+
+
+def test_a_scene_of_the_old_test_keeps_its_part_whatever_its_new_pictures_are_called(tmp_path: Path) -> None:
+    newer, older = names_dealt("train", "test")
+    old, new = Folder(tmp_path / "old"), Folder(tmp_path / "new")
+    old.add(np.repeat(scene(1)[..., None], 3, 2), None, group=older)
+    new.add(np.repeat(again(scene(1), 0.6, 2)[..., None], 3, 2), None, group=newer)
+    made_from(old, tmp_path / "first")
+    target = Target(SCRATCH.task, SCRATCH)
+    items = [*import_labelled(new.root, target), *import_snapshot(tmp_path / "first", target)]
+    build(items, tmp_path / "next", target, Shares(), ("x",))
+    assert [s.split for s in read_snapshot(tmp_path / "next").samples] == ["test", "test"]
 
 
 def test_a_split_across_a_scene_is_refused_unless_forced(tmp_path: Path) -> None:

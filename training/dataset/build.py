@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -20,7 +21,7 @@ from inspection.samples import Sample, Split
 from inspection.types import Image
 from training.dataset import rule
 from training.dataset.item import Item, Mask, Target, check_mask, decode
-from training.dataset.leaks import Leaks, look
+from training.dataset.leaks import Leaks, look, tied
 from training.dataset.snapshot import (
     BOXES_SUFFIX,
     SAMPLES,
@@ -87,7 +88,9 @@ def uneven(samples: Sequence[Sample], shares: Shares) -> str:
 
 class Looking(Enum):
     """What is done about pictures of one scene in several groups: their groups become one (a split that came with the
-    pictures and crosses them is refused); all stays as it is and the snapshot says so; nobody looks."""
+    pictures and crosses them is refused); all stays as it is and the snapshot says so; nobody looks.
+
+    Groups that hold the very same picture become one without looking, unless all is to stay as it is."""
 
     JOIN = "join"
     FORCE = "force"
@@ -115,12 +118,14 @@ def build(
             entries.add(item)
         if not entries.samples:
             raise DatasetError(", ".join(sources), "holds no picture", "check the path and --format")
-        found = None if looking is Looking.SKIP else look(partial, entries.samples, within_groups=False)
         samples = entries.samples
+        if looking is not Looking.FORCE:
+            samples = _with_groups(samples, tied([s.group for s in samples], entries.ties), entries.where)
+        found = None if looking is Looking.SKIP else look(partial, samples, within_groups=False)
         if found and looking is Looking.JOIN:
-            samples = _with_groups(found, entries.where)
+            samples = _with_groups(samples, found.proposed, entries.where)
         samples = _with_splits(samples, entries.where, shares)
-        note = _note(found, samples, forced=looking is Looking.FORCE) if found else None
+        note = _note(found, entries.samples, samples, forced=looking is Looking.FORCE) if found else None
         manifest = _write_manifest(partial, samples, target, shares.seed, sources, entries.duplicates, note)
         read_snapshot(partial)
         partial.rename(out)
@@ -141,14 +146,16 @@ def _sweep(out: Path) -> None:
 
 
 class _Entries:
-    """Samples as they are checked and stored one by one; `where` names each image's source in errors."""
+    """Samples as they are checked and stored one by one; `where` names each image's source in errors, `ties` are pairs
+    of groups that hold the same picture."""
 
     def __init__(self, folder: Path, target: Target) -> None:
         self.folder, self.target = folder, target
         self.samples: list[Sample] = []
         self.where: dict[str, str] = {}
         self.duplicates = 0
-        self._by_pixels: dict[str, Sample] = {}
+        self.ties: list[tuple[str, str]] = []
+        self._by_pixels: dict[str, int] = {}
 
     def add(self, item: Item) -> None:
         # Before the rule is applied: it measures in mm, and labels by another scale than the stored one would not hold.
@@ -159,12 +166,16 @@ class _Entries:
         labels = self._labels(item)
         # Hashed by pixels: the same picture saved twice, as PNG and as PNG with other compression, is still one.
         pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-        if (twin := self._by_pixels.get(pixels)) is not None:
+        if (place := self._by_pixels.get(pixels)) is not None:
+            twin = self.samples[place]
             self._check_twin(item, labels, twin)
+            self.samples[place] = self._with_twin(twin, item, labels)
+            if (image != image[0, 0]).any():  # one colour all over is no scene: crops of many parts may be that
+                self.ties.append((twin.group, item.group))
             self.duplicates += 1
             return
         sample = self._store(item, labels, image)
-        self._by_pixels[pixels] = sample
+        self._by_pixels[pixels] = len(self.samples)
         self.where[sample.image] = item.where
         self.samples.append(sample)
 
@@ -203,6 +214,23 @@ class _Entries:
                 f"is the same picture as {self.where[twin.image]}, for {item.split} here and for {twin.split} there",
                 "leave one of them out, or deal the groups out anew with --resplit",
             )
+        outline = None if item.mask_is_boxes else item.mask
+        if labels and outline is not None and _is_outline(twin.mask) and _encoded(outline)[1] != twin.mask_sha256:
+            raise DatasetError(
+                item.where,
+                f"is the same picture as {self.where[twin.image]}, and its defect is outlined otherwise there",
+                "leave one of them out",
+            )
+
+    def _with_twin(self, twin: Sample, item: Item, labels: tuple[str, ...]) -> Sample:
+        """The sample that stays, with what only the other one knows: for what it is, its scale, where its defect is."""
+        if item.split and not twin.split:
+            self.where[twin.image] += f" (also {item.where})"  # an error about the split must lead to who said it
+        known: dict[str, Any] = {"split": twin.split or item.split, "px_per_mm": twin.px_per_mm or item.px_per_mm}
+        if twin.mask is None and item.mask is not None:
+            known["mask"], known["mask_sha256"] = self._store_mask(item.mask, item.mask_is_boxes)
+            known["annotations"] = tuple(a for a in item.annotations if a.cls in labels) or twin.annotations
+        return twin.model_copy(update=known)
 
     def _store(self, item: Item, labels: tuple[str, ...], image: Image) -> Sample:
         digest = hashlib.sha256(item.data).hexdigest()
@@ -238,17 +266,26 @@ class _Entries:
     def _store_mask(self, mask: Mask | None, is_boxes: bool) -> tuple[str | None, str | None]:
         if mask is None:
             return None, None
-        data = cv2.imencode(".png", mask)[1].tobytes()
-        digest = hashlib.sha256(data).hexdigest()
+        data, digest = _encoded(mask)
         name = f"masks/{digest}{BOXES_SUFFIX if is_boxes else '.png'}"
         (self.folder / name).write_bytes(data)
         return name, digest
 
 
-def _with_groups(found: Leaks, where: dict[str, str]) -> list[Sample]:
-    """Every sample in its proposed group. DatasetError where the splits they came with lie across one."""
+def _encoded(mask: Mask) -> tuple[bytes, str]:
+    """The mask as PNG, and the hash of that."""
+    data = cv2.imencode(".png", mask)[1].tobytes()
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _is_outline(mask: str | None) -> bool:
+    return mask is not None and not mask.endswith(BOXES_SUFFIX)
+
+
+def _with_groups(samples: list[Sample], groups: Sequence[str], where: dict[str, str]) -> list[Sample]:
+    """Every sample in its group of `groups`. DatasetError where the splits they came with lie across one."""
     came_with: dict[str, Sample] = {}
-    for s, group in zip(found.samples, found.proposed, strict=True):
+    for s, group in zip(samples, groups, strict=True):
         first = came_with.setdefault(group, s) if s.split else None
         if first is not None and first.split != s.split and first.group != s.group:
             raise DatasetError(
@@ -256,16 +293,16 @@ def _with_groups(found: Leaks, where: dict[str, str]) -> list[Sample]:
                 f"is for {s.split} and shows the same scene as {where[first.image]}, which is for {first.split}",
                 "deal the groups out anew with --resplit, or keep this with --force-split: the snapshot will say so",
             )
-    pairs = zip(found.samples, found.proposed, strict=True)
-    return [s.model_copy(update={"group": group}) for s, group in pairs]
+    return [s.model_copy(update={"group": group}) for s, group in zip(samples, groups, strict=True)]
 
 
-def _note(found: Leaks, samples: list[Sample], *, forced: bool) -> LeakNote:
+def _note(found: Leaks, given: list[Sample], samples: list[Sample], *, forced: bool) -> LeakNote:
+    """`given`: the samples in the groups they came in."""
     split = {s.image: s.split for s in samples}
     of = [split[s.image] for s in found.samples]
     return LeakNote(
         pairs=len(found.across),
-        joined=len({s.group for s in found.samples}) - len(set(found.proposed)),
+        joined=len({s.group for s in given}) - len({s.group for s in samples}),
         crossing=sum(of[p.a] != of[p.b] for p in found.across),
         forced=forced,
     )

@@ -170,7 +170,7 @@ def _print_note(console: Console, manifest: SnapshotManifest) -> None:
             f"[yellow]{note.crossing} pairs of pictures show one scene on both sides of the split[/yellow], which was "
             "forced: figures from this snapshot claim too much; haltline dataset leaks says how much"
         )
-    elif note.pairs:
+    elif note.pairs or note.joined:
         console.print(
             f"{note.pairs} pairs show one scene in several groups; {note.joined} groups were joined to others"
         )

@@ -103,15 +103,24 @@ def given_links(groups: Sequence[str]) -> list[tuple[int, int]]:
     return [(first.setdefault(group, k), k) for k, group in enumerate(groups)]
 
 
+def tied(groups: Sequence[str], ties: Sequence[tuple[str, str]]) -> list[str]:
+    """The groups' names when those of a tie are one: all are called after the first of them in the alphabet."""
+    names = sorted({*groups, *(name for tie in ties for name in tie)})
+    place = {name: k for k, name in enumerate(names)}
+    roots = joined(len(names), [(place[a], place[b]) for a, b in ties])
+    return [names[roots[place[group]]] for group in groups]
+
+
 def _names(roots: Sequence[int], groups: Sequence[str]) -> list[str]:
-    """A proposed group is called after its commonest given one. Where two would have one name, a number is added."""
-    members: dict[int, list[str]] = {}
+    """A proposed group is called after the first of its given ones in the alphabet, and not after the commonest: splits
+    are dealt by name, and one more picture of a scene must not move it. Where two would have one name, a number is
+    added."""
+    first: dict[int, str] = {}
     for root, group in zip(roots, groups, strict=True):
-        members.setdefault(root, []).append(group)
+        first[root] = min(first.get(root, group), group)
     names: dict[int, str] = {}
     taken: Counter[str] = Counter()
-    for root, those in members.items():
-        name = min(those, key=lambda g: (-those.count(g), g))
+    for root, name in first.items():
         taken[name] += 1
         names[root] = name if taken[name] == 1 else f"{name}~{taken[name]}"
     return [names[root] for root in roots]
