@@ -187,6 +187,18 @@ def test_a_class_that_the_snapshot_does_not_have_is_refused_and_not_lost(
         imported(tmp_path / "there", tmp_path / "back")
 
 
+def test_the_second_class_comes_back_from_mvtec_as_people_called_it(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "welds", BOOKS["weld"])
+    mask = np.zeros((64, 80), np.uint8)
+    mask[10:12, 6:12] = 2  # 0.6 mm of undercut, where the rule begins at 1
+    groove = {"cls": "undercut", "box_px": [6.0, 10.0, 6.0, 2.0], "length_mm": 0.6}
+    folder.add(picture(2), mask, labels=["undercut"], annotations=[groove])
+    folder.add(picture(3), np.zeros((64, 80), np.uint8), labels=[])
+    export_snapshot(folder.snapshot(tmp_path / "snapshot"), "mvtec", tmp_path / "there")
+    back = imported(tmp_path / "there", tmp_path / "back").samples
+    assert sorted((s.labels, [a.length_mm for a in s.annotations]) for s in back) == [((), []), (("undercut",), [0.6])]
+
+
 def test_mvtec_folders_are_as_others_read_them(tmp_path: Path, source: Snapshot) -> None:
     export_snapshot(source, "mvtec", tmp_path / "there")
     masks = sorted((tmp_path / "there" / "ground_truth" / "scratch").iterdir())

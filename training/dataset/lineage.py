@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import DatasetError
@@ -18,7 +19,7 @@ from inspection.exchange import KEY
 from inspection.exchange_folders import mask_id
 from inspection.label_book import LabelBook
 from inspection.samples import Annotation, ClassName, Split
-from training.dataset.item import Item, Target, read_bytes
+from training.dataset.item import Item, Mask, Target, read_bytes
 from training.dataset.snapshot import first_error
 
 
@@ -99,14 +100,24 @@ def with_folder_lineage(item: Item, own: Any, folder: Path, target: Target) -> I
     if known is None:
         return item
     item = with_lineage(item, known)
-    if known.labels is None or (item.mask is not None and mask_id(item.mask) != known.mask_id):
+    if known.labels is None:
         return item
     where = f"{file}: {Path(item.where).name}"
+    labels = tuple(dict.fromkeys(target.class_of(cls, where) for cls in known.labels))
+    if item.mask is not None and known.mask_id not in _ids(item.mask, labels, target):
+        return item
     return replace(
         item,
-        labels=tuple(dict.fromkeys(target.class_of(cls, where) for cls in known.labels)),
+        labels=labels,
         annotations=tuple(a.model_copy(update={"cls": target.class_of(a.cls, where)}) for a in known.annotations),
     )
+
+
+def _ids(mask: Mask, labels: tuple[str, ...], target: Target) -> set[str]:
+    """What the mask may have been called when it was written: MVTec's masks say where and not which class, which the
+    folder does, so that one of a single class counts as written while it is of the class that was."""
+    drawn = {target.classes[k - 1] for k in np.unique(mask) if k}
+    return {mask_id(mask)} | ({mask_id((mask > 0).astype(np.uint8))} if drawn == set(labels) else set())
 
 
 def read_book_beside(found: Any, where: object) -> LabelBook | None:
