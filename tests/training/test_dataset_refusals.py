@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from training.dataset.snapshot import BOXES_SUFFIX, read_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book
 
 EMPTY = np.zeros((64, 80), np.uint8)
+TWELVE_BIT = (1030 + np.indices((64, 80)).sum(0) % 50).astype(np.uint16)
 
 
 def refused(made: Folder, *words: str) -> None:
@@ -159,6 +161,10 @@ def write(root: Path, files: dict[str, bytes | str]) -> Path:
 GOOD_IMAGE, BINARY = png(picture(1)), png(np.uint8(255) * (np.indices((64, 80))[0] < 9).astype(np.uint8))
 
 
+def tiff(pixels: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".tif", pixels)[1].tobytes())
+
+
 def import_all(root: Path, format: Format, out: Path) -> None:
     source = open_source(root, format)
     target = make_target([source], "task", "pore" if format != "yolo" else None, None, None)
@@ -234,6 +240,10 @@ def coco(**annotation: Any) -> dict[str, bytes | str]:
     return {"c.json": json.dumps(told), "a.png": GOOD_IMAGE}
 
 
+def pair(mask: np.ndarray, image: bytes = GOOD_IMAGE, **more: bytes | str) -> dict[str, bytes | str]:
+    return {"images/a.png": image, "masks/a.png": png(mask), **more}
+
+
 def yolo(line: str | bytes, **more: bytes | str) -> dict[str, bytes | str]:
     return {"images/a.png": GOOD_IMAGE, "labels/a.txt": line, "classes.txt": "pore", **more}
 
@@ -264,6 +274,8 @@ def table(*rows: str) -> dict[str, bytes | str]:
         (table("a.png,m.png,pore, ,"), "table", "t.csv:2: has no group"),
         (table("a.png,m.png,pore,1,train", "a.png,m.png,pore,1,test"), "table", "for test here and for train there"),
         ({"t.csv": "image;label"}, "table", "separate them by commas"),
+        (pair(EMPTY, png(TWELVE_BIT)), "pairs", r"a.png: holds 16 bits a value, 1030 to 1079, and 8 are"),
+        (pair(EMPTY, tiff(TWELVE_BIT)), "pairs", r"holds 16 bits a value.*\n.*the camera's own scaling"),
     ],
 )
 def test_what_used_to_pass_unseen(tmp_path: Path, files: dict[str, Any], format: str, message: str) -> None:

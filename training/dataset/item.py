@@ -120,9 +120,17 @@ def read_text(path: Path, named_by: object = None) -> str:
 
 def decode(data: bytes, where: object) -> Image:
     """Encoded bytes -> (H, W, 3) uint8 BGR."""
-    image = _imdecode(data, cv2.IMREAD_COLOR)
+    # The depth is asked for so that it can be refused: without it OpenCV keeps the upper 8 of 16 bits, and what a
+    # camera of 12 bits put into them is black.
+    image = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise DatasetError(where, "is not a readable image", "export it again as PNG or JPEG")
+    if image.dtype != np.uint8:
+        raise DatasetError(
+            where,
+            f"holds {image.dtype.itemsize * 8} bits a value, {image.min():g} to {image.max():g}, and 8 are read",
+            "convert it to 8 bits with the camera's own scaling, all pictures alike",
+        )
     return image
 
 
