@@ -24,6 +24,8 @@ from training.dataset.snapshot import BOXES_SUFFIX, read_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book
 
 EMPTY = np.zeros((64, 80), np.uint8)
+BORDERED = np.pad(np.pad(np.ones((16, 20), np.uint8), 2, constant_values=255), ((20, 24), (30, 26)))
+"""A defect of class number 1 with a border of 255 around it, in which nobody judged."""
 TWELVE_BIT = (1030 + np.indices((64, 80)).sum(0) % 50).astype(np.uint16)
 
 
@@ -274,6 +276,12 @@ def table(*rows: str) -> dict[str, bytes | str]:
         (table("a.png,m.png,pore, ,"), "table", "t.csv:2: has no group"),
         (table("a.png,m.png,pore,1,train", "a.png,m.png,pore,1,test"), "table", "for test here and for train there"),
         ({"t.csv": "image;label"}, "table", "separate them by commas"),
+        (
+            table("a.png,,pore,hole,1,train"),
+            "table",
+            r"t.csv:2: goes on behind its last column: train\n.*join the labels",
+        ),
+        (pair(BORDERED), "pairs", r"a.png: is a mask that holds 1, a class number, and 255 as well\n.*0 and 255 alone"),
         (pair(EMPTY, png(TWELVE_BIT)), "pairs", r"a.png: holds 16 bits a value, 1030 to 1079, and 8 are"),
         (pair(EMPTY, tiff(TWELVE_BIT)), "pairs", r"holds 16 bits a value.*\n.*the camera's own scaling"),
     ],
@@ -291,6 +299,71 @@ def test_a_row_that_names_a_defect_nobody_outlined_is_no_good_picture(tmp_path: 
     left_out: list[str] = []
     assert {c.group for c in crop_items([item, outlined], Cut(32, 32, 32), left_out)} == {"2"}
     assert left_out == [item.where], "a crop of it might be called good and show the defect"
+
+
+def rows_with_boxes(*rows: str) -> dict[str, bytes | str]:
+    """b/0.txt is empty, b/1.txt has a box of crack, b/2.txt one of pore, b/3.txt one of each."""
+    lines = ("", "0 .5 .5 .2 .2\n", "1 .2 .2 .1 .1\n")
+    files = {f"b/{n}.txt": text for n, text in enumerate((*lines, lines[1] + lines[2]))}
+    table = "\n".join(["image,mask_or_boxes,label,group", *rows])
+    return {"t.csv": table, "a.png": GOOD_IMAGE, "classes.txt": "crack\npore\n", **files}
+
+
+CRACK_PORE = Target("t", plain_book("t", ("crack", "pore")))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.png,b/1.txt,good,1", "t.csv:2: is labelled good, .*1.txt holds boxes of crack\n.*mend one of them"),
+        ("a.png,b/2.txt,crack,1", "t.csv:2: is labelled crack, .*2.txt holds boxes of pore"),
+        ("a.png,b/3.txt,crack,1", "t.csv:2: is labelled crack, .*3.txt holds boxes of crack.pore"),
+        ("a.png,b/1.txt,0+1,1", "t.csv:2: is labelled 0.1, .*1.txt holds boxes of crack"),
+        ("a.png,b/0.txt,defect,1", "t.csv:2: is labelled defect, .*0.txt holds no box"),
+        ("a.png,b/1.txt,7,1", "t.csv:2: names class 7, classes.txt has 2"),
+        ("a.png,b/1.txt,dent,1", "t.csv:2: the class 'dent' is not one of"),
+    ],
+)
+def test_a_row_that_does_not_say_what_its_boxes_say(tmp_path: Path, row: str, message: str) -> None:
+    write(tmp_path / "t", rows_with_boxes(row))
+    with pytest.raises(DatasetError, match=message):
+        list(open_source(tmp_path / "t" / "t.csv").items(CRACK_PORE))
+
+
+def test_a_row_names_the_classes_of_its_boxes_their_numbers_or_just_a_defect(tmp_path: Path) -> None:
+    said = ("good", "crack", "1", "pore+crack", "defect")
+    rows = (f"a.png,b/{min(n, 3)}.txt,{label},{n}" for n, label in enumerate(said))
+    source = open_source(write(tmp_path / "t", rows_with_boxes(*rows)) / "t.csv")
+    both = ("crack", "pore")
+    assert [i.labels for i in source.items(CRACK_PORE)] == [(), ("crack",), ("pore",), both, both]
+    merged = Target("t", plain_book("t", ("flaw",)), merge=True)
+    assert [i.labels for i in source.items(merged)] == [(), *[("flaw",)] * 4]
+    nowhere = open_source(write(tmp_path / "n", rows_with_boxes("a.png,b/0.txt,crack,1")) / "t.csv")
+    (item,) = nowhere.items(CRACK_PORE)
+    assert (item.labels, item.mask, item.where) == (("crack",), None, f"{tmp_path / 'n' / 't.csv'}:2")
+    assert item.doubt == f"is called crack, and {tmp_path / 'n' / 'b' / '0.txt'} shows nothing"
+
+
+def test_a_row_whose_mask_shows_a_class_more_than_it_names(tmp_path: Path) -> None:
+    mask = EMPTY.copy()
+    mask[5:9, 5:30], mask[40:50, 40:50] = 1, 2
+    write(tmp_path / "t", table("a.png,c.png,crack,1,") | {"c.png": png(mask)})
+    with pytest.raises(DatasetError, match=r"t.csv:2: is labelled crack, and its mask shows pore too\n.*crack.pore"):
+        list(open_source(tmp_path / "t" / "t.csv").items(CRACK_PORE))
+
+
+@pytest.mark.parametrize("quality", [90, 99])
+def test_blur_around_0_and_255_is_no_class_number(tmp_path: Path, quality: int) -> None:
+    """As JPEG leaves it, in a mask that is a JPEG file and, where it has more values, in one saved as PNG since."""
+    mask = EMPTY.copy()
+    mask[20:34, 12:33] = 255
+    jpeg = bytes(cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+    blurred = decode_mask(jpeg, "a.jpg")
+    assert {0, 1, 255} == set(np.unique(blurred)) if quality == 99 else 1 in blurred
+    files = {"images/a.png": GOOD_IMAGE, "masks/a.jpg": jpeg}
+    files |= {"images/b.png": GOOD_IMAGE, "masks/b.png": png(blurred)} if quality < 99 else {}
+    items = open_source(write(tmp_path / "p", files)).items(Target("t", plain_book("t", ("pore",))))
+    assert {int((i.mask == 1).sum()) for i in items if i.mask is not None} == {int((mask > 0).sum())}
 
 
 @pytest.mark.parametrize(

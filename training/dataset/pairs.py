@@ -1,7 +1,7 @@
 """Reads pictures with masks beside them: folders of pairs, the layout of MVTec AD, and a table in a CSV file.
 
 A mask of 0 and 255 is binary: its class is the row's label, the defect's folder, or the only class there is. Smaller
-values are class numbers.
+values are class numbers. A mask holds the one or the other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from inspection.errors import DatasetError
 from inspection.samples import Split
@@ -30,6 +32,9 @@ from training.dataset.item import (
 from training.dataset.lineage import read_file_beside, with_folder_lineage
 
 GOOD = {"", "good", "ok", "free", "mt_free", "none"}
+SOME_DEFECT = "defect"
+"""A row's label beside a box file whose boxes say which: it names no class unless there is one of that name."""
+JPEG = b"\xff\xd8"
 SPLIT_NAMES: dict[str, Split | None] = {
     "": None,
     "train": "train",
@@ -65,7 +70,10 @@ def _item(
     named_by: object = None,
 ) -> Item:
     """`said`: the classes its row or folder names. A picture of a defect that nobody outlined is no good picture."""
-    mask = decode_mask(read_bytes(mask_file, named_by), mask_file)
+    encoded = read_bytes(mask_file, named_by)
+    mask = decode_mask(encoded, mask_file)
+    if not encoded.startswith(JPEG):  # which may blur a plain 0 and 255 into any of these
+        _check_one_meaning(mask, target, mask_file)
     # A mask of 0 and 255 is of the one class that is named; with several it must hold class numbers.
     mask = _with_class(mask, said[0] if len(said) == 1 else None, target, mask_file)
     item = Item(
@@ -78,10 +86,38 @@ def _item(
         source=source,
     )
     if said and not mask.any():
-        return replace(item, mask=None, labels=said, doubt=f"is called {'+'.join(said)}, and {mask_file} shows nothing")
+        return _nowhere(item, said, mask_file)
     if absent := [c for c in said if not (mask == target.class_id(c, item.where)).any()]:
         raise DatasetError(item.where, f"is labelled {absent[0]}, but its mask shows none", "mend label or mask")
+    shown = [c for k, c in enumerate(target.classes, 1) if said and (mask == k).any()]
+    if unsaid := [c for c in shown if c not in said]:
+        raise DatasetError(
+            item.where,
+            f"is labelled {'+'.join(said)}, and its mask shows {unsaid[0]} too",
+            f"name it {'+'.join(shown)}, or mend the mask",
+        )
     return item
+
+
+def _nowhere(item: Item, said: tuple[str, ...], empty: Path) -> Item:
+    """The item as a defect that nobody placed."""
+    doubt = f"is called {'+'.join(said)}, and {empty} shows nothing"
+    return replace(item, mask=None, labels=said, doubt=doubt)
+
+
+def _check_one_meaning(mask: Mask, target: Target, where: Path) -> None:
+    """Refuse class numbers beside a mark of 255, as data sets put around their defects: either reading loses the other.
+
+    Blur around 0 and 255 has small values too, but others beside them and beside 255.
+    """
+    held = np.flatnonzero(np.bincount(mask.ravel()))
+    numbers, marks = held[(held > 0) & (held <= len(target.classes))], held[held > len(target.classes)]
+    if len(numbers) and len(marks) == 1 and marks[0] >= 128:
+        raise DatasetError(
+            where,
+            f"is a mask that holds {numbers[0]}, a class number, and {marks[0]} as well",
+            "write 0 where nobody judged, and class numbers; or 0 and 255 alone",
+        )
 
 
 def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mask:
@@ -143,6 +179,12 @@ def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]
     for row in reader:
         if short := sorted(name for name in wanted if row[name] is None):
             raise DatasetError(f"{path}:{reader.line_num}", f"ends before the column {short[0]!r}", "fill the row up")
+        if any(cell.strip() for cell in row.get(None, ())):
+            raise DatasetError(
+                f"{path}:{reader.line_num}",
+                f"goes on behind its last column: {','.join(row[None])}",
+                "join the labels of one picture by +, and put quotes around a cell with a comma in it",
+            )
         if not row["group"].strip():
             raise DatasetError(f"{path}:{reader.line_num}", "has no group", "name the part or scene it shows")
         if only is None or row.get("dataset") == only:
@@ -183,8 +225,8 @@ def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str,
     said = said_labels(label)
     if named.endswith(".txt"):
         names = yolo_classes((root / named).parent.parent)
-        item = yolo_item(image, root / named, names, target, group)
-        return _with_split(item, split)
+        item = replace(yolo_item(image, root / named, names, target, group), split=split)
+        return _as_said(item, said, names, where, target, root / named)
     labels = tuple(dict.fromkeys(target.class_of(class_name(one, where), where) for one in said))
     if not named:
         return Item(where, read_bytes(image, where), image.suffix, group, labels=labels, split=split, source="table")
@@ -194,5 +236,24 @@ def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str,
     return item
 
 
-def _with_split(item: Item, split: Split | None) -> Item:
-    return replace(item, split=split)
+def _as_said(item: Item, said: list[str], names: tuple[str, ...], where: str, target: Target, file: Path) -> Item:
+    """The item of a box file, once it agrees with its row. The row names classes, or their numbers as the file does."""
+    boxed = set(item.labels or ())
+    given = [_class_said(one, names, where) for one in said]
+    vague = SOME_DEFECT in given and SOME_DEFECT not in target.classes and not target.merge
+    named = dict.fromkeys(target.class_of(cls, where) for cls in given if not (vague and cls == SOME_DEFECT))
+    if named and not boxed:
+        return replace(_nowhere(item, tuple(named), file), where=where)
+    agrees = bool(boxed) and boxed >= named.keys() if vague else boxed == named.keys()
+    if not agrees:
+        shown = f"boxes of {'+'.join(c for c in target.classes if c in boxed)}" if boxed else "no box"
+        raise DatasetError(where, f"is labelled {'+'.join(said) or 'good'}, {file} holds {shown}", "mend one of them")
+    return item
+
+
+def _class_said(label: str, names: tuple[str, ...], where: str) -> str:
+    if not label.isdecimal():
+        return class_name(label, where)
+    if int(label) >= len(names):
+        raise DatasetError(where, f"names class {label}, classes.txt has {len(names)}", "add it to classes.txt")
+    return names[int(label)]
