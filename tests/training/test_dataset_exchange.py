@@ -278,6 +278,7 @@ def test_label_studio_from_elsewhere_boxes_turned_and_straight(tmp_path: Path) -
         ({"type": "keypointlabels", "value": {"keypointlabels": ["scratch"]}}, "keypointlabels"),
         ({"type": "polygonlabels", "value": {"polygonlabels": ["scratch"]}}, "does not read"),
         ({"type": "polygonlabels", "value": {"points": [[1, 1]], "polygonlabels": []}}, "without a label"),
+        ({"type": "polygonlabels", "value": {"polygonlabels": ["scratch", "dent"]}}, "with the labels scratch, dent"),
         ({"type": "brushlabels", "value": {"rle": [1, 2, 3], "brushlabels": ["scratch"]}}, "does not read"),
     ],
 )
@@ -287,7 +288,7 @@ def test_what_label_studio_says_wrong_is_named(tmp_path: Path, result: dict[str,
     tasks = [{"data": {"image": "images/a.png"}, "annotations": [{"result": [result]}]}]
     (tmp_path / "s" / "tasks.json").write_text(json.dumps(tasks))
     source = open_source(tmp_path / "s")
-    target = make_target([source], None, "scratch", None, None)
+    target = make_target([source], None, "scratch,dent", None, None)
     with pytest.raises(DatasetError, match=what) as e:
         build(source.items(target), tmp_path / "out", target, Shares(), ("s",))
     assert "tasks.json: task 1" in str(e.value)

@@ -242,6 +242,11 @@ def coco(**annotation: Any) -> dict[str, bytes | str]:
     return {"c.json": json.dumps(told), "a.png": GOOD_IMAGE}
 
 
+def coco_images(*images: dict[str, Any]) -> dict[str, bytes | str]:
+    told = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "pore"}]}
+    return {"c.json": json.dumps(told), "a.png": GOOD_IMAGE, "b.png": png(picture(2))}
+
+
 def pair(mask: np.ndarray, image: bytes = GOOD_IMAGE, **more: bytes | str) -> dict[str, bytes | str]:
     return {"images/a.png": image, "masks/a.png": png(mask), **more}
 
@@ -284,6 +289,23 @@ def table(*rows: str) -> dict[str, bytes | str]:
         (pair(BORDERED), "pairs", r"a.png: is a mask that holds 1, a class number, and 255 as well\n.*0 and 255 alone"),
         (pair(EMPTY, png(TWELVE_BIT)), "pairs", r"a.png: holds 16 bits a value, 1030 to 1079, and 8 are"),
         (pair(EMPTY, tiff(TWELVE_BIT)), "pairs", r"holds 16 bits a value.*\n.*the camera's own scaling"),
+        (pair(EMPTY, **{"images/lot/b.png": GOOD_IMAGE}), "pairs", "images: holds pictures in a folder inside it"),
+        (yolo("", **{"images/val/b.png": GOOD_IMAGE}), "yolo", "none are read: val/b.png\n.*move what is in val/ up"),
+        (
+            yolo("0 .5 .5 .1 .1", **{"classes.txt": "crack\n\npore"}),
+            "yolo",
+            "classes.txt:2: is blank, and names follow",
+        ),
+        (
+            coco_images({"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}),
+            "coco",
+            "c.json: gives a.png and b.png the same id 1",
+        ),
+        (
+            coco_images({"id": 1, "file_name": "a.png", "width": 160, "height": 128}),
+            "coco",
+            "a.png: is 80x64 px, and .*c.json says 160x128",
+        ),
     ],
 )
 def test_what_used_to_pass_unseen(tmp_path: Path, files: dict[str, Any], format: str, message: str) -> None:

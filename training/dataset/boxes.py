@@ -44,6 +44,8 @@ class _Loose(BaseModel):
 class CocoImage(_Loose):
     id: int
     file_name: str
+    width: float | None = None
+    height: float | None = None
     haltline: dict[str, Any] | None = None
 
 
@@ -90,7 +92,16 @@ def import_coco(path: Path, target: Target) -> Iterator[Item]:
     folder the json is named for: `annotations/instances_train2017.json` has its pictures in `train2017/`."""
     coco = read_coco(path)
     names = {c.id: class_name(c.name, path) for c in coco.categories}
-    of_image: dict[int, list[CocoBox]] = {i.id: [] for i in coco.images}
+    files: dict[int, str] = {}
+    for image in coco.images:
+        if image.id in files:
+            raise DatasetError(
+                path,
+                f"gives {files[image.id]} and {image.file_name} the same id {image.id}",
+                "number the images anew: nobody can say which one an annotation is of",
+            )
+        files[image.id] = image.file_name
+    of_image: dict[int, list[CocoBox]] = {i: [] for i in files}
     for place, box in enumerate(coco.annotations):
         if box.image_id not in of_image:
             raise DatasetError(
@@ -107,6 +118,12 @@ def import_coco(path: Path, target: Target) -> Iterator[Item]:
         file = _coco_picture(path, image.file_name)
         data = read_bytes(file, path)
         height, width = decode(data, file).shape[:2]
+        if (image.width or width, image.height or height) != (width, height):  # some write null or 0 for unknown
+            raise DatasetError(
+                file,
+                f"is {width}x{height} px, and {path} says {image.width or width:g}x{image.height or height:g}",
+                "bring the picture the labels were drawn on, or export it again",
+            )
         item = _coco_item(path, file, data, (height, width), of_image[image.id], names, target)
         yield with_lineage(item, read_beside(image.haltline, path))
 
@@ -190,9 +207,12 @@ def _is_length(found: object) -> bool:
 
 def yolo_classes(folder: Path) -> tuple[str, ...]:
     path = folder / "classes.txt"
-    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).rstrip().splitlines()]
     if not names:
         raise DatasetError(path, "names no class", "write one class a line, in the order of their numbers")
+    if "" in names:
+        # Whether it counts is told nowhere, and the numbers of all names below depend on it.
+        raise DatasetError(f"{path}:{names.index('') + 1}", "is blank, and names follow", "take it out, or name it")
     return tuple(class_name(name, path) for name in names)
 
 

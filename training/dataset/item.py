@@ -198,11 +198,24 @@ def pictures(folder: Path) -> list[Path]:
 
 def pictures_by_stem(folder: Path) -> dict[str, Path]:
     """The same by their names without the ending, for formats that put a label or mask of that name beside each."""
+    _check_flat(folder)
     found: dict[str, Path] = {}
     for path in pictures(folder):
         if (other := found.setdefault(path.stem, path)) is not path:
             raise DatasetError(path, f"and {other.name} would share one label", "give each picture a name of its own")
     return found
+
+
+def _check_flat(folder: Path) -> None:
+    """Refuse folders with pictures inside this one: their labels lie in folders too, and nothing would be read of
+    either. Hidden ones hold what other programs keep for themselves."""
+    for inner in sorted(p for p in folder.glob("[!.]*") if p.is_dir()):
+        if lost := next((p for p in inner.rglob("*") if p.suffix.lower() in SUFFIXES), None):
+            raise DatasetError(
+                folder,
+                f"holds pictures in a folder inside it, where none are read: {lost.relative_to(folder)}",
+                f"move what is in {inner.name}/ up, labels or masks too, or lay it out beside as a source of its own",
+            )
 
 
 def _imdecode(data: bytes, flags: int) -> Image | None:

@@ -111,7 +111,14 @@ def _item(path: Path, task: Task, results: list[Result], where: str, target: Tar
         elif result.type in SHAPES:
             if not _names(result):
                 raise DatasetError(where, f"has a {result.type} without a label", "label it, or remove it")
-            cls = target.class_of(class_name(_names(result)[0], where), where)
+            classes = {target.class_of(class_name(name, where), where): name for name in _names(result)}
+            if len(classes) > 1:
+                raise DatasetError(
+                    where,
+                    f"has a {result.type} with the labels {', '.join(classes.values())}, and a place is of one class",
+                    "label it as one of them, and draw it again for the other where both are true",
+                )
+            (cls,) = classes
             bits, box = _drawn(result, (height, width), where)
             if bits is not None:
                 mask[bits], outlined = target.class_id(cls, where), True
