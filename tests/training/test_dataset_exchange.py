@@ -360,6 +360,45 @@ def test_a_diff_names_each_kind_of_change(tmp_path: Path, source: Snapshot) -> N
     assert back.added == [image["part-3"]]
 
 
+def test_a_diff_also_tells_scale_likelihood_lengths_and_whether_somebody_looked(
+    tmp_path: Path, source: Snapshot
+) -> None:
+    from dataclasses import replace
+
+    def change(item: Any) -> Any:
+        match item.group:
+            case "part-1":
+                (mark,) = item.annotations
+                return replace(item, annotations=(mark.model_copy(update={"length_mm": 9.0}),))
+            case "part-2":
+                return replace(item, px_per_mm=50.0)
+            case "part-4":
+                return replace(item, mask=None)
+            case "part-5":
+                (box,) = item.annotations
+                shifted = box.model_copy(update={"box_px": tuple(v + 1e-6 for v in box.box_px)})
+                return replace(item, mask_is_boxes=False, annotations=(shifted,))
+            case "part-6":
+                return replace(item, soft_labels={"scratch": 0.2})
+        return item
+
+    b = rebuilt(source, tmp_path, change)
+    found, image = diff(source, b), {s.group: s.image for s in source.samples}
+    changes = {o.image: o.changes for o in found.other}
+    assert changes.pop(image["part-1"]).keys() == {"annotations"}
+    assert changes == {
+        image["part-2"]: {"px_per_mm": (10.0, 50.0)},
+        image["part-4"]: {"mask": ("outlines", "none")},
+        image["part-5"]: {"mask": ("boxes", "outlines")},
+        image["part-6"]: {"soft_labels": ({"scratch": 0.7}, {"scratch": 0.2})},
+    }
+    assert (found.same, found.redrawn) == (1, [])
+    told = CliRunner().invoke(dataset, ["diff", str(source.folder), str(b.folder)])
+    assert told.exit_code == 1
+    assert f"{image['part-2']}: px_per_mm 10.0 -> 50.0" in told.stdout
+    assert CliRunner().invoke(dataset, ["diff", str(source.folder), str(b.folder), "--json"]).stdout.count("0.7") == 1
+
+
 def test_the_commands_export_and_compare(tmp_path: Path, source: Snapshot) -> None:
     run = CliRunner().invoke
     same = run(dataset, ["diff", str(source.folder), str(source.folder)])

@@ -222,6 +222,8 @@ def _print_diff(console: Console, found: Diff) -> None:
     _print_list(console, "in another group", [f"{image}: {x} -> {y}" for image, x, y in found.regrouped])
     redrawn = [f"{r.image}: IoU {', '.join(f'{cls} {v:.2f}' for cls, v in r.iou.items())}" for r in found.redrawn]
     _print_list(console, "redrawn, least alike first", redrawn)
+    other = [f"{o.image}: {'; '.join(_turned(*change) for change in o.changes.items())}" for o in found.other]
+    _print_list(console, "changed in something else", other)
 
 
 def _print_list(console: Console, word: str, lines: list[str], rest: str = ": --json shows all") -> None:
@@ -231,6 +233,11 @@ def _print_list(console: Console, word: str, lines: list[str], rest: str = ": --
             console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
         if len(lines) > LINES_SHOWN:
             console.print(f"  and {len(lines) - LINES_SHOWN} more{rest}")
+
+
+def _turned(name: str, values: tuple[object, object]) -> str:
+    """`px_per_mm 5.0 -> 50.0`; lists are too long for a line."""
+    return name if any(isinstance(v, list) for v in values) else f"{name} {values[0] or '-'} -> {values[1] or '-'}"
 
 
 def _said(labels: tuple[str, ...]) -> str:
