@@ -72,6 +72,12 @@ def evaluate(
     data = read_snapshot(snapshot)
     if split not in SPLITS:
         raise InputError("--split", f"is {split!r}", f"write one of {', '.join(SPLITS)}")
+    if must_catch and not against:
+        raise InputError(
+            "--must-catch",
+            f"is {must_catch}, and no model is there to compare with",
+            "give the one in service: --against",
+        )
     for path in (out, page):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

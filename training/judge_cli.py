@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inspection.errors import ConfigError, DatasetError
+from training.dataset.item import read_bytes
 from training.dataset.snapshot import SNAPSHOT_FILE, read_snapshot
 from training.progress import progress_bar
 from training.train_cli import OwnWeights, SizeOption, input_size_of, train
@@ -201,11 +202,13 @@ def labels(
     counts: list[int] = []
     figures: list[float] = []
     for path in results:
+        if not path.exists():
+            raise DatasetError(path, "does not exist", "name a CSV with the columns labels,figure, or a finished run")
         if path.is_dir():
             n, figure = _result_of(path)
             some, those = [n], [figure]
         else:
-            some, those = read_results(path.read_bytes() if path.exists() else b"", path)
+            some, those = read_results(read_bytes(path), path)
         counts += some
         figures += those
     curve = fit_curve(counts, figures)

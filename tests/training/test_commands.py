@@ -158,6 +158,10 @@ def test_renderings_repeat_and_keep_to_the_label_book(tmp_path: Path) -> None:
         (["evaluate", "{tmp}", "{snapshot}"], "is no bundle: it has no manifest.json"),
         (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--crop", "8x8"], "use 16 px or more"),
         (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--px-per-mm", "inf"], "--px-per-mm: is inf"),
+        (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--stride", "64"], "--stride: is 64, and nothing is"),
+        (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--only", "weld"], "--only: is 'weld', and no source"),
+        (["evaluate", "{tmp}", "{snapshot}", "--must-catch", "l.txt"], "--must-catch: is l.txt, and no model is there"),
+        (["train", "labels", "{tmp}/missing.csv"], r"missing.csv: does not exist\n.*a CSV with the columns labels"),
         (
             ["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--crop", "64x64", "--stride", "0"],
             "use 16 px or more",

@@ -241,7 +241,7 @@ def film(path: Path, frames: int = 30, fps: float = 10.0) -> Path:
 def test_films_become_clips(tmp_path: Path) -> None:
     films = [film(tmp_path / name) for name in ("a.avi", "b.avi")]
     table = tmp_path / "told.csv"
-    table.write_text("video,start_s,end_s,label\na.avi,0.5,1.0,good\na.avi,1.0,1.6,pore\nb.avi,2,99,pore+crack\n")
+    table.write_text("video,start_s,end_s,label\na.avi,0.5,1.0,good\na.avi,1.0,1.6,pore\nb.avi,2,3.5,pore+crack\n")
     told = read_intervals(table)
     assert classes_in(told) == ("crack", "pore")
     target = Target("seam", plain_book("seam", classes_in(told)))
@@ -262,7 +262,10 @@ def test_films_become_clips(tmp_path: Path) -> None:
         ("a.avi,0,1,good\na.avi,0.5,2,pore", "begins at 0.5 s, inside"),
         ("c.avi,0,1,good", "names the video 'c.avi', which was not given"),
         ("a.avi,50,51,good", "begins at 50 s"),
+        ("a.avi,0,1,good\na.avi,1,60,pore", r"told.csv:3: ends at 60 s, .*a.avi ends at 3.00 s"),
         ("a.avi,0,1,", "has no label"),
+        ("\n\na.avi,2,1,good", r"told.csv:4: runs from 2"),
+        ("a.avi,0,1,pore,crack", r"told.csv:2: goes on behind its last column: crack"),
     ],
 )
 def test_intervals_that_cannot_be(tmp_path: Path, lines: str, said: str) -> None:

@@ -24,6 +24,8 @@ from training.dataset.item import Item, Target, class_name, read_text
 
 COLUMNS = ("video", "start_s", "end_s", "label")
 GOOD = "good"
+END_SLACK_S = 0.5
+"""People write full seconds, and players round a film's length up: so much later an interval may end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,14 @@ def read_intervals(path: Path) -> dict[str, list[Interval]]:
 
     `label` is `good`, a class, or several joined by `+`. Intervals of one film must not overlap.
     """
-    rows = csv.DictReader(read_text(path).splitlines())
-    if missing := [c for c in COLUMNS if c not in (rows.fieldnames or ())]:
+    reader = csv.DictReader(read_text(path).splitlines())
+    if missing := [c for c in COLUMNS if c not in (reader.fieldnames or ())]:
         raise DatasetError(f"{path}:1", f"has no column {missing[0]}", f"write the header {','.join(COLUMNS)}")
     found: dict[str, list[Interval]] = {}
-    for number, row in enumerate(rows, 2):
-        where = f"{path}:{number}"
+    for row in reader:
+        where = f"{path}:{reader.line_num}"
+        if any(cell.strip() for cell in row.get(None, ())):
+            raise DatasetError(where, f"goes on behind its last column: {','.join(row[None])}", "join labels by +")
         start, end = _seconds(row["start_s"], where), _seconds(row["end_s"], where)
         if not 0 <= start < end:
             raise DatasetError(where, f"runs from {start:g} to {end:g} s", "an interval ends after it starts")
@@ -115,10 +119,16 @@ def _frames(video: Path, intervals: list[Interval], target: Target, every: int) 
                 px_per_mm=target.px_per_mm,
                 source=source_of(video.stem, fps / every, number // every),
             )
-        if waiting and number / fps < waiting[0].start_s:
-            raise DatasetError(
-                waiting[0].where, f"begins at {waiting[0].start_s:g} s, {video} ends at {number / fps:.2f} s", "mend it"
-            )
+        ends = (number + 1) / fps
+        for left in waiting:
+            if left.start_s >= ends:
+                raise DatasetError(left.where, f"begins at {left.start_s:g} s, {video} ends at {ends:.2f} s", "mend it")
+            if left.end_s > ends + END_SLACK_S:
+                raise DatasetError(
+                    left.where,
+                    f"ends at {left.end_s:g} s, {video} ends at {ends:.2f} s",
+                    f"write {ends:.2f} where all of it is meant; a film that breaks off is to be converted again",
+                )
     finally:
         film.release()
 

@@ -85,7 +85,11 @@ def import_(
     """Import labelled pictures into a snapshot: checked, without duplicates, split so that no part is on both sides."""
     if px_per_mm is not None and not 0 < px_per_mm < 1e6:
         raise DatasetError("--px-per-mm", f"is {px_per_mm:g}", "write how many px of a picture are 1 mm, above 0")
+    if stride is not None and crop is None:
+        raise DatasetError("--stride", f"is {stride}, and nothing is cut", "say how large with --crop, or leave it out")
     opened = [open_source(path, format, only) for path in sources]
+    if only is not None and not any(s.format is Format.TABLE for s in opened):
+        raise DatasetError("--only", f"is {only!r}, and no source is a CSV table", "leave it out, or name the table")
     target = make_target(opened, task, classes, label_book, px_per_mm)
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)
     if resplit:
