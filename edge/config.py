@@ -195,7 +195,8 @@ class PolicyConfig(_Strict):
     fresh_frames: int = Field(default=3, ge=1, le=1000)
     """Frames judged in a row before the line may run, at the start, after blindness and for a resume."""
     blind_runs: bool = False
-    """Keep the permit while blind. Needs a controller that accepts an older age_ms; think twice."""
+    """Keep the permit while blind, not while another edge has this name. Needs a controller that accepts an older
+    age_ms; think twice."""
     uncertain_every_ms: int = Field(default=1000, ge=0)
     """At most one uncertain frame is kept in this time."""
     audit_share: float = Field(default=0.0, ge=0, le=1)

@@ -387,7 +387,9 @@ class LineGuard:
     def _with_permit(self, now_ns: int, actions: list[Action]) -> list[Action]:
         """The permit goes first, with every event, so that its lease is renewed only by a guard that lives."""
         actions = actions + self._notice_silence(now_ns)
-        runs_blind = self.policy.blind_runs and not self._shut
+        # To run blind is to do without sight. INTERNAL is no loss of sight: another edge has this one's name, or this
+        # one is not to be trusted, and nobody knows whose word the controller hears.
+        runs_blind = self.policy.blind_runs and not self._shut and Code.INTERNAL not in self._faults
         run = self.state is State.RUNNING or (self.state is State.BLIND and runs_blind)
         level = (run, self._code(), self.halt.halt if self.halt else 0)
         changed, self._level = level != self._level, level

@@ -57,7 +57,7 @@ class Policy:
     `lease_ms`: how long a permit outlives the guard's last word. `fresh_frames`: judged in a row before the guard
     says that it sees. `resume_max_permits`: how many permits old a resume's view may be (4 a second).
     `blind_runs`: keep the permit while blind and report a fault only; off unless the site asks for it, and without
-    effect unless its controller also accepts an older `age_ms`, which goes on growing.
+    effect unless its controller also accepts an older `age_ms`, which goes on growing. Never with a fault INTERNAL.
     `mode`: "stream", a camera over a moving seam, whose silence is blindness; or "part", a camera that delivers only
     when a trigger opens an inspection. `halt_on_defect`: False, in part mode only, leaves it to the controller to
     reject the part: the verdict says so, the permit stays. `vote`: so many cameras must agree on a defect, of those

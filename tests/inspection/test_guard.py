@@ -229,6 +229,17 @@ def test_a_site_that_runs_blind_says_so_in_the_code_and_does_not_start_blind() -
     assert said(LineGuard(policy, ["cam"], BOOT, 0).handle(tick(5000))[0]) == stop(Code.STARTING)
 
 
+def test_a_site_that_runs_blind_does_not_run_while_another_edge_has_its_name() -> None:
+    play(
+        started(replace(POLICY, blind_runs=True)),
+        (FaultFound(40 * MS, Code.INTERNAL, "another edge runs"), stop(Code.INTERNAL), now(State.BLIND)),
+        (seen(50, 4), stop(Code.INTERNAL)),
+        (tick(5000), stop(Code.INTERNAL)),
+        (FaultOver(5010 * MS, Code.INTERNAL), RUN),
+        (FaultFound(5020 * MS, Code.STORAGE, "disk full"), RUN),
+    )
+
+
 def test_a_defect_is_seen_while_blind() -> None:
     play(
         started(),

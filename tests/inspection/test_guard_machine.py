@@ -118,6 +118,7 @@ class Factory(RuleBasedStateMachine):
         self.boot_ms = self.ms
         self.stops = []  # requests are known for one start: after it a copy stops the line once more
         self.working_until_ms = 0
+        self.doubled = False
         self.guard = LineGuard(self.policy, ["cam"], self.boot, self.ms * MS, self.open_halt)
         self.seq = self.echo = self.frame_id = 0
         self.level = SetPermit(False, Code.STARTING, 0, self.ms * MS, 0, changed=True)
@@ -203,6 +204,7 @@ class Factory(RuleBasedStateMachine):
             assert permit.halt == 0
             assert not self.stop_due, "no line runs on through a requested stop"
             assert self.ms >= self.working_until_ms, "no line runs while an engineer works on it"
+            assert not self.doubled, "no line runs while two edges have one name"
             if not self.policy.blind_runs:
                 assert self.ms - self.captured_ms <= self.policy.max_silence_ms + self.policy.lease_ms
                 assert permit.code == 0
@@ -379,8 +381,8 @@ class Factory(RuleBasedStateMachine):
     def people_put_it_right(self, scans: int) -> None:
         self.scene, self.cut, self.delay_ms = "good", False, 0
         self.an_engineer_works(0)
-        for code in (Code.STORAGE, Code.MODEL):
-            self.handle(FaultOver(self.ms * MS, code))
+        for code in (Code.STORAGE, Code.MODEL, Code.INTERNAL):
+            self.fault(code, over=True)
         self.time_passes(10)
         for _ in range(2):  # a stop that waited for the first halt's end is the second
             if self.open_halt:
@@ -398,9 +400,12 @@ class Factory(RuleBasedStateMachine):
         self.handle(replace(asked, now_ns=self.ms * MS, seq_now=self.seq))
         assert self.open_halt is before, "a resume works once"
 
-    @rule(code=st.sampled_from([Code.STORAGE, Code.MODEL]), over=st.booleans())
+    @rule(code=st.sampled_from([Code.STORAGE, Code.MODEL, Code.INTERNAL]), over=st.booleans())
     def fault(self, code: Code, over: bool) -> None:
         now_ns = self.ms * MS
+        if code is Code.INTERNAL:
+            MET["another edge"] += not over
+            self.doubled = not over
         self.handle(FaultOver(now_ns, code) if over else FaultFound(now_ns, code, "a fault"))
 
     @rule(works_ms=st.sampled_from([0, 100, 3000]))
@@ -497,6 +502,7 @@ def test_a_running_line_has_a_fresh_permit_and_no_open_halt(record_property: Cal
         "maintenance",
         "stop taken",
         "stop was a copy",
+        "another edge",
     ):
         assert MET[needed] > 10, f"the histories hardly met: {needed}"
     assert MET["scans between a halt and its trip"] > 0
