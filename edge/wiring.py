@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,8 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     policy = policy_for(config.policy, model.manifest, config.cameras)
     framings = [Framing(camera) for camera in config.cameras]
     fitness = {eye: fitness_of(config.state_dir, c, eye) for c in config.cameras for eye in c.eyes}
-    cameras = [open_camera(camera) for camera in config.cameras]
+    # The line does without an optional camera, so it does not wait for one either: its pump opens it, over and over.
+    cameras = [None if camera.optional else open_camera(camera) for camera in config.cameras]
     state = EdgeState(config.state_dir)
     topics = config.station.topics()
     inbox = Inbox()
@@ -249,7 +250,7 @@ def _viewer(framing: Framing, prepare: Preparation) -> Callable[[Frame], Iterato
     return lambda frame: map(prepare.ready, framing.frames(frame))
 
 
-def _let_simulated_seams_stop(line: MqttLine, cameras: list[Camera]) -> None:
+def _let_simulated_seams_stop(line: MqttLine, cameras: Sequence[Camera | None]) -> None:
     simulated = [camera for camera in cameras if isinstance(camera, SimulatedCamera)]
     if not simulated:
         return
