@@ -26,7 +26,7 @@ class _Past:
 
 
 class Memory:
-    """One past per camera. Only the thread of the frame path may use it."""
+    """One past per camera. Once the model serves, only the thread of the frame path may use it."""
 
     def __init__(self, specs: Sequence[StateSpec]) -> None:
         self.nothing: State = [np.zeros(spec.shape, np.float32) for spec in specs]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -22,9 +22,10 @@ from edge.line.outbox import Outbox
 from edge.model_base import BundleModel
 from edge.ports import Serve
 from inspection.bundle import Manifest
-from inspection.errors import BundleError
+from inspection.errors import BundleError, ModelError
 from inspection.messages import ModelDesired, ModelReported
 from inspection.policy import Policy
+from inspection.types import Frame
 
 log = structlog.get_logger()
 
@@ -32,7 +33,8 @@ Load = Callable[[VerifiedBundle], BundleModel]
 
 
 class Rollout:
-    """One thread; the newest order wins. `serve` hands the loaded model to the frame path."""
+    """One thread; the newest order wins. `serve` hands the loaded model to the frame path. `newest`: what each camera
+    showed last, as it is judged."""
 
     def __init__(
         self,
@@ -44,10 +46,12 @@ class Rollout:
         http: httpx.Client | None,
         store: Path,
         trusted_keys: tuple[Path, ...],
+        newest: Callable[[], Iterable[Frame]] = tuple,
     ) -> None:
         self.serving = serving
         self._load, self._policy_of, self._serve = load, policy_of, serve
         self._outbox, self._http, self._store, self._keys = outbox, http, store, trusted_keys
+        self._newest_frames = newest
         self._orders: queue.Queue[ModelDesired | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="rollout", daemon=True)
         outbox.on_model_desired(self._orders.put)
@@ -85,7 +89,9 @@ class Rollout:
         bundle = self._get(order)
         check_order(order, bundle, self.serving.manifest, datetime.now(UTC))
         model = self._load(bundle)
-        self._serve(Serve(model, self._policy_of(bundle.manifest)))
+        policy = self._policy_of(bundle.manifest)
+        try_out(model, self._newest_frames())
+        self._serve(Serve(model, policy))
         self.serving = model
         log.info("now serving", bundle=model.bundle_id, golden_error=model.golden_error)
         self._report("serving", order.bundle)
@@ -117,6 +123,18 @@ class Rollout:
                 ts_ms=time.time_ns() // 1_000_000,
             )
         )
+
+
+def try_out(model: BundleModel, frames: Iterable[Frame]) -> None:
+    """Refuse a model that cannot judge what this station's cameras show: its golden frames say nothing of their scale,
+    and once it serves the line stands. Where no picture has come yet nobody knows, and it is served."""
+    for frame in frames:
+        try:
+            model.infer(frame)
+        except ModelError as e:
+            fix = "roll out one made for this camera's scale and size"
+            raise BundleError(model.bundle_id, f"cannot judge {frame.camera}: {e}", fix) from e
+    model.begin_part()  # what it remembers of these frames is no past of those to come
 
 
 def check_order(order: ModelDesired, bundle: VerifiedBundle, serving: Manifest, now: datetime) -> None:

@@ -169,6 +169,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         http,
         config.bundle.store or config.state_dir / "bundles",
         config.bundle.trusted_keys,
+        lambda: [frame for framing in framings for frame in framing.newest()],
     )
     prepare = Preparation(fitness, lambda: rollout.serving)
     pumps = tuple(

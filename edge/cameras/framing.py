@@ -28,7 +28,18 @@ class Framing:
         """The whole picture that was cut last, straightened: for people who look at the camera."""
 
     def frames(self, frame: Frame) -> Iterator[Frame]:
-        self.latest = frame = self._straight(frame)
+        self.latest = self._straight(frame)
+        yield from self._eyes(self.latest)
+
+    def newest(self) -> list[Frame]:
+        """The frames of the picture that was cut last; none before the first, nor of one that a region does not fit,
+        which no model gets to see. From any thread."""
+        try:
+            return list(self._eyes(self.latest)) if self.latest else []
+        except CameraError:
+            return []
+
+    def _eyes(self, frame: Frame) -> Iterator[Frame]:
         if not self._config.regions:
             yield frame
         for region in self._config.regions:

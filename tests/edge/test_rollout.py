@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 
 from benchmarks.station import wait_for
-from benchmarks.tiny_bundle import H, W, red_model, write_bundle
+from benchmarks.tiny_bundle import H, W, picture, red_model, write_bundle
 from edge.bundle_store import VerifiedBundle, read_bundle
-from edge.config import MqttConfig, PolicyConfig
+from edge.cameras.framing import Framing
+from edge.config import CameraConfig, MqttConfig, PolicyConfig, RegionConfig
 from edge.line.outbox import Outbox
 from edge.model_onnx import OnnxModel
 from edge.png import SIGNATURE
@@ -31,7 +32,9 @@ from edge.ports import Serve
 from edge.rollout import Rollout
 from edge.wiring import policy_for
 from inspection.bundle import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, sha256, sign
+from inspection.errors import BundleError, CameraError
 from inspection.messages import ModelDesired, ModelReported, Topics
+from inspection.types import Frame
 
 KEY = Ed25519PrivateKey.generate()
 STRANGER = Ed25519PrivateKey.generate()
@@ -221,6 +224,8 @@ class Station:
         self.hub, self.outbox = Hub(), EarOutbox()
         self.served: list[Serve] = []
         self.sessions = 0
+        self.framings: list[Framing] = []
+        """The station's cameras; none here has given a picture."""
         key = folder / "trusted.pem"
         public = KEY.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -237,6 +242,7 @@ class Station:
             httpx.Client(base_url=url, trust_env=False),
             folder / "store",
             (key,),
+            lambda: [frame for framing in self.framings for frame in framing.newest()],
         )
         self.rollout.start()
         self.good = self._good(folder)
@@ -302,8 +308,6 @@ def test_what_was_not_ordered_is_refused(station: Station) -> None:
 
 
 def test_links_are_refused(station: Station, tmp_path: Path) -> None:
-    from inspection.errors import BundleError
-
     bundle = write_bundle(tmp_path, "1.1.0")
     (bundle / "golden" / "link.png").symlink_to("/etc/passwd")
     with pytest.raises(BundleError, match="is a link"):
@@ -321,5 +325,62 @@ def test_a_good_bundle_is_served_and_an_older_one_only_as_a_rollback(tmp_path: P
         assert (refused.state, refused.bundle) == ("refused", "red-1.1.0")
         assert "is older than red-1.1.0" in refused.why
         assert station.order(older, rollback=True, bundle="red-1.0.5").bundle == "red-1.0.5"
+    finally:
+        station.close()
+
+
+# ── what this station's cameras show ────────────────────────────────────────────────────────────────────────────────
+
+
+def showing(*regions: RegionConfig) -> Framing:
+    """A camera of 10 px per mm that has given one picture: the model's 5 px per mm at its input."""
+    framing = Framing(CameraConfig(type="simulated", regions=regions))
+    list(framing.frames(Frame("cam1", 1, 1, 1, picture(), 10.0)))
+    return framing
+
+
+OTHER_SCALE = nested("input.px_per_mm", 15.0)
+
+
+def test_a_bundle_that_cannot_judge_what_a_camera_shows_is_refused_and_the_old_one_serves(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    try:
+        station.framings = [Framing(CameraConfig(type="simulated", name="later")), showing()]
+        answer = station.order(OTHER_SCALE(station.good))
+        assert (answer.state, answer.bundle) == ("refused", "red-1.0.0")
+        assert "cannot judge cam1: cam1 shows 5.00 px per mm" in answer.why
+        assert "red-1.1.0 was trained at 15.00" in answer.why
+        assert "this camera's scale" in answer.why
+        assert station.served == []
+        assert station.order(station.good).state == "serving"
+    finally:
+        station.close()
+
+
+def test_each_region_is_tried_and_one_that_does_not_fit_the_picture_is_no_fault_of_the_bundle(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    whole, part = (
+        RegionConfig(name="whole", x=0, y=0, w=640, h=512),
+        RegionConfig(name="part", x=0, y=0, w=320, h=256),
+    )
+    try:
+        station.framings = [showing(whole, part)]  # the part fills the input, so that it shows 10 px per mm there
+        answer = station.order(station.good)
+        assert answer.state == "refused"
+        assert "cannot judge cam1/part" in answer.why
+        beyond = Framing(CameraConfig(type="simulated", regions=(part.model_copy(update={"x": 400}),)))
+        with pytest.raises(CameraError):
+            list(beyond.frames(Frame("cam1", 1, 1, 1, picture(), 10.0)))
+        station.framings = [beyond]
+        assert station.order(station.good).state == "serving"
+    finally:
+        station.close()
+
+
+def test_before_the_first_picture_a_bundle_is_served_untried(tmp_path: Path) -> None:
+    station = Station(tmp_path)
+    try:
+        station.framings = [Framing(CameraConfig(type="simulated"))]
+        assert station.order(OTHER_SCALE(station.good)).state == "serving"
     finally:
         station.close()
