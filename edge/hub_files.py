@@ -26,8 +26,10 @@ SINGLY_S = 600.0
 """A hub that takes no groups is offered one again after so long: it may have been brought up to date."""
 FOR_EVER = frozenset((400, 413, 415, 422))
 """Of one file: refused now and for ever; anything else may pass."""
-NO_GROUPS = frozenset((400, 404, 405, 411, 413, 415, 422, 500, 501))
-"""Of a group: its files may still go one by one, those at least that are not what the hub stumbles over."""
+OF_THE_EDGE = frozenset((401, 429))
+"""Said of whoever asks, whatever the file: another one would be answered in the same way."""
+NO_GROUPS = frozenset((*range(400, 500), 500, 501)) - OF_THE_EDGE
+"""Of a group: its files may still go one by one, those at least that no hub or proxy stumbles over."""
 HERE = "/api/edge/frames/" + "0" * 64
 """Any answer to this address, "not found" as well, is a hub that is there."""
 
@@ -35,12 +37,13 @@ HERE = "/api/edge/frames/" + "0" * 64
 class Outcome(Enum):
     DONE = "done"
     AWAY = "away"
+    NOT_NOW = "not now"
     PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a file: the hub has it safe, is away or cannot now, or it cannot go as it is."""
+    """What became of a file: the hub has it safe, is away, is there and did not take it, or it cannot go as it is."""
 
     outcome: Outcome
     why: str = ""
@@ -59,7 +62,10 @@ class HubFiles:
 
     def is_there(self) -> Answer:
         answer = self._http.head(HERE)
-        return Answer(Outcome.DONE) if answer.status_code == 404 else _read(answer)
+        if answer.status_code == 404:
+            return Answer(Outcome.DONE)
+        told = _read(answer)
+        return Answer(Outcome.AWAY, told.why) if told.outcome is Outcome.NOT_NOW else told  # of no file, so of the hub
 
     def has(self, sha: str) -> bool:
         return self._http.head(f"/api/edge/frames/{sha}").is_success
@@ -73,12 +79,16 @@ class HubFiles:
         return self._put_singly(files)
 
     def _put_singly(self, files: Sequence[File]) -> dict[str, Answer]:
+        """What the hub answers of one file says nothing of the next. Where nobody answers, nobody is asked again."""
         found: dict[str, Answer] = {}
         for sha, path in files:
             found[sha], data = _whole(sha, path)
-            if data is not None:
+            if data is None:
+                continue
+            try:
                 found[sha] = _read(self._http.put(f"/api/edge/frames/{sha}", content=data))
-            if found[sha].outcome is Outcome.AWAY:
+            except httpx.HTTPError as e:
+                found[sha] = Answer(Outcome.AWAY, str(e) or type(e).__name__)
                 break
         return found
 
@@ -92,13 +102,13 @@ class HubFiles:
             except (ValueError, KeyError, TypeError):
                 self._no_groups("its answer is none of a hub's")
                 return None
-            unsaid = Answer(Outcome.AWAY, "the hub does not say what became of a file")
+            unsaid = Answer(Outcome.NOT_NOW, "the hub does not say what became of a file")
             return {sha: damaged.get(sha) or told.get(sha, unsaid) for sha, _ in files}
         if answer.status_code in NO_GROUPS:
             self._no_groups(f"{answer.status_code} {answer.text[:200]}")
             return None
-        away = _read(answer)
-        return {sha: away for sha, _ in files}
+        told_of_all = _read(answer)
+        return {sha: told_of_all for sha, _ in files}
 
     def _no_groups(self, why: str) -> None:
         log.info("the hub takes no groups of files, they go one by one", why=why)
@@ -150,4 +160,5 @@ def _judge(status: int, why: str, path: str = "") -> Answer:
         return Answer(Outcome.DONE)
     if status in FOR_EVER:
         return Answer(Outcome.PARKED, f"the hub refuses its file: {status} {why}")
-    return Answer(Outcome.AWAY, f"{path or 'a file'}: {status}")
+    outcome = Outcome.AWAY if status in OF_THE_EDGE else Outcome.NOT_NOW
+    return Answer(outcome, f"{path or 'a file'}: {status}")

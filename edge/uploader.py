@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import httpx
 import structlog
@@ -32,6 +33,11 @@ UPLOADS = 4
 AGAIN_S, AGAIN_MAX_S = 10.0, 300.0
 """So long a record waits for its acknowledgement; from the second time on it rests, twice as long each time."""
 PARK_S, PARK_MAX_S = 10.0, 600.0
+STRIKES, STRUCK_MAX_S = 3, 60.0
+"""So many answers that are neither yes nor no, and a file waits behind the others; most likely it is the file. Not so
+long as one that is refused: it may be the hub after all, and then they all wait."""
+DOUBLED = 10
+"""So often a waiting time is doubled: of a power without end no float can be made."""
 
 
 class FileRoad:
@@ -42,6 +48,8 @@ class FileRoad:
         self._pool = ThreadPoolExecutor(UPLOADS, "upload", yield_to_others, (NICE,))
         self._parked: dict[str, tuple[float, int]] = {}
         """uid -> when it may be tried again, and how often it was: one that cannot go must not hold up the others."""
+        self._strikes = Counter[str]()
+        """uid -> answers that were neither yes nor no."""
         self._doubted: set[str] = set()
         self._up: dict[str, None] = {}
         """The newest files known to be up: a camera that stands still gives the same bytes again and again."""
@@ -70,7 +78,9 @@ class FileRoad:
         self._doubted.difference_update(done)
         for uid in done:
             self._parked.pop(uid, None)
-        away = next((answer.why for answer in found.values() if answer.outcome is Outcome.AWAY), "")
+            del self._strikes[uid]
+        stuck = {sha for item in items if item.uid in self._parked for sha, _ in item.files}
+        away = next((answer.why for sha, answer in found.items() if _is_away(answer, stuck=sha in stuck)), "")
         self._say_away(away)
         return -1 if away else len(done)
 
@@ -96,7 +106,11 @@ class FileRoad:
             if has:
                 found[sha] = Answer(Outcome.DONE)
         missing = {sha: path for item in items for sha, path in item.files if sha not in found}
-        for answers in self._pool.map(self._put, groups(missing.items())):
+        # One that may be what the hub stumbles over goes by itself, so that no group falls with it.
+        struck = {sha for item in items if self._strikes[item.uid] >= STRIKES for sha, _ in item.files}
+        alone = ([file] for file in missing.items() if file[0] in struck)
+        together = groups(file for file in missing.items() if file[0] not in struck)
+        for answers in self._pool.map(self._put, chain(together, alone)):
             found.update(answers)
             for sha, answer in answers.items():
                 if answer.outcome is Outcome.DONE:
@@ -112,8 +126,11 @@ class FileRoad:
     def _is_done(self, item: Pending, found: Mapping[str, Answer]) -> bool:
         answers = [found.get(sha) for sha in [sha for sha, _ in item.files] or [""]]
         stuck = next((answer for answer in answers if answer and answer.outcome is Outcome.PARKED), None)
+        not_now = next((answer for answer in answers if answer and answer.outcome is Outcome.NOT_NOW), None)
         if stuck:
             self._park(item, stuck.why)
+        elif not_now:
+            self._strike(item, not_now.why)
         return all(answer and answer.outcome is Outcome.DONE for answer in answers)
 
     def _remember(self, sha: str) -> None:
@@ -124,15 +141,31 @@ class FileRoad:
 
     def _park(self, item: Pending, why: str) -> None:
         times = self._parked.get(item.uid, (0.0, 0))[1] + 1
-        self._parked[item.uid] = (time.monotonic() + min(PARK_S * 2**times, PARK_MAX_S), times)
+        self._parked[item.uid] = (time.monotonic() + min(PARK_S * 2 ** min(times, DOUBLED), PARK_MAX_S), times)
         if times == 2:  # the first time it may just have been acknowledged
             self._spool.count_damaged()
             log.error("evidence cannot be uploaded, it stays and is tried again", uid=item.uid, why=why)
+
+    def _strike(self, item: Pending, why: str) -> None:
+        """Not counted as damaged: a hub whose disk is full answers every file so."""
+        self._strikes[item.uid] += 1
+        over = self._strikes[item.uid] - STRIKES
+        if over < 0:
+            return
+        until_s = time.monotonic() + min(PARK_S * 2 ** min(over, DOUBLED), STRUCK_MAX_S)
+        self._parked[item.uid] = (until_s, self._parked.get(item.uid, (0.0, 0))[1])
+        if over == 0:
+            log.warning("the hub does not take a file, it waits behind the others", uid=item.uid, why=why)
 
     def _say_away(self, why: str) -> None:
         if bool(why) != bool(self.away):
             log.info("hub is away, evidence waits" if why else "hub is back", why=why or self.away)
         self.away = why
+
+
+def _is_away(answer: Answer, *, stuck: bool) -> bool:
+    """Whether nothing should be asked of the hub for a while. What it says of a file it never takes is no sign."""
+    return answer.outcome is Outcome.AWAY or (answer.outcome is Outcome.NOT_NOW and not stuck)
 
 
 class RecordRoad:

@@ -29,6 +29,8 @@ class FakeHub:
         self.http_up = True
         self.never: tuple[str, ...] = ()
         self.refuses: dict[str, int] = {}
+        self.stumbles: dict[str, int] = {}
+        """Files that make of a whole request this answer; 0 is a connection that ends."""
         self.no_groups: httpx.Response | None = None
         """What a group of files is answered with; None is a hub that takes them."""
         self.has: set[str] = set()
@@ -64,7 +66,13 @@ class FakeHub:
         with self._lock:
             self.at_once -= 1
         self.seen[request.method] += 1
-        if request.method == "POST":
+        group = request.method == "POST"
+        inside = [sha for sha, _ in parts(request.content)] if group else [request.url.path.rsplit("/", 1)[1]]
+        if code := next((self.stumbles[sha] for sha in inside if sha in self.stumbles), None):
+            return httpx.Response(code)
+        if code == 0 and request.method == "PUT":
+            raise httpx.ReadError("connection reset")
+        if group:
             assert request.url.path == "/api/edge/frames"
             if self.no_groups:
                 return self.no_groups
@@ -326,6 +334,60 @@ def test_a_hub_that_cannot_now_is_asked_again(hub: FakeHub, spool: Spool, start:
     assert (spool.counters.pending, spool.counters.damaged, hub.seen["a"]) == (1, 0, 0)
     hub.refuses.clear()
     drained(spool)
+
+
+@pytest.mark.parametrize("code", [302, 403, 409, 500, 502, 503])
+def test_a_file_the_hub_or_a_proxy_stumbles_over_holds_up_no_other(
+    hub: FakeHub, spool: Spool, start: Any, code: int
+) -> None:
+    hub.stumbles[sha_of("bad")] = code
+    put(spool, "bad", rank=RANK_HALT)
+    put(spool, *(f"good{k}" for k in range(40)))
+    start()
+    wait_for(lambda: spool.counters.acknowledged == 40, 5, "the others")
+    assert [p.uid for p in spool.to_upload()] == ["bad"], "it stays"
+    assert spool.counters.damaged == 0, "and nobody said that it is broken"
+    put(spool, *(f"later{k}" for k in range(40)))
+    wait_for(lambda: spool.counters.acknowledged == 80, 5, "what came later")
+    hub.stumbles.clear()
+    drained(spool)
+
+
+def test_as_many_such_files_as_fill_a_batch_hold_up_no_other(hub: FakeHub, spool: Spool, start: Any) -> None:
+    bad = [f"bad{k}" for k in range(100)]
+    hub.stumbles = {sha_of(name): 500 for name in bad}
+    put(spool, *bad, rank=RANK_HALT)
+    put(spool, "good1", "good2")
+    start()
+    wait_for(lambda: spool.counters.acknowledged == 2, 10, "the others")
+    assert spool.counters.pending == 100
+
+
+def test_a_file_that_is_not_taken_is_tried_more_and_more_rarely(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.stumbles[sha_of("bad")] = 500
+    put(spool, "bad")
+    start()
+    time.sleep(1.6)
+    assert 4 <= hub.seen["PUT"] <= 8, "at 0, 0.05, 0.1, 0.15, 0.25, 0.45, 0.85 s"
+
+
+def test_what_went_up_before_the_connection_broke_does_not_go_again(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.no_groups = httpx.Response(404)
+    put(spool, "a", "b", "c")
+    hub.stumbles[sha_of("b")] = 0
+    start()
+    wait_for(lambda: hub.seen["PUT"] >= 3, 5)
+    hub.stumbles.clear()
+    drained(spool)
+    assert hub.seen["file"] == 3
+
+
+def test_a_file_refused_for_weeks_still_holds_up_no_other(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.refuses[sha_of("bad")] = 422
+    put(spool, "bad", rank=RANK_HALT)
+    start()._files._parked["bad"] = (0.0, 2000)
+    put(spool, "good")
+    wait_for(lambda: spool.counters.acknowledged == 1, 5)
 
 
 @pytest.mark.parametrize("how", ["torn", "missing"])
