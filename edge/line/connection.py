@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 
 from edge.config import MqttConfig
 from inspection.errors import ConfigError, MessageError
+from inspection.messages import Topics
 
 log = structlog.get_logger()
 
@@ -39,6 +40,12 @@ class Received:
     topic: str
     payload: bytes
     retained: bool
+
+
+def client_id(topics: Topics, *more: str) -> str:
+    """Joined by what no level of a topic contains: joined by anything else two stations' connections may have one id
+    (`weld1`'s evidence and `weld1-out`'s permit had), and the broker lets them throw each other out for ever."""
+    return "/".join(("haltline", topics.site, topics.line, topics.station, *more))
 
 
 class PromptClient(Client):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from edge.config import MqttConfig
-from edge.line.connection import Connection, Received
+from edge.line.connection import Connection, Received, client_id
 from edge.line.outbox import Outbox
 from edge.ports import Moment
 from inspection.events import (
@@ -86,8 +86,7 @@ class MqttLine:
         self._rivals: deque[int] = deque(maxlen=RIVALS)
         self._doubled = False
         will = (topics.of(Conn), Conn(state="BROKEN", boot=boot, edge=self._name).encode())
-        client_id = f"haltline-{topics.site}-{topics.line}-{topics.station}"
-        self.connection = Connection(config, client_id, will=will)
+        self.connection = Connection(config, client_id(topics), will=will)
         self.connection.on(topics.of(Heartbeat), 0, self._on_heartbeat)
         self.connection.on(topics.of(Stop), 1, self._on_stop)
         self.connection.on(topics.of(Resume), 1, self._on_resume)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge.config import MqttConfig
-from edge.line.connection import Connection, Received
+from edge.line.connection import Connection, Received, client_id
 from inspection.live_picture import LIVE_TOPIC, LivePicture
 from inspection.messages import AckEvent, Message, ModelDesired, ModelReported, Topics
 
@@ -20,9 +20,8 @@ class Outbox:
 
     def __init__(self, config: MqttConfig, topics: Topics) -> None:
         self.topics = topics
-        client_id = f"haltline-{topics.site}-{topics.line}-{topics.station}-out"
         # The session outlives a broken link, so that acknowledgements sent meanwhile still come.
-        self.connection = Connection(config, client_id, session_s=SESSION_S, keepalive_s=10)
+        self.connection = Connection(config, client_id(topics, "out"), session_s=SESSION_S, keepalive_s=10)
         self._reported: ModelReported | None = None
         self.connection.on_up(self._report_again)
 

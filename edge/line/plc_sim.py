@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from edge.config import MqttConfig
-from edge.line.connection import Connection, Received
+from edge.line.connection import Connection, Received, client_id
 from edge.line.plc_panel import PANEL_HTML
 from inspection.errors import ConfigError, MessageError
 from inspection.messages import PERMIT_PERIOD_MS, Heartbeat, Permit, PlcState, Resume, Topics
@@ -40,7 +40,7 @@ class PlcSim:
         self._dog = Watchdog(limits, secrets.randbelow(2**32))
         self._published = ""
         self._closing = threading.Event()
-        self.connection = Connection(config, f"plc-{topics.site}-{topics.line}-{topics.station}-{os.getpid()}")
+        self.connection = Connection(config, client_id(topics, "plc", str(os.getpid())))
         self.connection.on(topics.of(Permit), 0, self._on_permit)
         self.connection.on_up(self._say_again)
         self._threads = [

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from edge.config import MqttConfig, SparkplugConfig
-from edge.line.connection import Connection, Received
+from edge.line.connection import Connection, Received, client_id
 from edge.line.sparkplug_payload import DataType, Metric, Value, commands, encode
 from edge.ports import Moment
 from inspection.events import Action, CannotJudge, Judged, RaiseHalt, SetPermit, StateChanged
@@ -71,7 +71,7 @@ class SparkplugNode:
         self._born = -1
         self._closing = False
         self._wake = threading.Event()
-        self.connection = Connection(mqtt, f"haltline-spb-{self.group}-{self.node}", keepalive_s=10)
+        self.connection = Connection(mqtt, client_id(topics, "spb"), keepalive_s=10)
         self.connection.before_connect(self._before_connect)
         self.connection.on(self._topic("NCMD"), 1, self._on_command)
         self.connection.on_up(self._ask_birth)

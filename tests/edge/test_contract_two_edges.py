@@ -10,9 +10,10 @@ import pytest
 from benchmarks.fault_twins import RIVALRIES, rivalry
 from benchmarks.station import wait_for
 from deploy.broker import mosquitto_path
-from edge.config import MqttConfig
+from edge.config import MqttConfig, SparkplugConfig
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Outbox
+from edge.line.sparkplug import SparkplugNode
 from inspection.events import FaultFound
 from inspection.messages import Topics
 from tests.conftest import missing
@@ -32,6 +33,32 @@ def test_two_edges_under_one_name_stop_the_line_and_say_so(tmp_path: Path, name:
     assert met.both_say_so
     assert met.quiet, "neither may give the permit"
     assert met.recovered, "one edge alone gives it again"
+
+
+@pytest.mark.parametrize(
+    "stations",
+    [
+        (Topics("east", "line1", "weld1"), Topics("east", "line1", "weld1-out")),
+        (Topics("a", "b-c", "weld1"), Topics("a-b", "c", "weld1")),
+    ],
+    ids=["a station named like another's evidence", "the same signs, levels cut elsewhere"],
+)
+def test_two_stations_never_have_one_client_id(own_mosquitto: int, stations: tuple[Topics, Topics]) -> None:
+    ups: list[str] = []
+    opened: list[MqttLine | Outbox | SparkplugNode] = []
+    for topics in stations:
+        outbox = Outbox(MqttConfig(port=own_mosquitto), topics)
+        line = MqttLine(MqttConfig(port=own_mosquitto), topics, 1, outbox, lambda _: None)
+        node = SparkplugNode(SparkplugConfig(), MqttConfig(port=own_mosquitto), topics, ["cam1"])
+        for one in (outbox, line, node):
+            one.connection.on_up(lambda base=topics.base: ups.append(base))  # type: ignore[misc]
+            one.start()
+            opened.append(one)
+    wait_for(lambda: all(one.connection.connected for one in opened), what="the broker")
+    time.sleep(2.5)  # one that is thrown out comes back after a second
+    assert len(ups) == 6
+    for one in opened:
+        one.close()
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
