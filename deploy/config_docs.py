@@ -20,7 +20,8 @@ HEAD = """\
 
 Made from `edge/config.py` by `python -m deploy.config_docs`. Paths are relative to the file. `haltline edge check
 edge.yaml` names every mistake with its line, key, value and fix; `haltline edge doctor edge.yaml` says what this
-machine really does with it. [deploy/edge.example.yaml](../deploy/edge.example.yaml) is a file to start from.
+machine really does with it. Every number is finite: `.inf` and `.nan` are refused.
+[deploy/edge.example.yaml](../deploy/edge.example.yaml) is a file to start from.
 """
 
 

@@ -13,7 +13,8 @@ from inspection.messages import Topics
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # YAML knows .inf and .nan. A limit that nothing reaches is no limit: the guard would never halt.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class StationConfig(_Strict):

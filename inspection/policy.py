@@ -40,6 +40,9 @@ class ClassPolicy:
             raise ValueError(f"class {self.cls}: need 0 <= lo <= hi <= 1, not lo {self.lo}, hi {self.hi}")
         if not 1 <= self.k <= self.n:
             raise ValueError(f"class {self.cls}: need 1 <= k <= n, not k {self.k}, n {self.n}")
+        if not (math.isfinite(self.limit_mm) and math.isfinite(self.size_tolerance_mm)):
+            sizes = f"limit_mm {self.limit_mm}, size_tolerance_mm {self.size_tolerance_mm}"
+            raise ValueError(f"class {self.cls}: a size is a number of mm, or nothing would ever halt, not {sizes}")
         if self.release is not None and not 0 <= self.release <= self.lo:
             raise ValueError(f"class {self.cls}: need 0 <= release <= lo {self.lo}, not {self.release}")
 

@@ -51,6 +51,14 @@ def written(folder: Path, text: str) -> Path:
             ("bundle:", "hub: {url: 'ftp://hub'}\nbundle:"),
             [":6: hub.url: ", "'ftp://hub'"],
         ),
+        (
+            ("  n: 3", "  n: 3\n  classes: {red: {limit_mm: .inf}}"),
+            [":12: policy.classes.red.limit_mm: ", "finite number", "not inf"],
+        ),
+        (
+            ("    source: pictures", "    source: pictures\n    px_per_mm: .inf"),
+            [":6: cameras.0.px_per_mm: ", "finite"],
+        ),
         (("  - name: cam1", "  - name: cam1\n    type: video\n  - name: cam1"), ["two cameras have one name"]),
     ],
 )

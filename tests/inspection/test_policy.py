@@ -83,6 +83,9 @@ def test_a_pass_needs_a_probability_below_the_limit_for_every_class(
         {"hi": math.nan},
         {"k": 0},
         {"k": 2, "n": 1},
+        {"limit_mm": math.inf},
+        {"limit_mm": math.nan},
+        {"size_tolerance_mm": -math.inf},
     ],
     ids=str,
 )
