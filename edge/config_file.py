@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ def load(path: Path) -> EdgeConfig:
         config = EdgeConfig.model_validate(_plain(tree))
     except ValidationError as e:
         raise _explain(path, tree, e) from e
+    if mistakes := [(*_place(tree, loc), what, fix) for loc, what, fix in _never_works(config)]:
+        raise _told(path, mistakes)
     return _absolute(config, path.resolve().parent)
 
 
@@ -46,7 +49,7 @@ def _plain(node: Any) -> Any:
 
 def _explain(path: Path, tree: CommentedMap, error: ValidationError) -> ConfigError:
     """All mistakes, each with line, key, value and fix; the first one's place is the error's place."""
-    lines = []
+    mistakes = []
     for mistake in error.errors():
         line, key = _place(tree, mistake["loc"])
         what, fix = mistake["msg"].removeprefix("Value error, "), ""
@@ -56,7 +59,24 @@ def _explain(path: Path, tree: CommentedMap, error: ValidationError) -> ConfigEr
             what, fix = "is missing", "add it"
         elif mistake["type"] != "value_error":
             what = f"{what}, not {mistake['input']!r}"
-        lines.append((f"{path}:{line}", f"{key}: {what}", fix))
+        mistakes.append((line, key, what, fix))
+    return _told(path, mistakes)
+
+
+def _never_works(config: EdgeConfig) -> Iterator[tuple[tuple[int | str, ...], str, str]]:
+    """(place, what, fix) of settings that are right each by itself and stop the line together."""
+    policy = config.policy
+    for number, camera in enumerate(config.cameras):
+        every_ms = 1000 / camera.fps
+        if policy.mode == "stream" and not camera.optional and every_ms >= policy.max_silence_ms:
+            what = f"{camera.fps:g} is a frame every {every_ms:.0f} ms, and policy.max_silence_ms is "
+            what += f"{policy.max_silence_ms}: this camera is silent between any two, and there is never a permit"
+            fix = f"set policy.max_silence_ms well above {every_ms:.0f}, or a higher fps"
+            yield ("cameras", number, "fps"), what, fix
+
+
+def _told(path: Path, mistakes: Sequence[tuple[int, str, str, str]]) -> ConfigError:
+    lines = [(f"{path}:{line}", f"{key}: {what}", fix) for line, key, what, fix in mistakes]
     where, what, fix = lines[0]
     rest = "".join(f"\n{w}: {t}" + (f"\n  fix: {f}" if f else "") for w, t, f in lines[1:])
     return ConfigError(where, what, (fix or "see docs/edge.md for what the key takes") + rest)

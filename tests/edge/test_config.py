@@ -69,6 +69,38 @@ def test_a_mistake_is_named_where_it_is(tmp_path: Path, change: tuple[str, str],
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("camera", "policy", "expected"),
+    [
+        (
+            "fps: 2",
+            "",
+            [":6: cameras.0.fps: 2 is a frame every 500 ms", "max_silence_ms is 300", "fix: set policy.max_silence_ms"],
+        ),
+        ("fps: 2", "max_silence_ms: 500", ["never a permit"]),
+        ("", "max_silence_ms: 20", [":3: cameras.0.fps: 30 is a frame every 33 ms"]),
+        ("fps: 2", "max_silence_ms: 501", []),
+        ("fps: 2", "mode: part", []),
+    ],
+)
+def test_settings_that_stop_the_line_together_are_told(
+    tmp_path: Path, camera: str, policy: str, expected: list[str]
+) -> None:
+    text = GOOD.replace("    source: pictures", f"    source: pictures\n    {camera}") + f"  {policy}\n"
+    if not expected:
+        load(written(tmp_path, text))
+        return
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, text))
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_a_slow_camera_that_the_line_can_do_without_stops_nothing(tmp_path: Path) -> None:
+    slow = "  - {name: side, type: folder, source: pictures, fps: 1, optional: true}\nbundle:"
+    assert load(written(tmp_path, GOOD.replace("bundle:", slow, 1))).cameras[1].fps == 1
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = GOOD.replace("  k: 2", "  k: 0").replace("type: folder", "typ: folder")
     with pytest.raises(ConfigError) as error:
