@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from edge.config import CameraConfig, EdgeConfig
+from edge.config import LIVE, CameraConfig, EdgeConfig
 from inspection.errors import ConfigError
 
 
@@ -73,6 +73,10 @@ def _never_works(config: EdgeConfig) -> Iterator[tuple[tuple[int | str, ...], st
             what += f"{policy.max_silence_ms}: this camera is silent between any two, and there is never a permit"
             fix = f"set policy.max_silence_ms well above {every_ms:.0f}, or a higher fps"
             yield ("cameras", number, "fps"), what, fix
+        if policy.mode == "part" and camera.type in LIVE and camera.stall_ms:
+            what = f"{camera.stall_ms} ms without a frame close this camera, and in policy.mode part no frame comes "
+            what += "between two parts"
+            yield ("cameras", number, "stall_ms"), what, "set stall_ms: 0; one that runs freely suits mode: stream"
 
 
 def _told(path: Path, mistakes: Sequence[tuple[int, str, str, str]]) -> ConfigError:

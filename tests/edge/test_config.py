@@ -96,6 +96,15 @@ def test_settings_that_stop_the_line_together_are_told(
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["opencv", "genicam", "pylon"])
+def test_a_live_camera_that_waits_for_parts_is_not_closed_between_them(tmp_path: Path, kind: str) -> None:
+    text = GOOD.replace("type: folder", f"type: {kind}") + "  mode: part\n"
+    with pytest.raises(ConfigError, match=r":3: cameras\.0\.stall_ms: 1000 ms without a frame") as error:
+        load(written(tmp_path, text))
+    assert "fix: set stall_ms: 0" in str(error.value)
+    assert load(written(tmp_path, text.replace("    source", "    stall_ms: 0\n    source"))).cameras[0].stall_ms == 0
+
+
 def test_a_slow_camera_that_the_line_can_do_without_stops_nothing(tmp_path: Path) -> None:
     slow = "  - {name: side, type: folder, source: pictures, fps: 1, optional: true}\nbundle:"
     assert load(written(tmp_path, GOOD.replace("bundle:", slow, 1))).cameras[1].fps == 1
