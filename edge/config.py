@@ -195,7 +195,8 @@ class PolicyConfig(_Strict):
     """So many cameras must agree on a defect, of those that see."""
     max_silence_ms: int = Field(default=300, ge=20, le=60_000)
     """Longest time without a judged frame before the edge says that it is blind."""
-    lease_ms: int = Field(default=400, ge=50, le=60_000)
+    # At least three of the ticks (edge/wiring.py) at which a guard without frames, as between two parts, has its say.
+    lease_ms: int = Field(default=400, ge=150, le=60_000)
     """How long a permit outlives the guard's last word."""
     fresh_frames: int = Field(default=3, ge=1, le=1000)
     """Frames judged in a row before the line may run, at the start, after blindness and for a resume."""

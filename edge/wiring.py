@@ -68,6 +68,7 @@ CAMERAS: dict[str, Callable[[CameraConfig], Camera]] = {
     "simulated": SimulatedCamera,
 }
 TICK_S = 0.05
+"""The guard's only news between two parts: policy.lease_ms must outlast a few."""
 THREADS_END_S = 1.5
 
 

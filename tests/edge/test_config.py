@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tiny_bundle import write_bundle
+from edge.config import PolicyConfig
 from edge.config_file import load
+from edge.wiring import TICK_S
 from inspection.errors import ConfigError
 
 GOOD = """\
@@ -59,6 +61,7 @@ def written(folder: Path, text: str) -> Path:
             ("    source: pictures", "    source: pictures\n    px_per_mm: .inf"),
             [":6: cameras.0.px_per_mm: ", "finite"],
         ),
+        (("  n: 3", "  n: 3\n  lease_ms: 50"), [":12: policy.lease_ms: ", "greater than or equal to 150", "not 50"]),
         (("  - name: cam1", "  - name: cam1\n    type: video\n  - name: cam1"), ["two cameras have one name"]),
     ],
 )
@@ -103,6 +106,10 @@ def test_a_live_camera_that_waits_for_parts_is_not_closed_between_them(tmp_path:
         load(written(tmp_path, text))
     assert "fix: set stall_ms: 0" in str(error.value)
     assert load(written(tmp_path, text.replace("    source", "    stall_ms: 0\n    source"))).cameras[0].stall_ms == 0
+
+
+def test_the_shortest_lease_outlasts_two_ticks_that_never_came() -> None:
+    assert PolicyConfig(lease_ms=150).lease_ms >= round(3 * 1000 * TICK_S)
 
 
 def test_a_slow_camera_that_the_line_can_do_without_stops_nothing(tmp_path: Path) -> None:
