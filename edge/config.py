@@ -93,7 +93,7 @@ class CameraConfig(_Strict):
     """A live camera's first frame must come within this time, or its reader is killed and started again."""
     stall_ms: int = Field(default=1000, ge=0, le=60_000)
     """A live camera silent for longer is opened anew. The line has stopped by then: see policy.max_silence_ms. 0 =
-    never: for a camera that delivers only when it is triggered, so always in mode `part`."""
+    never: for a camera that delivers only when it is triggered; mode `part` asks which it is."""
     calibration: Path | None = None
     """What `haltline edge calibrate` measured: it replaces px_per_mm and straightens the lens."""
     regions: tuple[RegionConfig, ...] = Field(default=(), max_length=8)

@@ -73,10 +73,13 @@ def _never_works(config: EdgeConfig) -> Iterator[tuple[tuple[int | str, ...], st
             what += f"{policy.max_silence_ms}: this camera is silent between any two, and there is never a permit"
             fix = f"set policy.max_silence_ms well above {every_ms:.0f}, or a higher fps"
             yield ("cameras", number, "fps"), what, fix
-        if policy.mode == "part" and camera.type in LIVE and camera.stall_ms:
-            what = f"{camera.stall_ms} ms without a frame close this camera, and in policy.mode part no frame comes "
-            what += "between two parts"
-            yield ("cameras", number, "stall_ms"), what, "set stall_ms: 0; one that runs freely suits mode: stream"
+        # Where somebody wrote a number the camera may run freely beside the trigger, and is to be opened anew.
+        unsaid = "stall_ms" not in camera.model_fields_set
+        if policy.mode == "part" and camera.type in LIVE and unsaid:
+            what = f"is left out, so that {camera.stall_ms} ms without a frame close this camera, and in policy.mode "
+            what += "part none may come between two parts"
+            fix = "set stall_ms: 0 where the trigger drives the camera, or the ms of silence of one that runs freely"
+            yield ("cameras", number, "stall_ms"), what, fix
 
 
 def _told(path: Path, mistakes: Sequence[tuple[int, str, str, str]]) -> ConfigError:
