@@ -24,7 +24,9 @@ AGAIN_S = 1.0
 
 
 class EdgeState:
-    """`state.json`, replaced whole and fsynced. Counting a start is what makes permits of earlier lives stale."""
+    """`state.json`, replaced whole and fsynced. Counting a start is what makes permits of earlier lives stale.
+
+    Only for who holds the spool's lock: two that read and write it by turns would lose each other's halt."""
 
     def __init__(self, folder: Path, disk: Disk = DISK) -> None:
         self._path, self._disk = folder / "state.json", disk

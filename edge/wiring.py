@@ -128,6 +128,9 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     One long list on purpose: what an edge consists of stands here and nowhere else.
     """
     tune()
+    keeping = config.spool
+    # Its lock first: a second edge on this folder ends here, before it can write over the first one's open halt.
+    spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest, config.cameras)
     framings = [Framing(camera) for camera in config.cameras]
@@ -144,8 +147,6 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     head = Head(state.boot, tuple(fitness), policy, now_ns, state.open_halt, model.bundle_id, model.manifest.limits)
     guard = head.guard()
     tape = Tape(record, head) if record else None
-    keeping = config.spool
-    spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
     budget = Budget(config.policy.sent_per_h) if config.policy.sent_per_h else None
     evidence = Evidence(
         spool,

@@ -115,6 +115,29 @@ def test_an_open_halt_outlives_the_edge(own_mosquitto: int, tmp_path: Path) -> N
             end(edge)
 
 
+def test_a_second_edge_on_the_same_folder_ends_before_it_touches_the_first_ones_memory(
+    own_mosquitto: int, tmp_path: Path
+) -> None:
+    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 1500)
+    with plc_on(own_mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            wait_for(lambda: state_file(config)["open_halt"], what="the halt on disk")
+            memory = (tmp_path / "state" / "state.json").stat()
+            assert start_edge(config).wait(30) == 1
+            assert "another edge keeps its evidence here" in (tmp_path / "edge.log").read_text()
+            after = (tmp_path / "state" / "state.json").stat()
+            assert (after.st_ino, after.st_mtime_ns) == (memory.st_ino, memory.st_mtime_ns), "written by the second"
+            os.kill(edge.pid, signal.SIGKILL)
+            edge.wait()
+            edge = start_edge(config)
+            wait_for(lambda: plc.newest and plc.newest.boot == 2, what="the next life")
+            wait_for(lambda: plc.view()["halt"] == 10_001, what="the halt of the life before")
+        finally:
+            end(edge)
+
+
 def test_a_resume_from_the_past_does_nothing(own_mosquitto: int, tmp_path: Path) -> None:
     config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 1500)
     with plc_on(own_mosquitto) as plc:
