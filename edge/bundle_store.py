@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from edge.files import DISK
 from inspection.bundle import (
     MANIFEST_FILE,
     MAX_FILE_BYTES,
@@ -86,7 +87,8 @@ def fetch_bundle(
 
 
 def _keep(bundle: VerifiedBundle, manifest_bytes: bytes, signature: bytes | None, store: Path) -> None:
-    """Write beside, then rename: a half-written bundle is never seen under its name."""
+    """Write beside, then rename: a half-written bundle is never seen under its name. On return it outlives a power cut,
+    as the order for it does, which is kept next."""
     final = store / bundle.manifest.id
     beside = store / f".{bundle.manifest.id}.{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
@@ -100,8 +102,11 @@ def _keep(bundle: VerifiedBundle, manifest_bytes: bytes, signature: bytes | None
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
+    for folder in {(beside / name).parent for name in contents}:
+        DISK.sync_folder(folder)
     shutil.rmtree(final, ignore_errors=True)
     beside.rename(final)
+    DISK.sync_folder(store)
 
 
 def _list(folder: Path) -> list[str]:

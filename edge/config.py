@@ -117,7 +117,8 @@ class BundleConfig(_Strict):
     """Which model is served, and on what."""
 
     path: Path
-    """The folder of the bundle served first."""
+    """The folder of the bundle that is served until the hub orders one. That order outlives restarts, until this folder
+    holds another bundle."""
     store: Path | None = None
     """Where bundles fetched from the hub are kept; default: `bundles` in the state folder."""
     trusted_keys: tuple[Path, ...] = ()
@@ -329,7 +330,7 @@ class EdgeConfig(_Strict):
     bundle: BundleConfig
     """Which model is served."""
     state_dir: Path
-    """Start count, open halt, spool and fetched bundles. Keep it over updates."""
+    """Start count, open halt, the hub's last order, spool and fetched bundles. Keep it over updates."""
     policy: PolicyConfig = PolicyConfig()
     """How the guard decides."""
     mqtt: MqttConfig = MqttConfig()

@@ -33,8 +33,8 @@ Load = Callable[[VerifiedBundle], BundleModel]
 
 
 class Rollout:
-    """One thread; the newest order wins. `serve` hands the loaded model to the frame path. `newest`: what each camera
-    showed last, as it is judged."""
+    """One thread; the newest order wins. `serve` hands the loaded model to the frame path; `keep` remembers an order
+    that was accepted, over a restart. `newest`: what each camera showed last, as it is judged."""
 
     def __init__(
         self,
@@ -46,9 +46,10 @@ class Rollout:
         http: httpx.Client | None,
         store: Path,
         trusted_keys: tuple[Path, ...],
+        keep: Callable[[ModelDesired], None] = lambda _order: None,
         newest: Callable[[], Iterable[Frame]] = tuple,
     ) -> None:
-        self.serving = serving
+        self.serving, self._keep = serving, keep
         self._load, self._policy_of, self._serve = load, policy_of, serve
         self._outbox, self._http, self._store, self._keys = outbox, http, store, trusted_keys
         self._newest_frames = newest
@@ -67,6 +68,7 @@ class Rollout:
     def _work(self) -> None:
         while (order := self._newest()) is not None:
             if order.sha256 == self.serving.sha256:
+                self._keep(order)
                 self._report("serving", order.bundle)
                 continue
             try:
@@ -93,6 +95,7 @@ class Rollout:
         try_out(model, self._newest_frames())
         self._serve(Serve(model, policy))
         self.serving = model
+        self._keep(order)
         log.info("now serving", bundle=model.bundle_id, golden_error=model.golden_error)
         self._report("serving", order.bundle)
 

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +24,7 @@ from edge.config import CameraConfig, EdgeConfig
 from edge.desk import StationDesk
 from edge.film import Film
 from edge.inbox import Inbox
+from edge.last_order import LastOrder
 from edge.line.connection import Received
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Outbox
@@ -76,9 +76,8 @@ def open_camera(config: CameraConfig) -> Camera:
     return CAMERAS[config.type](config)
 
 
-def load_model(config: EdgeConfig, path: Path | None = None) -> BundleModel:
-    bundle = read_bundle(path or config.bundle.path, config.bundle.trusted_keys)
-    return open_model(bundle, config.bundle)
+def load_model(config: EdgeConfig) -> BundleModel:
+    return open_model(LastOrder(config.state_dir, config.bundle).bundle(), config.bundle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +130,8 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     keeping = config.spool
     # Its lock first: a second edge on this folder ends here, before it can write over the first one's open halt.
     spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
+    last_order = LastOrder(config.state_dir, config.bundle)
+    last_order.drop_old()
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest, config.cameras)
     framings = [Framing(camera) for camera in config.cameras]
@@ -169,8 +170,9 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         inbox.put,
         outbox,
         http,
-        config.bundle.store or config.state_dir / "bundles",
+        last_order.store,
         config.bundle.trusted_keys,
+        last_order.keep,
         lambda: [frame for framing in framings for frame in framing.newest()],
     )
     prepare = Preparation(fitness, lambda: rollout.serving)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from inspection.messages import Conn, Message, PlcState, Topics
-from review import audit
+from review import audit, rollout
 from review.backup import Backups
 from review.broadcast import Broadcaster
 from review.clock import wall_ms
@@ -56,7 +56,9 @@ class Hub:
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish
         images, backups = FrameCache(frames), Backups(settings, store)
-        return Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared(), Counted(), Recent())
+        hub = Hub(settings, store, frames, images, live, news, writer, mqtt, backups, Shared(), Counted(), Recent())
+        mqtt.on_up = hub._say_again
+        return hub
 
     def start(self) -> None:
         self._remember_stations()
@@ -83,6 +85,10 @@ class Hub:
 
     def counts(self) -> Counter[str]:
         return self.mqtt.counts + self.writer.counts
+
+    def _say_again(self) -> None:
+        """What the stations were asked to serve: the broker may have restarted, and forgotten it."""
+        rollout.say_again(self.store, self.publish)
 
     def _remember_stations(self) -> None:
         """A station that is silent since the hub started is shown as not inspecting, not left out."""

@@ -106,6 +106,8 @@ class MqttIn:
         self.counts: Counter[str] = Counter()
         """`received`, `undecodable`, `callback_errors`, `thread_restarts`: loss is counted, never only logged."""
         self.connected = False
+        self.on_up: Callable[[], None] = lambda: None
+        """Called after each connect, on a thread of its own: a database that is slow must not end the connection."""
         self._stopping = threading.Event()
         self._client = self._make_client(client_id)
         self._thread = threading.Thread(target=self._run, name="mqtt-in", daemon=True)
@@ -194,6 +196,7 @@ class MqttIn:
         self.connected = True
         log.info("connected to broker", host=self._settings.host, port=self._settings.port)
         self._tell(News("line", ""))
+        threading.Thread(target=self._guarded(self.on_up), name="mqtt-up", daemon=True).start()
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self.connected = False

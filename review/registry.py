@@ -52,8 +52,12 @@ class Bundle:
 
     @property
     def url(self) -> str:
-        """What an edge fetches it from, relative to the hub's base address."""
-        return f"/api/edge/bundles/{self.id}"
+        return url_of(self.id)
+
+
+def url_of(bundle: str) -> str:
+    """What an edge fetches it from, relative to the hub's base address."""
+    return f"/api/edge/bundles/{bundle}"
 
 
 class Registry:

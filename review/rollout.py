@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import BundleError, InputError
 from inspection.messages import Message, ModelDesired, ModelReported, Topics
-from review.registry import Bundle, Registry
+from review.registry import Bundle, Registry, url_of
 from review.store import Bundle as BundleRow
-from review.store import Rollout, Station
+from review.store import Rollout, Station, Store
 
 Publish = Callable[[Topics, Message], bool]
 Known = dict[str, Bundle | None]
@@ -98,6 +98,25 @@ def ask(
     if not publish(Topics(station.site, station.line, station.station), message):
         raise InputError("broker", "the hub is not connected to it, so nothing was asked", "try again when it is back")
     return rollout
+
+
+def say_again(store: Store, publish: Publish) -> None:
+    """Send every station's newest request once more. A broker that has restarted may have forgotten it, and an edge
+    that asks it then would go on with what was withdrawn."""
+    with store.reading() as session:
+        asked = session.scalars(select(Rollout.station_id).distinct()).all()
+    for station_id in asked:
+        with store.writing() as session:
+            # Held, one at a time: `ask` refers to its station before it sends, so that a newer request goes out after
+            # this one, and is what the broker keeps. On SQLite one session writes at a time anyway.
+            station = session.get_one(Station, station_id, with_for_update=True)
+            newest = _history(session, station, 1)[0]
+            bundle = newest.bundle.bundle
+            sha256 = newest.bundle.manifest_sha256
+            message = ModelDesired(bundle=bundle, sha256=sha256, url=url_of(bundle), rollback=newest.rollback)
+            topics = Topics(station.site, station.line, station.station)
+            if station.retired_ms is None and not publish(topics, message):
+                return  # the next connect says all of them
 
 
 def _check_fits(registry: Registry, station: Station, bundle: Bundle, *, rollback: bool) -> None:

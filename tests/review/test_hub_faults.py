@@ -12,9 +12,13 @@ import httpx
 import numpy as np
 import pytest
 
+from edge.config import MqttConfig
+from edge.line.connection import Connection
 from inspection.bundle import sha256
+from inspection.messages import ModelDesired
 from tests.conftest import free_port, wait_for_port
 from tests.review.factory import FakeEdge, HubProcess, png, until
+from tests.review.test_registry import bundle_files, zipped
 
 pytestmark = pytest.mark.broker
 
@@ -65,6 +69,35 @@ def test_a_broker_that_dies_is_said_and_found_again(broker: Broker, data_dir: Pa
         until(lambda: second.uid in edge.acked, 15)
     finally:
         edge.close()
+        hub.stop()
+
+
+def test_a_broker_that_forgot_what_a_station_should_serve_is_told_again(broker: Broker, data_dir: Path) -> None:
+    hub = HubProcess(data_dir, free_port(), broker.port).start()
+    edge = FakeEdge(broker.port, hub.url, "forgotten")
+    heard: list[ModelDesired] = []
+    try:
+        edge.online()
+        chen = hub.signed_in("Chen (engineer)")
+        for version in ("1.0.0", "1.1.0"):
+            files = {"bundle": ("up.zip", zipped(bundle_files(version)))}
+            assert chen.post("/models/upload", files=files).status_code == 303
+        until(lambda: "plant~line-a~forgotten" in chen.get("/models").text)
+        order = {"station": "plant~line-a~forgotten", "bundle": "scratch-1.1.0"}
+        assert chen.post("/models/rollout", data=order).status_code == 303
+        order = {"station": "plant~line-a~forgotten", "bundle": "scratch-1.0.0", "rollback": "true"}
+        assert chen.post("/models/rollout", data=order).status_code == 303
+        edge.close()
+        broker.kill()  # and with it what it retained
+        broker.start()
+        until(lambda: wrong(hub) == {"ok": True}, 15)
+        late = Connection(MqttConfig(port=broker.port), "late")  # an edge that starts only now
+        late.on(edge.topics.of(ModelDesired), 1, lambda r: heard.append(ModelDesired.decode(r.payload)))
+        late.start()
+        until(lambda: heard, what="the order")
+        late.stop()
+        assert (heard[-1].bundle, heard[-1].rollback) == ("scratch-1.0.0", True)
+    finally:
         hub.stop()
 
 

@@ -217,6 +217,29 @@ def test_upload_roll_out_refused_then_roll_back(world: World) -> None:
         assert [r.state for r in session.query(Rollout).order_by(Rollout.id)] == ["serving", "serving", "asked"]
 
 
+def test_each_station_is_told_its_newest_request_again_and_a_retired_one_none(world: World) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        world.upload(bundle_files(version))
+    with world.hub.store.writing() as session:
+        session.add(Station(site="p", line="l", station="t"))
+        session.add(Station(site="p", line="l", station="never asked"))
+    world.roll_out("scratch-1.1.0")
+    newest = world.roll_out("scratch-1.0.0", rollback=True) and world.sent[-1]
+    world.client.post("/models/rollout", data={"station": "p~l~t", "bundle": "scratch-1.1.0"})
+    other = world.sent[-1]
+    assert other[0].station == "t"
+    world.sent.clear()
+    world.hub.mqtt.on_up()
+    assert sorted(world.sent, key=str) == sorted([newest, other], key=str)
+    with world.hub.store.writing() as session:
+        session.get_one(Station, 2).retired_ms = 1
+    world.sent.clear()
+    world.hub.mqtt.on_up()
+    assert world.sent == [newest]
+    with world.hub.store.reading() as session:
+        assert session.query(Rollout).count() == 3, "said again is not asked again"
+
+
 def test_a_second_try_is_not_answered_by_the_first_refusal(world: World) -> None:
     world.upload(bundle_files())
     world.roll_out("scratch-1.0.0")
