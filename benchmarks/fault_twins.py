@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import Figure
-from benchmarks.station import TOPICS, end, plc_on, run_line, start_edge, trip_after, wait_for, write_station
+from benchmarks.station import (
+    TOPICS,
+    end,
+    plc_on,
+    run_line,
+    start_edge,
+    state_file,
+    trip_after,
+    wait_for,
+    write_station,
+)
 from deploy.broker import free_port, start_mosquitto
 from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
@@ -103,8 +113,9 @@ def rivalry(folder: Path, name: str) -> Rivalry:
 
 
 def _start_once(config: Path) -> None:
+    count = state_file(config)["boot"]
     edge = start_edge(config)
-    wait_for(lambda: (config.parent / "state" / "state.json").exists(), 60, "the first start")
+    wait_for(lambda: state_file(config)["boot"] > count, 60, "the start")
     time.sleep(0.5)  # its start is on disk before it is told to end
     end(edge)
 

@@ -60,6 +60,10 @@ def write_station(
     bundle = bundles / "red-1.0.0"
     if not bundle.exists():
         write_bundle(bundles)
+    memory = folder / "state" / "state.json"
+    if not memory.exists():  # its first start is number 1, and its first halt 10001, whatever the clock says
+        memory.parent.mkdir()
+        memory.write_text('{"boot": 0, "open_halt": null}')
     config = folder / "edge.yaml"
     values: dict[str, Any] = {"pictures": shown, "fps": fps, "bundle": bundle, "state": folder / "state", "port": port}
     values |= {"policy": policy, "protocol": protocol, "status": status, "more": more, "station": station}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from inspection.types import Code, HaltReport
 log = structlog.get_logger()
 
 AGAIN_S = 1.0
+EPOCH_S = 1_577_836_800
+"""2020-01-01 UTC."""
 
 
 class EdgeState:
@@ -90,17 +93,24 @@ class EdgeState:
             known = json.loads(self._path.read_text())
             return int(known["boot"]), _halt(known["open_halt"])
         except FileNotFoundError:
-            return 0, None
+            return _first_count(), None
         except (OSError, ValueError, KeyError, TypeError) as e:
-            # Starting at boot 1 again would make the PLC refuse every permit, silently: say it instead.
+            # Beginning anew would forget an open halt, silently: say it instead.
             raise StorageError(
-                f"{self._path}: {type(e).__name__}: {e}\n  fix: restore it, or remove it and restart the PLC's watchdog"
+                f"{self._path}: {type(e).__name__}: {e}\n  fix: restore it, or remove it, which ends an open halt"
             ) from e
 
     def _write(self) -> None:
         halt = self.open_halt
         state = {"boot": self.boot, "open_halt": asdict(halt) if halt else None}
         write_durably(self._path, json.dumps(state, indent=1).encode(), self._disk)
+
+
+def _first_count() -> int:
+    """What a new computer counts its starts from: the hours since 2020, more than a retired one of the same station has
+    counted, unless that restarted more than once an hour. Counted from 0 again, the ids of its halts and records would
+    be those of the retired one, which the hub acknowledges and does not store, and the PLC would refuse its permits."""
+    return max(0, int(time.time() - EPOCH_S) // 3600)
 
 
 def _halt(known: dict[str, Any] | None) -> HaltReport | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,16 @@ from inspection.types import Code, HaltReport
 HALT = HaltReport(10_001, Code.DEFECT, "porosity 2.2 mm", "porosity", 0.97, 0.6, 2.2, 1.5, 412, "P-7", (410, 412))
 
 
-def test_each_start_counts_and_the_open_halt_stays(tmp_path: Path) -> None:
+def starts_at(monkeypatch: pytest.MonkeyPatch, utc: str) -> None:
+    at_s = datetime.fromisoformat(utc).replace(tzinfo=UTC).timestamp()
+    monkeypatch.setattr("edge.state.time.time", lambda: at_s)
+
+
+def test_each_start_counts_and_the_open_halt_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts_at(monkeypatch, "2020-01-01")
     first = EdgeState(tmp_path)
     assert (first.boot, first.open_halt) == (1, None)
+    starts_at(monkeypatch, "2026-11-30")  # counted on, not anew
     first.set_halt(HALT)
     first.close()
     second = EdgeState(tmp_path)
@@ -29,6 +37,27 @@ def test_each_start_counts_and_the_open_halt_stays(tmp_path: Path) -> None:
     third = EdgeState(tmp_path)
     assert (third.boot, third.open_halt) == (3, None)
     third.close()
+
+
+def test_a_new_computer_counts_from_above_what_a_retired_one_has_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts_at(monkeypatch, "2026-01-05T06:00")
+    for _ in range(500):
+        retired = EdgeState(tmp_path / "retired")
+        retired.close()
+    starts_at(monkeypatch, "2026-11-30T09:30")
+    new = EdgeState(tmp_path / "new")
+    new.close()
+    assert new.boot == 60_610, "the hours since 2020, and this start"
+    assert new.boot > retired.boot
+
+
+def test_a_clock_that_stands_before_2020_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts_at(monkeypatch, "1970-01-01T00:00:07")
+    state = EdgeState(tmp_path)
+    assert state.boot == 1
+    state.close()
 
 
 def test_a_slow_disk_does_not_hold_up_the_frame_path(tmp_path: Path) -> None:

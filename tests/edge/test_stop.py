@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -111,6 +112,26 @@ def test_an_open_halt_outlives_the_edge(own_mosquitto: int, tmp_path: Path) -> N
             assert plc.press_reset()
             run_line(plc)
             wait_for(lambda: state_file(config)["open_halt"] is None, what="the end of the halt on disk")
+        finally:
+            end(edge)
+
+
+def test_a_new_computer_is_believed_at_once_and_its_halts_are_new_ones(own_mosquitto: int, tmp_path: Path) -> None:
+    config = write_station(tmp_path, own_mosquitto, pictures=[0.0] * 40 + [6.0] * 5 + [0.0] * 1500)
+    with plc_on(own_mosquitto) as plc:
+        edge = start_edge(config)
+        try:
+            run_line(plc)
+            wait_for(lambda: plc.view()["halt"] == 10_001, what="the halt")
+            os.kill(edge.pid, signal.SIGKILL)
+            edge.wait()
+            shutil.rmtree(tmp_path / "state")
+            edge = start_edge(config)
+            run_line(plc)
+            wait_for(lambda: plc.view()["state"] == "TRIPPED", what="the new one's halt")
+            boot = state_file(config)["boot"]
+            assert boot > 50_000
+            assert plc.view()["halt"] == boot * 10_000 + 1
         finally:
             end(edge)
 
