@@ -150,11 +150,8 @@ def fault_18(times: int = 1, size_mb: int = 64) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder, state = Path(name), Path(name) / "small"
         state.mkdir()
-        _mount(state, size_mb)
-        try:
+        with small_file_system(state, size_mb):
             return _full_disk(folder, state, times)
-        finally:
-            subprocess.run(["umount", "-l", str(state)], check=False)
 
 
 def may_mount(folder: Path) -> bool:
@@ -164,6 +161,15 @@ def may_mount(folder: Path) -> bool:
         return False
     subprocess.run(["umount", str(folder)], check=False)
     return True
+
+
+@contextmanager
+def small_file_system(folder: Path, size_mb: int) -> Iterator[None]:
+    _mount(folder, size_mb)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
 def _mount(folder: Path, size_mb: int) -> None:

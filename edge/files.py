@@ -11,6 +11,8 @@ import errno
 import fcntl
 import os
 import sqlite3
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from inspection.errors import StorageError
@@ -82,30 +84,61 @@ def write_beside(path: Path, data: bytes, disk: Disk = DISK) -> None:
         raise
 
 
-def write_durably(path: Path, data: bytes, disk: Disk = DISK) -> None:
-    """After a power cut the file is the old one or the new one; on return it is the new one."""
-    write_beside(path, data, disk)
+def write_durably(path: Path, data: bytes, disk: Disk = DISK, ballast: Ballast | None = None) -> None:
+    """After a power cut the file is the old one or the new one; on return it is the new one. On a full disk it takes
+    the ballast's room, if one is given."""
+    try:
+        write_beside(path, data, disk)
+    except OSError as e:
+        if ballast is None or not is_full(e) or not ballast.lend(lambda: write_beside(path, data, disk)):
+            raise
     disk.sync_folder(path.parent)
 
 
 class Ballast:
-    """A file that is given up when the disk is so full that not even a deletion can be written."""
+    """A file that is given up when the disk is so full that not even a deletion can be written. For any thread."""
 
     def __init__(self, path: Path, size: int, disk: Disk = DISK) -> None:
         self._path, self._size, self._disk = path, size, disk
+        self._lock = threading.RLock()
 
     def keep(self) -> None:
         """Lay it down again where there is room for several of it."""
-        with contextlib.suppress(OSError):
-            if not self._path.exists() and self._disk.free_bytes(self._path.parent) > 4 * self._size:
+        with self._lock, contextlib.suppress(OSError):
+            if self._held() < self._size and self._disk.free_bytes(self._path.parent) > 4 * self._size:
                 write_beside(self._path, bytes(self._size), self._disk)
 
     def drop(self) -> bool:
         """True when that made room."""
-        if not self._path.exists():
-            return False
-        self._disk.unlink(self._path)
-        return True
+        with self._lock:
+            if not self._held():
+                return False
+            self._disk.unlink(self._path)
+            return True
+
+    def lend(self, work: Callable[[], None]) -> bool:
+        """Do `work` in its room, then lay down again what fits: else new evidence takes the rest, and the next
+        deletion has none. False, and nothing done, when there was no ballast left."""
+        with self._lock:
+            if not self.drop():
+                return False
+            try:
+                work()
+            finally:
+                self._lay_what_fits()
+            return True
+
+    def _lay_what_fits(self) -> None:
+        for eighths in (8, 7, 6, 4, 2):
+            with contextlib.suppress(OSError):
+                write_beside(self._path, bytes(self._size * eighths // 8), self._disk)
+                return
+
+    def _held(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
 
 def claim(folder: Path, *more: Path) -> int:

@@ -14,7 +14,7 @@ import structlog
 
 from edge.bundle_store import VerifiedBundle, read_bundle
 from edge.config import BundleConfig
-from edge.files import DISK, Disk, write_durably
+from edge.files import DISK, Ballast, Disk, write_durably
 from inspection.bundle import MANIFEST_FILE, sha256
 from inspection.errors import BundleError, StorageError
 from inspection.messages import ModelDesired
@@ -36,8 +36,10 @@ class _Order:
 class LastOrder:
     """It counts for as long as `bundle.path` holds what it held then: another one there was installed by a person."""
 
-    def __init__(self, state_dir: Path, config: BundleConfig, disk: Disk = DISK) -> None:
-        self._path, self._config, self._disk = state_dir / FILE, config, disk
+    def __init__(
+        self, state_dir: Path, config: BundleConfig, disk: Disk = DISK, ballast: Ballast | None = None
+    ) -> None:
+        self._path, self._config, self._disk, self._ballast = state_dir / FILE, config, disk, ballast
         self.store = config.store or state_dir / "bundles"
 
     def bundle(self) -> VerifiedBundle:
@@ -78,7 +80,8 @@ class LastOrder:
             # One that is only said again is not bound to what was installed since, which counts at the next start.
             if known is None or (known.bundle, known.sha256) != (accepted.bundle, accepted.sha256):
                 order = _Order(accepted.bundle, accepted.sha256, self._installed())
-                write_durably(self._path, json.dumps(asdict(order), indent=1).encode(), self._disk)
+                data = json.dumps(asdict(order), indent=1).encode()
+                write_durably(self._path, data, self._disk, self._ballast)
         except (OSError, StorageError) as e:
             log.error("the order is not remembered over a restart", bundle=accepted.bundle, why=str(e))  # noqa: TRY400
 

@@ -116,7 +116,8 @@ class Spool:
         self._frames = folder / "frames"
         self._quota, self._reserve, self._disk = quota_bytes, reserve_bytes, disk
         self._on_durable = on_durable
-        self._ballast = Ballast(folder / "ballast", BALLAST_BYTES, disk)
+        self.ballast = Ballast(folder / "ballast", BALLAST_BYTES, disk)
+        """For what else must be written beside the spool on a disk that it has filled."""
         self._intake: Intake[Item | None] = Intake(queue_len, queue_bytes, MORE_BYTES)
         self._counting = threading.Lock()
         self._settled = self._taken = 0
@@ -230,13 +231,21 @@ class Spool:
             self._rows.close()
 
     def _open(self) -> None:
-        self._rows = Rows(self._folder, self._disk)
+        try:
+            self._open_rows()
+        except StorageError:
+            # SQLite takes 32 KiB to open a database, and does not say that it is room which is missing.
+            if self._disk.free_bytes(self._folder) >= BALLAST_BYTES or not self.ballast.lend(self._open_rows):
+                raise
         try:
             self._sweep()
         except OSError as e:
             raise StorageError(f"{e.filename or self._frames}: {e.strerror}\n  fix: check the folder's owner") from e
-        self._ballast.keep()
+        self.ballast.keep()
         self.counters.pending, self.counters.pending_bytes = self._rows.count()
+
+    def _open_rows(self) -> None:
+        self._rows = Rows(self._folder, self._disk)
 
     def _store(self, offers: list[Offer[Item | None]]) -> None:
         """One group: the files of all, one fsync of the folder, one commit."""
@@ -341,13 +350,13 @@ class Spool:
         try:
             return self._change(work)
         except (OSError, sqlite3.Error) as e:
-            if not is_full(e) or not self._ballast.drop():
+            if not is_full(e) or not self.ballast.drop():
                 raise
             return self._change(work)
 
     def _acknowledge(self, uids: Sequence[str]) -> None:
         self._add(acknowledged=self._let_go(lambda: self._remove(uids)))
-        self._ballast.keep()
+        self.ballast.keep()
 
     def _remove(self, uids: Sequence[str]) -> int:
         gone, size, shas = self._rows.remove(uids)

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from edge.files import DISK, Disk, write_durably
+from edge.files import DISK, Ballast, Disk, write_durably
 from inspection.errors import StorageError
 from inspection.types import Code, HaltReport
 
@@ -31,8 +31,8 @@ class EdgeState:
 
     Only for who holds the spool's lock: two that read and write it by turns would lose each other's halt."""
 
-    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
-        self._path, self._disk = folder / "state.json", disk
+    def __init__(self, folder: Path, disk: Disk = DISK, ballast: Ballast | None = None) -> None:
+        self._path, self._disk, self._ballast = folder / "state.json", disk, ballast
         self.failing = ""
         """Why the newest state is not on disk yet; empty when it is."""
         try:
@@ -103,7 +103,8 @@ class EdgeState:
     def _write(self) -> None:
         halt = self.open_halt
         state = {"boot": self.boot, "open_halt": asdict(halt) if halt else None}
-        write_durably(self._path, json.dumps(state, indent=1).encode(), self._disk)
+        # A disk that evidence has filled must keep no edge from starting: it is the edge that empties it again.
+        write_durably(self._path, json.dumps(state, indent=1).encode(), self._disk, self._ballast)
 
 
 def _first_count() -> int:

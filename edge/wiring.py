@@ -130,7 +130,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     keeping = config.spool
     # Its lock first: a second edge on this folder ends here, before it can write over the first one's open halt.
     spool = Spool(config.state_dir / "spool", keeping.quota_mb * 2**20, reserve_bytes=keeping.reserve_mb * 2**20)
-    last_order = LastOrder(config.state_dir, config.bundle)
+    last_order = LastOrder(config.state_dir, config.bundle, ballast=spool.ballast)
     last_order.drop_old()
     model = load_model(config)
     policy = policy_for(config.policy, model.manifest, config.cameras)
@@ -138,7 +138,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     fitness = {eye: fitness_of(config.state_dir, c, eye) for c in config.cameras for eye in c.eyes}
     # The line does without an optional camera, so it does not wait for one either: its pump opens it, over and over.
     cameras = [None if camera.optional else open_camera(camera) for camera in config.cameras]
-    state = EdgeState(config.state_dir)
+    state = EdgeState(config.state_dir, ballast=spool.ballast)
     topics = config.station.topics()
     inbox = Inbox()
     outbox = Outbox(config.mqtt, topics)

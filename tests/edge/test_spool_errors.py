@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
+import json
+import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.fault_outage import may_mount, small_file_system
 from benchmarks.storage_disk import FailingDisk, disk_error
 from edge import spool_db
-from edge.files import Ballast, write_durably
-from edge.spool import RANK_HALT, RANK_UNCERTAIN, Item, Spool
+from edge.files import DISK, Ballast, write_durably
+from edge.spool import BALLAST_BYTES, RANK_HALT, RANK_UNCERTAIN, Item, Spool
+from edge.state import EdgeState
+from inspection.bundle import sha256
+from inspection.types import Code, HaltReport
 
 QUOTA = 10**9
 
@@ -194,6 +203,59 @@ def test_a_half_written_file_of_a_crash_is_not_used_again(tmp_path: Path) -> Non
     write_durably(path, b"new")
     assert path.stat().st_ino != inode
     keep.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if not may_mount(tmp_path):
+        pytest.skip("a small file system cannot be mounted here: it takes root")
+    with small_file_system(tmp_path, 12):
+        yield tmp_path
+
+
+def fill(spool: Spool) -> list[str]:
+    """Halts until not even a small one finds room; their names."""
+    names = itertools.count()
+    for size in (60_000, 3_000):
+        before = spool.counters.refused
+        while spool.counters.refused < before + 3:
+            data = (b"%d." % next(names) * size)[:size]
+            spool.offer(lambda d=data: Item(sha256(d), "t", b"p", RANK_HALT, (d,)), RANK_HALT)  # type: ignore[misc]
+            spool.flush()
+    return there(spool)
+
+
+def fill_to_the_last_byte(folder: Path) -> None:
+    with (folder / f"filler{os.urandom(4).hex()}").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    assert DISK.free_bytes(folder) == 0
+
+
+def test_an_edge_starts_on_a_disk_that_the_spool_has_filled_and_empties_it(small_disk: Path) -> None:
+    EdgeState(small_disk).close()
+    spool = Spool(small_disk / "spool", QUOTA)
+    waiting = fill(spool)
+    spool.close()
+    (small_disk / "spool" / "spool.db-shm").unlink(missing_ok=True)  # SQLite makes it anew, of 32 KiB
+    fill_to_the_last_byte(small_disk)
+
+    spool = Spool(small_disk / "spool", QUOTA)
+    assert there(spool) == waiting
+    fill_to_the_last_byte(small_disk)
+    state = EdgeState(small_disk, ballast=spool.ballast)
+    for halt in (HaltReport(10_001, Code.DEFECT, "pore"), None, HaltReport(10_002, Code.DEFECT, "pore")):
+        fill_to_the_last_byte(small_disk)
+        state.set_halt(halt)
+        assert state.flush(), state.failing
+    assert json.loads((small_disk / "state.json").read_text())["open_halt"]["halt"] == 10_002
+    state.close()
+
+    fill_to_the_last_byte(small_disk)
+    assert (small_disk / "spool" / "ballast").stat().st_size > BALLAST_BYTES // 2, "a deletion needs room as well"
+    spool.acknowledge(waiting)
+    assert there(spool) == []
+    spool.close()
 
 
 def test_ballast_is_laid_down_only_where_there_is_room(tmp_path: Path) -> None:
