@@ -131,13 +131,13 @@ class MqttLine:
                 log.warning("HALT", halt=report.halt, reason=report.reason, stages_ms=event.stages_ms)
                 self._outbox.publish_event(event)
             case GiveVerdict():
-                self._give(_verdict(action))
+                self._tell(_verdict(action))
             case AnswerResume():
                 log.info("resume", halt=action.halt, who=action.who, accepted=action.accepted, why=action.why)
-                self._outbox.publish_event(_answer(action))
+                self._tell(_answer(action))
             case AnswerStop():
                 log.warning("stop requested", who=action.who, halt=action.open and action.open.halt, why=action.why)
-                self._outbox.publish_event(_stop_answer(action))
+                self._tell(_stop_answer(action))
             case StateChanged(old, new, why):
                 log.info("guard", old=old.value, new=new.value, why=why)
             case CountLoss():
@@ -145,12 +145,13 @@ class MqttLine:
             case _:
                 pass  # Keep is the recorder's
 
-    def _give(self, verdict: VerdictEvent) -> None:
-        """A controller waits for it, and no spool brings it later: where its own way is down it goes the permit's."""
-        if not self._outbox.publish_event(verdict):
-            topic = self.topics.of(VerdictEvent)
-            if not self.connection.publish(topic, verdict.encode(), verdict.QOS, expiry_s=verdict.EXPIRY_S):
-                log.warning("verdict not sent", part=verdict.part, inspection=verdict.inspection)
+    def _tell(self, answer: VerdictEvent | ResumeAnswer | StopAnswer) -> None:
+        """Somebody waits for it, it says who resumed, and no spool brings it later: where its own way is down it goes
+        the permit's."""
+        if not self._outbox.publish_event(answer):
+            topic = self.topics.of(type(answer))
+            if not self.connection.publish(topic, answer.encode(), answer.QOS, answer.RETAIN, answer.EXPIRY_S):
+                log.warning("answer not sent", answer=repr(answer))
 
     # ── the permit ──────────────────────────────────────────────────────────────────────────────────────────────
 

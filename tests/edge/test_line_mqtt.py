@@ -16,9 +16,9 @@ from edge.config import MqttConfig
 from edge.line.mqtt import MqttLine
 from edge.line.outbox import Outbox
 from edge.ports import Moment
-from inspection.events import GiveVerdict, SetPermit, Tick
-from inspection.messages import Permit, Topics, VerdictEvent
-from inspection.types import Call, Code, Stages
+from inspection.events import AnswerResume, AnswerStop, GiveVerdict, SetPermit, Tick
+from inspection.messages import Permit, ResumeAnswer, StopAnswer, Topics, VerdictEvent
+from inspection.types import Call, Code, HaltReport, Stages
 
 pytestmark = pytest.mark.broker
 TOPICS = Topics("test", "line1", "said")
@@ -78,6 +78,22 @@ def test_a_verdict_goes_the_permits_way_where_its_own_is_down(line: MqttLine, mo
         topic = TOPICS.of(VerdictEvent)
         said = wait_for(lambda: ear.of(topic), what="the verdict")
         assert [(v["part"], v["inspection"], v["verdict"]) for v in said] == [("p1", 7, "fault")]
+    finally:
+        ear.close()
+
+
+def test_who_resumed_or_asked_for_a_stop_is_told_the_permits_way_where_their_own_is_down(
+    line: MqttLine, mosquitto: int
+) -> None:
+    ear = Ear(mosquitto)
+    try:
+        line.carry_out(AnswerResume(10_001, "kim", "nonce-0001", True, ""), MOMENT)
+        stop = HaltReport(10_002, Code.STOP, "stop requested by eve")
+        line.carry_out(AnswerStop("eve", "nonce-0002", "", stop), MOMENT)
+        resumed = wait_for(lambda: ear.of(TOPICS.of(ResumeAnswer)), what="who resumed")
+        assert [(r["halt"], r["who"], r["accepted"]) for r in resumed] == [(10_001, "kim", True)]
+        stopped = wait_for(lambda: ear.of(TOPICS.of(StopAnswer)), what="who stopped")
+        assert [(s["halt"], s["who"]) for s in stopped] == [(10_002, "eve")]
     finally:
         ear.close()
 
