@@ -46,6 +46,7 @@ class Rollout:
         http: httpx.Client | None,
         store: Path,
         trusted_keys: tuple[Path, ...],
+        *,
         keep: Callable[[ModelDesired], None] = lambda _order: None,
         newest: Callable[[], Iterable[Frame]] = tuple,
     ) -> None:

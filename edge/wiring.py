@@ -172,8 +172,8 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         http,
         last_order.store,
         config.bundle.trusted_keys,
-        last_order.keep,
-        lambda: [frame for framing in framings for frame in framing.newest()],
+        keep=last_order.keep,
+        newest=lambda: [frame for framing in framings for frame in framing.newest()],
     )
     prepare = Preparation(fitness, lambda: rollout.serving)
     pumps = tuple(

@@ -242,7 +242,7 @@ class Station:
             httpx.Client(base_url=url, trust_env=False),
             folder / "store",
             (key,),
-            lambda: [frame for framing in self.framings for frame in framing.newest()],
+            newest=lambda: [frame for framing in self.framings for frame in framing.newest()],
         )
         self.rollout.start()
         self.good = self._good(folder)
