@@ -1,4 +1,4 @@
-"""The Line page: every station with its state, its picture and its oldest open halt."""
+"""The Line page: every station with its state, its picture and the open halt to look at first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ router = APIRouter()
 
 Shelves = dict[CauseKey, Shelf]
 Floor = tuple[dict[int, tuple[Halt, int]], dict[int, int | None]]
-"""By station: its oldest open halt with how many are open, and when its newest began."""
+"""By station: the open halt to look at first with how many are open, and when its newest began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +153,24 @@ def cards(hub: Hub) -> list[Card]:
 
 def _floor(session: Session, now_ms: int) -> Floor:
     """Two queries for all stations: what each has open, and when its newest halt was."""
-    # What calls before what is shelved: a shelf must not stand in front of another halt.
-    first = func.row_number().over(partition_by=Halt.station_id, order_by=(shelving.calling(now_ms).desc(), Halt.id))
+    # What calls before what is shelved: a shelf must not stand in front of another halt. Then what holds the line: an
+    # old one that only waits for a verdict would else stand in front of the one with Reset.
+    order = (shelving.calling(now_ms).desc(), Halt.state.in_([*ACTIVE]).desc(), Halt.id)
+    first = func.row_number().over(partition_by=Halt.station_id, order_by=order)
     count = func.count().over(partition_by=Halt.station_id)
     ranked = select(Halt.id, first.label("place"), count.label("n")).where(Halt.state.in_([*OPEN])).subquery()
     found = select(Halt, ranked.c.n).join(ranked, ranked.c.id == Halt.id).where(ranked.c.place == 1)
-    oldest = {halt.station_id: (halt, n) for halt, n in session.execute(found)}
+    foremost = {halt.station_id: (halt, n) for halt, n in session.execute(found)}
     newest = select(func.max(Halt.at_ms)).where(Halt.station_id == Station.id).correlate(Station).scalar_subquery()
     last: dict[int, int | None] = dict(tuple(row) for row in session.execute(select(Station.id, newest)))
-    return oldest, last
+    return foremost, last
 
 
 def _card(
     now: Now,
     seen: Shown,
     reason: str,
-    oldest: tuple[Halt, int] | None,
+    foremost: tuple[Halt, int] | None,
     last_halt_ms: int | None,
     shelves: Shelves,
     now_ns: int,
@@ -176,7 +178,7 @@ def _card(
 ) -> Card:
     age_ms = now.picture_age_ms(now_ns)
     picture_at = None if age_ms >= NEVER_MS else now_ms - age_ms
-    halt, count = oldest or (None, 0)
+    halt, count = foremost or (None, 0)
     shelf = shelves.get(shelving.cause_of(halt)) if halt else None
     return Card(
         now,

@@ -1,4 +1,4 @@
-"""The andon board has nothing to press and says what the Line page says."""
+"""The andon board has nothing to press and says what the Line page says; which halt a station's card leads to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from inspection.messages import Permit, Topics
+from review.alarms import State
 from tests.review.floor import World
 
 
@@ -42,6 +43,19 @@ def test_it_says_why_a_station_stands(world: World) -> None:
     shelved = world.ana.get("/andon/board").text
     assert "calls" not in shelved
     assert "HALTED" in shelved
+
+
+def test_a_card_leads_to_the_halt_that_holds_the_line_before_older_ones(world: World) -> None:
+    unjudged = world.halt(state=State.CLEARED_ACKED)
+    holds = world.halt("undercut", state=State.ACTIVE_ACKED)
+    permit(world, "s1", halt=170_002)
+    page = world.ana.get("/").text
+    assert re.findall(r'class="oldest key[^"]*" href="/halts/(\d+)"', page) == [str(holds)], f"not {unjudged}"
+    assert "2 open" in page
+    calls = world.halt("spatter", state=State.CLEARED_UNACKED)
+    assert f'href="/halts/{calls}"' in world.ana.get("/").text, "what calls comes before what was seen"
+    now = world.halt("spatter", state=State.ACTIVE_UNACKED)
+    assert f'href="/halts/{now}"' in world.ana.get("/").text, "of what calls, what holds the line"
 
 
 def test_silence_is_not_inspecting(world: World) -> None:
