@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, String, cast, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from review.alarms import Verdict
-from review.store import Halt, Record
+from review.store import Adjudication, Halt, Label, Record
 
 WEEK_MS = 7 * 24 * 3_600_000
 SHOWN = 4
@@ -76,9 +76,10 @@ def week_before(session: Session, halt: Halt, main: Record | None) -> Week:
 
 def good_reference(session: Session, halt: Halt, main: Record) -> Record | None:
     """The newest good frame of this camera before the halt: one that passed and belongs to no halt, or the frame of a
-    halt that a person called false. When there is none, the first that passed after it."""
+    halt that a person called false. When there is none, the first that passed after it. Never one that people called
+    a defect since."""
     here = (Record.station_id == halt.station_id, Record.camera == main.camera, Record.image.is_not(None))
-    same = (Record.width_px == main.width_px, Record.height_px == main.height_px)
+    same = (Record.width_px == main.width_px, Record.height_px == main.height_px, ~_called_defect())
     # Frames just before a halt passed too, but may show the very defect that the next ones were halted for.
     passed = (*here, *same, Record.call == "pass", Record.halt == 0)
     before = select(Record).where(*passed, Record.ts_ms <= halt.at_ms).order_by(Record.id.desc()).limit(1)
@@ -100,6 +101,20 @@ def good_reference(session: Session, halt: Halt, main: Record) -> Record | None:
     if found:
         return max(found, key=lambda r: r.ts_ms)
     return session.scalar(select(Record).where(*passed).order_by(Record.id).limit(1))
+
+
+def _called_defect() -> ColumnElement[bool]:
+    """Somebody's label, or what was decided, names a class: an audit finds what the model let pass."""
+    # The columns are JSON text on every database; "none" is written one way and needs no JSON operators, which differ.
+    labelled = exists().where(
+        Label.record_id == Record.id, Label.superseded_ms.is_(None), cast(Label.classes, String) != "[]"
+    )
+    decided = exists().where(
+        Adjudication.record_id == Record.id,
+        Adjudication.superseded_ms.is_(None),
+        cast(Adjudication.classes, String) != "[]",
+    )
+    return or_(labelled, decided)
 
 
 def _main_records(session: Session, found: Sequence[Halt]) -> dict[int, Record]:

@@ -22,7 +22,7 @@ from review.hub import Hub
 from review.pictures import jpeg_size, picture_size
 from review.settings import Settings
 from review.similar import WEEK_MS, good_reference, week_before
-from review.store import FilmRow, Halt, Record, Station
+from review.store import Adjudication, FilmRow, Halt, Label, Record, Station
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000
@@ -96,6 +96,27 @@ def test_the_reference_is_the_newest_good_frame_before_the_halt(desk: Desk) -> N
         desk.record(session, 6, ts_ms=NOW - HOUR, call="uncertain")
         desk.record(session, 7, ts_ms=NOW - HOUR, width_px=320)
         assert good_reference(session, halt, main) is before, "none of these shows a good part at this place"
+
+
+def test_a_frame_that_people_called_a_defect_is_no_reference_though_it_passed(desk: Desk) -> None:
+    said = {"label_book": "weld@1", "mask": None, "annotations": [], "created_ms": NOW}
+    with desk.hub.store.writing() as session:
+        false = desk.halt(session, 1, NOW - HOUR, verdict="false_call", state="CLOSED")
+        shown = desk.evidence(session, false)
+        halt = desk.halt(session, 2)
+        main = desk.evidence(session, halt)
+        good, labelled, decided = (desk.record(session, n, ts_ms=NOW - (9 - n) * HOUR // 8) for n in (2, 3, 4))
+        assert good_reference(session, halt, main) is decided
+        session.add(Adjudication(record_id=decided.id, person="Cy", classes=["porosity"], reason="2 mm", **said))
+        assert good_reference(session, halt, main) is labelled
+        session.add(Label(record_id=labelled.id, person="Ann", classes=["porosity"], **said))
+        session.add(Label(record_id=good.id, person="Ann", classes=[], **said))
+        session.add(Label(record_id=good.id, person="Bob", classes=["porosity"], superseded_ms=NOW, **said))
+        assert good_reference(session, halt, main) is good, "called good, and a defect only before that"
+        session.add(Label(record_id=good.id, person="Bob", classes=["porosity"], **said))
+        assert good_reference(session, halt, main) is shown
+        session.add(Label(record_id=shown.id, person="Bob", classes=["porosity"], **said))
+        assert good_reference(session, halt, main) is None, "called a false call once, and a defect since"
 
 
 def test_a_frame_that_a_person_called_false_is_a_reference_too(desk: Desk) -> None:
