@@ -5,13 +5,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, case, select
 from sqlalchemy.orm import Session, selectinload
 
 from inspection.errors import HaltlineError
 from inspection.messages import Resume, Topics
 from inspection.types import Code
-from review.alarms import Cause, State, Verdict, is_judged, why_no_undo, why_not
+from review.alarms import ACTIVE, UNACKED, Cause, State, Verdict, is_judged, why_no_undo, why_not
 from review.broadcast import News
 from review.hub import Hub
 from review.ingest import change
@@ -32,6 +32,11 @@ class NotNow(HaltlineError):
 
 class NoSuchHalt(HaltlineError):
     """There is no halt with this id."""
+
+
+def urgency() -> ColumnElement[int]:
+    """For lists that are cut: 0 holds a line, 1 is over but nobody has seen it, 2 is the rest."""
+    return case((Halt.state.in_([*ACTIVE]), 0), (Halt.state.in_([*UNACKED]), 1), else_=2)
 
 
 def topics_of(station: Station) -> Topics:

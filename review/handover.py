@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from review import audit, faults, shelving, suppression
 from review.alarms import OPEN, UNACKED, State
 from review.halt_view import STATE_WORDS, cause_words
-from review.halts import NotNow
+from review.halts import NotNow, urgency
 from review.language import N_, _, ngettext, raw
 from review.live import PERMIT_STALE_MS, Now
 from review.shelving import KIND_WORDS, Kind
@@ -23,7 +23,7 @@ from review.store import AuditHead, Halt, Handover, Maintenance, Rollout, Shelf,
 SHIFT_MS = 12 * 3600 * 1000
 """How far back a first handover looks."""
 MOST = 100
-"""Of one kind; with more than this open the shift has another problem than its handover."""
+"""Of one kind; with more than this open the shift has another problem than its handover. One item counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,22 @@ def _blocked(session: Session) -> str:
 
 
 def _open(session: Session) -> tuple[Item, ...]:
-    rows = session.scalars(select(Halt).where(Halt.state.in_([*OPEN])).order_by(Halt.id).limit(MOST))
-    return tuple(
+    """What holds a line first: of many halts the oldest are those that only wait for a verdict."""
+    found = select(Halt).where(Halt.state.in_([*OPEN]))
+    rows = session.scalars(found.order_by(urgency(), Halt.id.desc()).limit(MOST)).all()
+    shown = tuple(
         Item(
             f"halt-{h.id}", f"{_at(h.station)}: {cause_words(h)}. {raw(STATE_WORDS[State(h.state)])}", f"/halts/{h.id}"
         )
         for h in rows
     )
+    return (*shown, *_more(session, found, "halts", "/alarms"))
+
+
+def _more(session: Session, found: Select[Any], what: str, link: str) -> tuple[Item, ...]:
+    """How many are beyond `MOST`, as an item of its own: it is signed and checked like the others."""
+    total = session.scalar(select(func.count()).select_from(found.subquery())) or 0
+    return (Item(f"more-{what}", _("and %(n)s more", n=total - MOST), link),) if total > MOST else ()
 
 
 def _shelf(s: Shelf) -> Item:
@@ -153,15 +162,10 @@ def _held(n: int) -> str:
 
 
 def _models(session: Session, since_ms: int) -> tuple[Item, ...]:
-    rows = session.scalars(select(Rollout).where(Rollout.wanted_ms >= since_ms).order_by(Rollout.id).limit(MOST))
-    return tuple(
-        Item(
-            f"model-{r.id}",
-            f"{_at(r.station)}: {_model_words(r)}",
-            "/models",
-        )
-        for r in rows
-    )
+    found = select(Rollout).where(Rollout.wanted_ms >= since_ms)
+    rows = session.scalars(found.order_by(Rollout.id.desc()).limit(MOST)).all()[::-1]
+    shown = tuple(Item(f"model-{r.id}", f"{_at(r.station)}: {_model_words(r)}", "/models") for r in rows)
+    return (*_more(session, found, "models", "/models"), *shown)
 
 
 def _model_words(r: Rollout) -> str:
@@ -172,8 +176,9 @@ def _model_words(r: Rollout) -> str:
 
 
 def _notes(session: Session, since_ms: int) -> tuple[Item, ...]:
-    rows = session.scalars(select(ShiftNote).where(ShiftNote.at_ms >= since_ms).order_by(ShiftNote.id).limit(MOST))
-    return tuple(Item(f"note-{n.id}", f"{n.by}: {n.text}", "") for n in rows)
+    found = select(ShiftNote).where(ShiftNote.at_ms >= since_ms)
+    rows = session.scalars(found.order_by(ShiftNote.id.desc()).limit(MOST)).all()[::-1]
+    return (*_more(session, found, "notes", ""), *(Item(f"note-{n.id}", f"{n.by}: {n.text}", "") for n in rows))
 
 
 def _at(station: Station) -> str:

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from review import alarm_row, faults, shelving
-from review.alarms import ACTIVE, OPEN, State, Verdict
+from review.alarms import ACTIVE, OPEN, UNACKED, State, Verdict
 from review.bursts import Burst, Listed, bursts
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, MaybePerson, RowId, page, same_for_all
 from review.halt_view import VERDICT_WORDS, shelf_words
-from review.halts import NotNow, acknowledge, load
+from review.halts import NotNow, acknowledge, load, urgency
 from review.hub import Hub
 from review.language import _
 from review.store import Halt, Person, Shelf, Station
@@ -31,6 +31,8 @@ MAX_OPEN = 200
 Ids = Annotated[str, Field(pattern=r"^[0-9]{1,9}(,[0-9]{1,9})*$", max_length=2400)]
 """What one checkbox stands for: the unacknowledged halts of a burst."""
 Ms = Annotated[int | None, Query(ge=0, le=10**14)]
+OpenKey = Annotated[str, Query(pattern=r"^([0-2]-[1-9][0-9]{0,8})?$")]
+"""The last open halt of the page before: how urgent it was then (`halts.urgency`) and its id."""
 
 
 @router.get("/alarms")
@@ -45,12 +47,13 @@ async def alarms(
     from_ms: Ms = None,
     to_ms: Ms = None,
     before: RowId | None = None,
+    open_after: OpenKey = "",
 ) -> Response:
-    """`station` is a station's key; `before` the id of the last halt of the page before; the rest are filters that
-    the numbers of the Alarm performance page link with."""
+    """`station` is a station's key; `before` the id of the last halt of the page before, `open_after` likewise of the
+    open ones; the rest are filters that the numbers of the Alarm performance page link with."""
 
     def make() -> Response:
-        return _list(request, hub, person, Asked(station, verdict, cls, code, from_ms, to_ms, before))
+        return _list(request, hub, person, Asked(station, verdict, cls, code, from_ms, to_ms, before, open_after))
 
     if request.headers.get("hx-request"):  # the list alone: a refetch after news, of every tab at once
         return await same_for_all(request, make, signed_in=person is not None)
@@ -68,6 +71,12 @@ class Asked:
     from_ms: int | None
     to_ms: int | None
     before: int | None
+    open_after: str
+
+    @property
+    def first(self) -> bool:
+        """Not a page of what was cut off: the one with everything."""
+        return self.before is None and not self.open_after
 
 
 def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Response:
@@ -80,10 +89,12 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
             which += [column == value] if value is not None else []
         which += [Halt.at_ms >= asked.from_ms] if asked.from_ms is not None else []
         which += [Halt.at_ms < asked.to_ms] if asked.to_ms is not None else []
-        still_open, hidden = ([], 0) if before else _open(session, which)
-        closed = _closed(session, which, before)
+        still_open, hidden = ([], 0) if before else _open(session, which, asked.open_after)
+        closed = [] if asked.open_after else _closed(session, which, before)
         shelves = shelving.current(session, now_ms)
-        of_stations = [] if before else [f for f in faults.listed(session) if not station or f.station_id in chosen]
+        of_stations = (
+            [] if not asked.first else [f for f in faults.listed(session) if not station or f.station_id in chosen]
+        )
     open_bursts = sorted(bursts(still_open), key=lambda b: _urgency(b, shelves))
     signed_in = person is not None
     return page(
@@ -95,6 +106,9 @@ def _list(request: Request, hub: Hub, person: Person | None, asked: Asked) -> Re
         open=[_row(b, shelves, signed_in) for b in open_bursts],
         may_ack=signed_in and any(b.unacked and not b.held for b in open_bursts),
         hidden=hidden,
+        open_more=request.url.include_query_params(open_after=_key(still_open[-1])).query if hidden else None,
+        first=asked.first,
+        open_after=asked.open_after,
         closed=[alarm_row.facts(b, may_act=False, shelf="") for b in bursts(closed[:PAGE])[::-1]],
         more=request.url.include_query_params(before=closed[PAGE - 1].id).query if len(closed) > PAGE else None,
         filtered=bool(which),
@@ -153,14 +167,24 @@ def _rows(session: Session, found: Select[*tuple[Any, ...]]) -> list[Listed]:
     return [Listed(*row) for row in session.execute(found.join(Station, isouter=True))]
 
 
-def _open(session: Session, which: list[ColumnElement[bool]]) -> tuple[list[Listed], int]:
-    """What holds a line, then the newest of the rest, and how many more are open: a flood hides no new one."""
-    found = select(*LISTED).select_from(Halt).where(*which, Halt.state.in_([*OPEN]))
-    first = _rows(session, found.order_by(Halt.state.in_([*ACTIVE]).desc(), Halt.id.desc()).limit(MAX_OPEN))
+def _open(session: Session, which: list[ColumnElement[bool]], after: str = "") -> tuple[list[Listed], int]:
+    """What holds a line, what nobody has seen, then the newest of the rest, and how many more are open: a flood hides
+    no new one, and whoever acknowledges it gets to its end. `after`: an `OpenKey`."""
+    wanted = [*which, Halt.state.in_([*OPEN])]
+    if after:
+        rank, last = map(int, after.split("-"))
+        wanted.append(or_(urgency() > rank, and_(urgency() == rank, Halt.id < last)))
+    found = select(*LISTED).select_from(Halt).where(*wanted)
+    first = _rows(session, found.order_by(urgency(), Halt.id.desc()).limit(MAX_OPEN))
     if len(first) < MAX_OPEN:
         return first, 0
-    count = select(func.count()).select_from(Halt).where(*which, Halt.state.in_([*OPEN]))
+    count = select(func.count()).select_from(Halt).where(*wanted)
     return first, (session.scalar(count) or 0) - len(first)
+
+
+def _key(halt: Listed) -> str:
+    rank = 0 if halt.state in ACTIVE else 1 if halt.state in UNACKED else 2
+    return f"{rank}-{halt.id}"
 
 
 def _closed(session: Session, which: list[ColumnElement[bool]], before: int | None) -> list[Listed]:

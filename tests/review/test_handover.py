@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from inspection.messages import Permit, Topics
 from review import audit
 from review.alarms import State
+from review.handover import MOST
 from review.store import AuditHead, Handover
 from tests.review.floor import MIN, World
 
@@ -64,6 +65,21 @@ def test_the_draft_holds_what_is_not_settled(world: World) -> None:
     ):
         assert told in page, told
     assert world.ana.post("/handover/note", data={"text": "  "}).status_code == 409
+
+
+def test_of_many_open_halts_the_one_that_holds_the_line_is_handed_over_and_the_rest_are_counted(world: World) -> None:
+    for n in range(MOST + 10):
+        world.now += MIN
+        if n == 5:
+            held = world.halt("undercut", state=State.ACTIVE_ACKED)
+        world.halt(state=State.CLEARED_ACKED)
+    page = world.ana.get("/handover").text
+    shown = re.findall(r'href="/halts/(\d+)"', page)
+    assert (len(shown), shown[0], shown[1]) == (MOST, str(held), str(MOST + 11)), "then the newest"
+    assert '<a href="/alarms">and 11 more</a>' in page
+    assert sign(world.ana) == 303
+    ben = world.client("Ben (inspector)")
+    assert keys(ben.get("/handover").text)[MOST] == "more-halts", "who takes over checks that there are more"
 
 
 def test_outgoing_signs_incoming_checks_each(world: World) -> None:

@@ -3,6 +3,8 @@ random."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from inspection.errors import InputError
 from review import shelving
 from review.alarms import ACTIVE, UNACKED, Cause, State, step, why_not
 from review.bursts import GAP_MS, bursts
-from review.routes.alarms import _open
+from review.routes.alarms import MAX_OPEN, _open
 from review.routes.events import _tick
 from review.store import Halt
 from tests.review.floor import MIN, NOW, World
@@ -111,6 +113,30 @@ def test_a_burst_is_one_item(world: World) -> None:
     page = world.ana.get("/alarms").text
     assert page.count("×10") == 1
     assert page.count("×") == 1
+
+
+def test_a_flood_can_be_acknowledged_to_its_end_and_paged_to_its_end(world: World) -> None:
+    def ids(page: str) -> list[int]:
+        return [int(i) for value in re.findall(r'name="ids" value="([\d,]+)"', page) for i in value.split(",")]
+
+    for n in range(MAX_OPEN + 60):
+        world.now += GAP_MS + 1  # each a row of its own
+        world.halt(state=State.CLEARED_ACKED if n < 30 else State.CLEARED_UNACKED)
+    page = world.ana.get("/alarms").text
+    assert ids(page) == [*range(61, MAX_OPEN + 61)], "the newest"
+    more = html.unescape(re.findall(r'href="(\?[^"]*)">60 more are open', page)[0])
+    rest = world.ana.get(f"/alarms{more}").text
+    assert ids(rest) == [*range(31, 61)]
+    assert [int(h) for h in re.findall(r'<a href="/halts/(\d+)"', rest)][30:] == [*range(1, 31)], "what was seen last"
+    assert "more are open" not in rest
+    assert "<h2>" not in rest, "the shelf and the past are on the first page"
+    assert world.ana.post("/alarms/ack", data={"ids": ids(page)}).status_code == 303
+    assert ids(world.ana.get("/alarms").text) == [*range(31, 61)], "what nobody has seen comes before what was seen"
+    held = world.halt("undercut", state=State.ACTIVE_ACKED)
+    first = world.ana.get("/alarms").text
+    assert f'href="/halts/{held}"' in first
+    assert world.ana.get("/alarms?open_after=3-1").status_code == 422
+    assert world.ana.get("/alarms?open_after=2-1").text.count("Nothing to review") == 1
 
 
 def test_bursts_open_at_what_holds_the_line(world: World) -> None:
