@@ -51,7 +51,7 @@ class Draft:
 
 
 def draft(session: Session, stations: list[Now], now_ns: int, now_ms: int) -> Draft:
-    since = session.scalar(select(func.max(Handover.to_ms))) or now_ms - SHIFT_MS
+    since = _since(session) or now_ms - SHIFT_MS
     shelves = list(shelving.current(session, now_ms).values())
     out_of_service = tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED)
     sections = (
@@ -64,11 +64,22 @@ def draft(session: Session, stations: list[Now], now_ns: int, now_ms: int) -> Dr
     return Draft(since, now_ms, sections, _blocked(session))
 
 
-def sign(session: Session, made: Draft, who: str) -> Handover:
-    """NotNow while somebody has yet to look at a halt: a shift does not hand over what it has not seen."""
+def _since(session: Session) -> int | None:
+    """The end of the newest handover that somebody took: what was signed and not taken, nobody has read yet. Before the
+    first was taken, the begin of the first."""
+    taken = session.scalar(select(func.max(Handover.to_ms)).where(Handover.in_by.is_not(None)))
+    return taken if taken is not None else session.scalar(select(func.min(Handover.from_ms)))
+
+
+def sign(session: Session, made: Draft, who: str, instead_of: int | None) -> Handover:
+    """NotNow while somebody has yet to look at a halt: a shift does not hand over what it has not seen. And when one
+    waits that the page did not show, as after two taps; `instead_of` is the one it showed."""
     if made.blocked:
         raise NotNow(made.blocked)
-    head = session.get_one(AuditHead, 1)
+    head = session.get_one(AuditHead, 1, with_for_update=True)  # two taps follow each other on every database
+    waits = waiting(session)
+    if waits is not None and waits.id != instead_of:
+        raise NotNow(_("%(name)s signed meanwhile: look at it first", name=waits.out_by))
     row = Handover(
         from_ms=made.from_ms,
         to_ms=made.to_ms,

@@ -40,10 +40,13 @@ def note(request: Request, hub: HubDep, person: ActingPerson, text: Note = "") -
 
 
 @router.post("/handover/sign")
-def sign(request: Request, hub: HubDep, person: ActingPerson) -> Response:
+def sign(
+    request: Request, hub: HubDep, person: ActingPerson, instead_of: Annotated[RowId | None, Form()] = None
+) -> Response:
+    """`instead_of`: the handover that waits, as the page showed it."""
     try:
         with hub.store.writing() as session:
-            handover.sign(session, _draft(hub, session), person.name)
+            handover.sign(session, _draft(hub, session), person.name, instead_of)
     except NotNow as e:
         return _page(request, hub, person, str(e))
     return RedirectResponse("/handover", 303)

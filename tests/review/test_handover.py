@@ -23,7 +23,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def sign(client: TestClient) -> int:
-    return int(client.post("/handover/sign").status_code)
+    """As from the page: with what the form holds."""
+    shown = re.findall(r'name="instead_of" value="(\d+)"', client.get("/handover").text)
+    return int(client.post("/handover/sign", data={"instead_of": shown} if shown else {}).status_code)
 
 
 def keys(page: str) -> list[str]:
@@ -109,6 +111,7 @@ def test_what_was_signed_stays_and_the_next_begins_there(world: World) -> None:
     world.now += 5 * MIN
     world.halt("undercut", state=State.ACTIVE_ACKED)
     assert keys(world.chen.get("/handover").text) == ["halt-1"]
+    take(world.chen, ["halt-1"])
     with world.hub.store.reading() as session:
         assert session.get_one(Handover, 1).to_ms == signed_at
     world.ana.post("/handover/note", data={"text": "for the next one"})
@@ -117,6 +120,32 @@ def test_what_was_signed_stays_and_the_next_begins_there(world: World) -> None:
         second = session.get_one(Handover, 2)
     assert second.from_ms == signed_at
     assert [i["key"] for i in second.draft["Notes"]] == ["note-1"]
+
+
+def test_what_nobody_took_over_stays_in_the_next_one(world: World) -> None:
+    world.ana.post("/handover/note", data={"text": "nozzle 2 leaks"})
+    assert sign(world.ana) == 303
+    world.now += MIN
+    assert world.ana.post("/handover/sign").status_code == 409, "a second tap: that page showed none"
+    world.ana.post("/handover/note", data={"text": "the spare is in locker 4"})
+    world.now += MIN
+    page = world.ana.get("/handover").text
+    assert "Nobody has taken over what Ana (operator) signed at" in page
+    assert sign(world.ana) == 303
+    ben = world.client("Ben (inspector)")
+    page = ben.get("/handover").text
+    assert (keys(page), "/handover/2/take" in page) == (["note-1", "note-2"], True)
+    assert take(ben, ["note-1", "note-2"], 2)[0] == 303
+    page = ben.get("/handover").text
+    assert "Nobody has taken over" not in page
+    earlier = page[page.index("Earlier") :]
+    assert earlier.count("nozzle 2 leaks") == 2, "what was signed can be read"
+    with world.hub.store.reading() as session:
+        handovers = [session.get_one(Handover, n) for n in (1, 2)]
+    assert [h.from_ms for h in handovers] == [handovers[0].from_ms] * 2
+    world.ana.post("/handover/note", data={"text": "all is well"})
+    assert sign(world.ana) == 303
+    assert keys(ben.get("/handover").text) == ["note-3"], "what was taken is not told again"
 
 
 def test_a_handover_anchors_the_audit_log(world: World) -> None:
