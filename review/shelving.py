@@ -88,6 +88,11 @@ def current(session: Session, now_ms: int) -> dict[CauseKey, Shelf]:
     return {cause_of(s): s for s in session.scalars(select(Shelf).where(holds(now_ms)).order_by(Shelf.id))}
 
 
+def lies_on(session: Session, alarm: Halt | Fault, now_ms: int) -> Shelf | None:
+    """The shelf the alarm's cause lies on; a new one would end it."""
+    return current(session, now_ms).get(_cause(alarm))
+
+
 def is_on(until_ms: int | None, ended_ms: int | None, now_ms: int) -> bool:
     return ended_ms is None and (until_ms is None or now_ms < until_ms)
 
@@ -117,8 +122,8 @@ def _put(
         raise InputError(_("reason"), what, _("3 to %(n)s letters", n=MAX_WHY))
     if isinstance(alarm, Fault) and alarm.kind == RUNS_ANYWAY:
         raise InputError(_("alarm"), _("a line that runs without a permit is never kept quiet"), _("stop the line"))
-    cause = cause_of_fault(alarm.station_id, alarm.kind) if isinstance(alarm, Fault) else cause_of(alarm)
-    if before := current(session, now_ms).get(cause):
+    cause = _cause(alarm)
+    if before := lies_on(session, alarm, now_ms):
         give_back(session, before, who, now_ms)
     shelf = Shelf(
         station_id=cause[0],
@@ -135,3 +140,7 @@ def _put(
     session.add(shelf)
     session.flush()
     return shelf
+
+
+def _cause(alarm: Halt | Fault) -> CauseKey:
+    return cause_of_fault(alarm.station_id, alarm.kind) if isinstance(alarm, Fault) else cause_of(alarm)

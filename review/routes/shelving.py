@@ -52,6 +52,8 @@ def shelve(
     try:
         with hub.store.writing() as session:
             row = _alarm(session, halt, fault)
+            if before := shelving.lies_on(session, row, wall_ms()):
+                _may_end(person, before)
             if minutes == 0:
                 shelving.take_out_of_service(session, row, person.name, why, wall_ms())
             else:
@@ -68,11 +70,16 @@ def unshelve(hub: HubDep, person: ActingPerson, shelf_id: RowId) -> RedirectResp
         shelf = session.get(Shelf, shelf_id)
         if shelf is None:
             raise NoSuchHalt(f"there is no shelf {shelf_id}")
-        if shelf.kind == Kind.OUT_OF_SERVICE and person.role not in OUT_OF_SERVICE_FOR:
-            raise NotForRole(person, OUT_OF_SERVICE_FOR)
+        _may_end(person, shelf)
         shelving.give_back(session, shelf, person.name, wall_ms())
     hub.news.tell(News("halt", "shelf"))
     return RedirectResponse("/alarms", 303)
+
+
+def _may_end(person: Person, shelf: Shelf) -> None:
+    """A new shelf ends the one before: what an engineer took out of service would call again within a shift."""
+    if shelf.kind == Kind.OUT_OF_SERVICE and person.role not in OUT_OF_SERVICE_FOR:
+        raise NotForRole(person, OUT_OF_SERVICE_FOR)
 
 
 def _alarm(session: Session, halt: int | None, fault: int | None) -> Halt | Fault:

@@ -71,8 +71,13 @@ def test_out_of_service_is_for_engineers_and_has_no_end(world: World) -> None:
     world.upkeep.look_at_shelves(world.now)
     assert world.calls() == 0
     assert world.ana.post("/alarms/shelves/1/end").status_code == 403
+    assert world.shelve(halt) == 403, "a new shelf would end it too"
+    assert [s.ended_ms for s in world.shelves()] == [None]
     assert world.chen.post("/alarms/shelves/1/end").status_code == 303
     assert world.calls() == 1
+    assert world.shelve(halt) == 303
+    assert world.shelve(halt, 0, by="chen") == 303
+    assert world.shelve(halt, 60, by="chen") == 303, "an engineer may"
 
 
 @pytest.mark.parametrize(("minutes", "why"), [(15, ""), (15, " x "), (15, "y" * 201), (16, "reason"), (-1, "reason")])
