@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
 from inspection.label_book import LabelBook
-from review.label_books import longest_mm, newest
+from review.label_books import ChangedMeanwhile, longest_mm, newest
+from review.language import _, class_words
 from review.remembered import remembered
 from review.store import Adjudication, Label, Record
 
@@ -143,14 +144,20 @@ def decide(
     now_ms: int,
     took: int | None = None,
     own: Mapping[str, float | None] | None = None,
+    seen: int | None = None,
 ) -> Adjudication:
     """Keep a decision: the label `took` is right, or `own` classes (with lengths in mm) are. It supersedes an earlier.
 
-    InputError without a reason, for a label that is not one of those compared, or for classes the book lacks.
+    InputError without a reason, for a label that is not one of those compared, or for classes the book lacks;
+    ChangedMeanwhile where the newest decision is another than `seen`, the one the page showed (0: none).
     """
+    # The lock makes two who decide one frame follow each other on databases with several writers.
+    session.scalar(select(Record.id).where(Record.uid == uid).with_for_update())
     dispute = of_record(session, uid)
     if dispute is None:
         raise InputError(uid, "is no labelled frame", "choose one on the Adjudicate page")
+    if seen is not None:
+        _refuse_unseen(session, dispute.record, seen)
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_REASON:
         raise InputError("reason", f"has {len(reason)} letters", f"say why, in 1 to {MAX_REASON} letters")
@@ -164,6 +171,20 @@ def decide(
     session.add(decision)
     session.flush()
     return decision
+
+
+def _refuse_unseen(session: Session, record: Record, seen: int) -> None:
+    """What somebody else decided with a reason is not superseded by whoever never saw it."""
+    decided = next(iter(history(session, record)), None)
+    if decided is not None and decided.id != seen:
+        raise ChangedMeanwhile(_("this frame"), decided_words(decided), _("read it below, then decide again"))
+
+
+def decided_words(decision: Adjudication) -> str:
+    """Who decided what, and why, for whoever was about to do it too."""
+    answer = ", ".join(map(class_words, decision.classes)) or _("good")
+    facts = {"name": decision.person, "answer": answer, "reason": decision.reason}
+    return _("%(name)s decided it meanwhile: %(answer)s (%(reason)s)", **facts)
 
 
 def history(session: Session, record: Record) -> list[Adjudication]:

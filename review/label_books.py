@@ -22,6 +22,10 @@ from review.store import BookFrame, BookRow, Label, LabelAssignment, Record
 KINDS = ("example", "counterexample", "borderline")
 
 
+class ChangedMeanwhile(InputError):
+    """Somebody else was faster: what the page showed is no longer what an act of it would replace."""
+
+
 @dataclass(frozen=True, slots=True)
 class FramesNeeded:
     """How many frames of each kind every class must show before a version is published."""

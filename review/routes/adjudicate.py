@@ -79,21 +79,22 @@ def decide(
     request: Request, hub: HubDep, person: ActingPerson, uid: str, reason: Annotated[str, Form()] = "",
     took: Annotated[str, Form()] = "", cls: Annotated[list[str] | None, Form()] = None,
     length_cls: Annotated[list[str] | None, Form()] = None, length_mm: Annotated[list[str] | None, Form()] = None,
-    borderline: Annotated[str, Form()] = "",
+    borderline: Annotated[str, Form()] = "", newest: Annotated[int, Form()] = 0,
 ) -> Response:  # fmt: skip
     """`took` is a label's id, or "own" with the classes ticked and the lengths given; `borderline`: the class whose
-    rule the frame then shows, as a borderline case, in the label book's draft."""
+    rule the frame then shows, as a borderline case, in the label book's draft; `newest`: the newest decision that the
+    page showed, 0 for none."""
     _check(person)
     try:
         lengths = dict(zip(length_cls or [], length_mm or [], strict=False))
         own = {c: _length(lengths.get(c, "")) for c in cls or []}
         label_id = None if took == "own" else _label_id(took)
         with hub.store.writing() as session:
-            adjudication.decide(session, uid, person.name, reason, wall_ms(), label_id, own)
+            adjudication.decide(session, uid, person.name, reason, wall_ms(), label_id, own, newest)
             if borderline:
                 decided.offer(session, uid, borderline, person.name, wall_ms())
     except InputError as e:
-        return _page(request, hub, person, uid, e)
+        return _page(request, hub, person, uid, e, reason)
     return RedirectResponse(f"/adjudicate/next?after={uid}", 303)
 
 
@@ -145,7 +146,9 @@ def _length(text: str) -> float | None:
     return value
 
 
-def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputError | None = None) -> Response:
+def _page(
+    request: Request, hub: Hub, person: Person, uid: str, refused: InputError | None = None, reason: str = ""
+) -> Response:
     with hub.store.reading() as session:
         dispute = adjudication.of_record(session, uid)
         if dispute is None:
@@ -158,9 +161,10 @@ def _page(request: Request, hub: Hub, person: Person, uid: str, refused: InputEr
         label.id: {c: label_books.longest_mm(label, c) for c in (book.classes if book else ())}
         for label in dispute.labels
     }
+    status = 409 if isinstance(refused, label_books.ChangedMeanwhile) else 422 if refused else 200
     return page(
-        request, "adjudicate.html", 422 if refused else 200, title=_("Adjudicate"), nav="consistency", person=person,
-        d=dispute, book=book, sizes=sizes, earlier=earlier, left=left, refused=refused, letters="ABCDFGHI",
+        request, "adjudicate.html", status, title=_("Adjudicate"), nav="consistency", person=person, d=dispute,
+        book=book, sizes=sizes, earlier=earlier, left=left, refused=refused, reason=reason, letters="ABCDFGHI",
         drafted=f"{draft.name}@{draft.version}" if draft else "",
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from inspection.errors import InputError
-from review import adjudication, blind_plan, label_books, label_queue
+from review import adjudication, blind_plan, label_books, label_queue, people
 from review.export import export_folder
 from review.labelling import encode_mask
 from review.store import Person
@@ -173,6 +174,30 @@ def test_the_page_decides_and_goes_on_to_the_next(world: World) -> None:
     assert decision.annotations[0]["length_mm"] == 2.1
     cy.post(f"/adjudicate/{second}", data={"took": "4", "reason": "scale reads 1.4"})
     assert "No disagreements" in cy.get("/adjudicate").text
+
+
+def test_what_somebody_else_decided_meanwhile_is_seen_before_it_is_superseded(world: World) -> None:
+    uid = pair(world, True, False)
+    people.add_person(world.hub.store, "Eve", "engineer")
+    cy, eve = world.browser("Cy"), world.browser("Eve")
+
+    def newest(page: str) -> str:
+        return re.findall(r'name="newest" value="(\d+)"', page)[0]
+
+    shown = [newest(browser.get(f"/adjudicate/{uid}").text) for browser in (cy, eve)]
+    first = {"took": "1", "reason": "1.2 mm under the microscope", "newest": shown[0]}
+    assert cy.post(f"/adjudicate/{uid}", data=first, follow_redirects=False).status_code == 303
+    other = {"took": "2", "reason": "looks fine", "newest": shown[1]}
+    refused = eve.post(f"/adjudicate/{uid}", data=other)
+    assert refused.status_code == 409
+    assert "Cy decided it meanwhile: scratch (1.2 mm under the microscope)" in refused.text
+    assert 'value="looks fine"' in refused.text, "what was typed stays"
+    with world.hub.store.reading() as session:
+        assert [d.person for d in adjudication.in_force(session, "scratch").values()] == ["Cy"]
+    again = other | {"newest": newest(refused.text)}
+    assert eve.post(f"/adjudicate/{uid}", data=again, follow_redirects=False).status_code == 303
+    with world.hub.store.reading() as session:
+        assert [d.person for d in adjudication.in_force(session, "scratch").values()] == ["Eve"]
 
 
 def test_a_painted_mask_is_shown_bright(world: World) -> None:
