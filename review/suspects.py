@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from inspection.suspects import SuspectLine
 from review import audit
-from review.adjudication import MANY, MAX_REASON, decide, of_record
+from review.adjudication import MANY, MAX_REASON, decide, decided_words, of_record
+from review.label_books import ChangedMeanwhile
 from review.language import _
 from review.store import Adjudication, Record, Suspect
 
@@ -111,10 +112,15 @@ def ambiguous(session: Session) -> set[int]:
 
 
 def settle(session: Session, suspect_id: int, decision: Decision, person: str, reason: str, now_ms: int) -> Suspect:
-    """Keep the decision and carry it into the labels; InputError without a reason, or when it was decided already."""
+    """Keep the decision and carry it into the labels; InputError without a reason, or when it was decided already.
+    ChangedMeanwhile where the frame was adjudicated since: `waiting` lists it no more, an open page still does."""
     suspect = session.get(Suspect, suspect_id)
     if suspect is None or suspect.decision:
         raise InputError(_("suspect"), _("is decided already"), _("reload the page"))
+    session.scalar(select(Record.id).where(Record.id == suspect.record_id).with_for_update())
+    adjudicated = (Adjudication.record_id == suspect.record_id, Adjudication.superseded_ms.is_(None))
+    if decided := session.scalar(select(Adjudication).where(*adjudicated)):
+        raise ChangedMeanwhile(_("this frame"), decided_words(decided), _("open it to decide again"))
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_REASON:
         raise InputError(_("reason"), _("has %(n)s letters", n=len(reason)), _("say why"))

@@ -54,8 +54,9 @@ def _page(request: Request, hub: Hub, person: Person, refused: InputError | None
         done = suspects.history(session, LISTED)
         books = {b: label_books.by_id(session, b) for b in {s.label_book for s in (*shown, *done)}}
         in_book = decided.in_label_book(session, [s.record_id for s in done])
+    status = 409 if isinstance(refused, label_books.ChangedMeanwhile) else 422 if refused else 200
     return page(
-        request, "suspects.html", 422 if refused else 200, title=_("The model and the label disagree"),
+        request, "suspects.html", status, title=_("The model and the label disagree"),
         nav="consistency", person=person, shown=shown, total=total, done=done, books=books, refused=refused,
         reason=reason, in_book=in_book,
     )  # fmt: skip

@@ -98,6 +98,22 @@ def test_decisions_go_back_into_the_labels(world: World, tmp_path: Path) -> None
     assert exported(world, tmp_path / "again")[0][unclear]["labels"] == ["scratch"]
 
 
+def test_a_frame_adjudicated_meanwhile_is_not_decided_again_by_a_stale_page(world: World) -> None:
+    uid = agreed(world, True)
+    taken(world, line(uid, 0.1, ("scratch",)), line(uid, 0.2, ("scratch",), kind="mask"))
+    cy = world.browser("Cy")
+    assert cy.get("/suspects").text.count('name="decision" value="keep"') == 2
+    with world.hub.store.writing() as session:
+        adjudication.decide(session, uid, "Eve", "dust, wiped off", 9, own={})
+    for n, decision in ((1, "keep"), (1, "change"), (2, "ambiguous")):
+        refused = cy.post(f"/suspects/{n}", data={"decision": decision, "reason": "the label is right"})
+        assert refused.status_code == 409
+        assert "Eve decided it meanwhile: good (dust, wiped off)" in refused.text
+    with world.hub.store.reading() as session:
+        assert [d.person for d in adjudication.in_force(session, "scratch").values()] == ["Eve"]
+        assert [s.decision for s in session.scalars(select(Suspect))] == ["", ""]
+
+
 def test_an_ambiguous_frame_explains_the_rule(world: World) -> None:
     uid = agreed(world, True)
     taken(world, line(uid, 0.1, ("scratch",)))
