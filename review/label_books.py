@@ -6,6 +6,8 @@ way a rule changes, and it says beforehand exactly which labels were made under 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,7 @@ from inspection.errors import InputError
 from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from review import audit
 from review.labelling import NEED
+from review.language import _
 from review.store import BookFrame, BookRow, Label, LabelAssignment, Record
 
 KINDS = ("example", "counterexample", "borderline")
@@ -251,10 +254,20 @@ def _counted(rule: ClassRule, label: Label, record: Record) -> bool:
     return rule.count is not None and most_within(rule.count, rule.cls, [label], record) >= rule.count.regions
 
 
+def fingerprint(session: Session, row: BookRow) -> str:
+    """Of all that publishing a draft puts into force: rules, reason, and the frames beside them."""
+    shown = session.scalars(select(BookFrame).where(BookFrame.book_id == row.id).order_by(BookFrame.id))
+    frames = [[f.cls, f.kind, f.record_id, f.note] for f in shown]
+    said = json.dumps([row.version, row.rules, row.reason, frames], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def publish(
-    session: Session, row: BookRow, person: str, needed: FramesNeeded, now_ms: int, labels_per_frame: int = NEED
-) -> list[Touched]:
-    """Put a draft into force and ask again for what it touches; InputError names what is missing.
+    session: Session, row: BookRow, person: str, needed: FramesNeeded, now_ms: int, labels_per_frame: int = NEED,
+    seen: str | None = None,
+) -> list[Touched]:  # fmt: skip
+    """Put a draft into force and ask again for what it touches; InputError names what is missing, ChangedMeanwhile
+    says that its `fingerprint` is not the `seen` one, of what the page showed.
 
     Everybody who labelled a touched frame is asked again, and so is whoever labelled a frame that has fewer than
     `labels_per_frame`: labels are only ever compared under one version.
@@ -262,6 +275,9 @@ def publish(
     _still_a_draft(row)
     if lacks := missing(session, row, needed):
         raise InputError(f"{row.name}@{row.version}", f"cannot be published, it lacks {'; '.join(lacks)}", "add them")
+    if seen is not None and seen != fingerprint(session, row):
+        what = _("was changed since the page showed it")
+        raise ChangedMeanwhile(f"{row.name}@{row.version}", what, _("read it below, then publish"))
     found = touched(session, row)
     again = {t.record.id for t in found}
     row.published_ms, row.published_by = now_ms, person

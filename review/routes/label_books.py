@@ -112,11 +112,12 @@ def remove_frame(request: Request, hub: HubDep, person: ActingPerson, name: str,
 
 
 @router.post("/label-book/{name}/publish")
-def publish(request: Request, hub: HubDep, person: ActingPerson, name: str) -> Response:
+def publish(request: Request, hub: HubDep, person: ActingPerson, name: str, seen: Text = "") -> Response:
+    """`seen`: the fingerprint of the draft as the page showed it; a rule that nobody read is not put into force."""
     each = hub.settings.labels_per_frame
     return _write(
         request, hub, person, name,
-        lambda s: books.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms(), each),
+        lambda s: books.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms(), each, seen),
     )  # fmt: skip
 
 
@@ -158,13 +159,14 @@ def _page(
         if book is None:
             raise HTTPException(404, f"{name} has no version {version}")
         row = books.draft_of(session, name) if version is None else None
+        status = 409 if isinstance(refused, books.ChangedMeanwhile) else 422 if refused else 200
         return page(
-            request, "label_book.html", 422 if refused else 200, title=_("Label book"), nav="label_book", person=person,
+            request, "label_book.html", status, title=_("Label book"), nav="label_book", person=person,
             names=[b.name for b in BOOKS.values()], book=book, versions=known, frames=books.frames_of(session, book),
             draft=books.as_book(row) if row else None,
             draft_frames=books.frames_of(session, books.as_book(row)) if row else {},
             missing=books.missing(session, row, _needed(hub)) if row else [],
             touched=books.touched(session, row) if row else [],
             waiting=books.waiting_to_relabel(session, name), needed=_needed(hub), kinds=books.KINDS, refused=refused,
-            may_change=person.role in SETTLES,
+            may_change=person.role in SETTLES, seen=books.fingerprint(session, row) if row else "",
         )  # fmt: skip

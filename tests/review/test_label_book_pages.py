@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from review import label_books
+from review import label_books, people
 from tests.review.test_consistency import World
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+def publish(browser: TestClient) -> int:
+    """As from the page: with the fingerprint it shows."""
+    seen = re.findall(r'name="seen" value="(\w+)"', browser.get("/label-book/scratch").text)[0]
+    return browser.post("/label-book/scratch/publish", data={"seen": seen}, follow_redirects=False).status_code
 
 
 def test_everybody_reads_and_only_engineers_write(world: World) -> None:
@@ -45,7 +53,7 @@ def test_from_draft_to_a_published_rule_that_labellers_see(world: World) -> None
     draft = cy.get("/label-book/scratch").text
     assert "<strong>2</strong> labels were made under a limit that changes" in draft
     assert "between 1.5 and 2 mm" in draft
-    assert cy.post("/label-book/scratch/publish", follow_redirects=False).status_code == 303
+    assert publish(cy) == 303
     text = cy.get("/label-book/scratch").text
     assert "scratch@2 is in force" in text
     assert "<strong>2</strong> labels wait to be made again" in text
@@ -83,7 +91,29 @@ def test_how_many_frames_a_book_needs_is_the_sites_choice(tmp_path: Path) -> Non
     cy.post("/label-book/scratch/draft", data={"reason": "x"})
     assert "1 more example (0 of 1)" in cy.get("/label-book/scratch").text
     cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": "example", "uid": uid})
-    assert cy.post("/label-book/scratch/publish", follow_redirects=False).status_code == 303
+    assert publish(cy) == 303
+
+
+def test_nothing_is_published_that_the_page_did_not_show(tmp_path: Path) -> None:
+    world = World(tmp_path, book_frames=(0, 0, 0))
+    people.add_person(world.hub.store, "Eve", "engineer")
+    uid, cy, eve = world.frame(), world.browser("Cy"), world.browser("Eve")
+
+    def seen() -> dict[str, str]:
+        return {"seen": re.findall(r'name="seen" value="(\w+)"', cy.get("/label-book/scratch").text)[0]}
+
+    rule = {"cls": "scratch", "limit_mm": "3", "rule": "trying out"}
+    frame = {"cls": "scratch", "kind": "example", "uid": uid}
+    cy.post("/label-book/scratch/draft", data={"reason": "smaller ones"})
+    for path, change in (("rule", rule), ("reason", {"reason": "mine"}), ("frame", frame)):
+        page = seen()
+        assert eve.post(f"/label-book/scratch/{path}", data=change, follow_redirects=False).status_code == 303
+        refused = cy.post("/label-book/scratch/publish", data=page)
+        assert refused.status_code == 409, path
+        assert "was changed since the page showed it" in refused.text
+        assert "Draft of scratch@2" in refused.text
+    assert cy.post("/label-book/scratch/publish").status_code == 409, "a page that says nothing of what it showed"
+    assert publish(cy) == 303
 
 
 def test_a_count_and_a_depth_are_kept_shown_and_taken_back(world: World) -> None:
