@@ -227,7 +227,7 @@ def proposed_limit(band: SizeBand) -> float:
 
 
 def propose(session: Session, book: LabelBook, cls: str, band: SizeBand, person: str, now_ms: int) -> BookRow:
-    """Draft the next version with the proposed limit and the band."""
+    """Draft the next version with the proposed limit and the band; a draft there is keeps its reason and author."""
     limit = proposed_limit(band)
     low, high = round(min(band.low_mm.value, limit), 2), round(max(band.high_mm.value, limit), 2)
     rule = book.rule(cls)
@@ -239,7 +239,7 @@ def propose(session: Session, book: LabelBook, cls: str, band: SizeBand, person:
     words = f"{rule.title}: {limit:g} mm or longer, measured along its longest extent. (Before: {rule.rule})"
     changed = words if limit != rule.limit_mm else rule.rule
     books.set_rule(session, row, cls, limit_mm=limit, ambiguous_mm=(low, high), rule=changed)
-    books.set_reason(session, row, person, reason)
+    books.add_reason(session, row, reason)
     return row
 
 

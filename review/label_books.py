@@ -146,6 +146,14 @@ def set_reason(session: Session, row: BookRow, person: str, reason: str) -> None
     session.flush()
 
 
+def add_reason(session: Session, row: BookRow, reason: str) -> None:
+    """Behind what somebody typed: a draft has one author and may have several reasons."""
+    _still_a_draft(row)
+    if reason not in row.reason:
+        row.reason = f"{row.reason.rstrip('.;')}; {reason}" if row.reason else reason
+    session.flush()
+
+
 def show_frame(
     session: Session, row: BookRow, cls: str, kind: str, uid: str, note: str, person: str, now_ms: int
 ) -> BookFrame:

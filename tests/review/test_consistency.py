@@ -187,7 +187,24 @@ def test_the_band_is_found_and_its_proposal_becomes_a_draft(world: World) -> Non
         assert rule.limit_mm * 20 == pytest.approx(round(rule.limit_mm * 20)), "a limit a gauge can hold"
         assert rule.ambiguous_mm is not None
         assert rule.ambiguous_mm[0] < rule.limit_mm < rule.ambiguous_mm[1]
-        assert "2 people on 90 parts" in row.reason
+        assert row.reason.startswith("Scratch: 2 people on 90 parts")
+        assert row.author == "Cy"
+
+
+def test_a_proposal_keeps_the_drafts_author_and_what_was_typed_as_its_reason(world: World) -> None:
+    world.crew(90, {"Ann": 1.2, "Bob": 1.9})
+    add_person(world.hub.store, "Eve", "engineer")
+    cy, eve = world.browser("Cy"), world.browser("Eve")
+    cy.post("/label-book/scratch/draft", data={"reason": "customer complaint 4711"})
+    form = {"book": "scratch", "version": "scratch@1", "cls": "scratch"}
+    for _ in range(2):  # a second tap adds nothing
+        assert eve.post("/consistency/propose", data=form, follow_redirects=False).status_code == 303
+    with world.hub.store.reading() as session:
+        row = label_books.draft_of(session, "scratch")
+        assert row is not None
+        assert row.author == "Cy"
+        assert row.reason.startswith("customer complaint 4711; Scratch: 2 people on 90 parts")
+        assert row.reason.count("90 parts") == 1
 
 
 @pytest.mark.parametrize(("limit_mm", "sides"), [(0.5, ("end", "start")), (3.9, ("start", "end"))])
