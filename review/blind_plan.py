@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 from review import adjudication
 from review.clock import wall_ms
 from review.label_books import newest
-from review.label_queue import ASIDE, BLIND, Task, short_of_labels, waiting_for
+from review.label_queue import ASIDE, BLIND, Task, counted, short_of_labels, waiting_for
 from review.mirror import FLIPS
 from review.settings import Settings
 from review.store import (
@@ -179,7 +179,7 @@ def _hands(session: Session) -> _Hands:
 
 def _people_of(session: Session, record_ids: Sequence[int]) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {}
-    rows = select(Label.record_id, Label.person).where(Label.record_id.in_(record_ids), Label.superseded_ms.is_(None))
+    rows = select(Label.record_id, Label.person).where(Label.record_id.in_(record_ids), counted())
     for record_id, person in session.execute(rows):
         found.setdefault(record_id, set()).add(person)
     return found

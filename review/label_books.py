@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
@@ -20,8 +20,10 @@ from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from review import audit
 from review.labelling import NEED
 from review.language import _
-from review.store import BookFrame, BookRow, Label, LabelAssignment, Record
+from review.store import BookFrame, BookRow, Label, LabelAssignment, Person, Record
 
+RELABEL = "relabel "
+"""How `LabelAssignment.why` begins where publishing asked; the book's id follows."""
 KINDS = ("example", "counterexample", "borderline")
 
 
@@ -289,7 +291,7 @@ def publish(
     found = touched(session, row)
     again = {t.record.id for t in found}
     row.published_ms, row.published_by = now_ms, person
-    why = f"relabel {row.name}@{row.version}"
+    why = f"{RELABEL}{row.name}@{row.version}"
     for record, labels in _labelled(session, row.name):
         people = {label.person for label in labels}
         if record.id in again or len(people) < labels_per_frame:
@@ -330,11 +332,12 @@ def longest_mm(label: Label, cls: str) -> float | None:
 
 
 def asked(session: Session, name: str) -> list[tuple[str, str]]:
-    """(person, record uid) of each label that publishing asked for and nobody has given yet."""
+    """(person, record uid) of each label that publishing asked for and that somebody still here has not given yet."""
     rows = session.execute(
         select(LabelAssignment.person, Record.uid)
         .join(Record, Record.id == LabelAssignment.record_id)
-        .where(LabelAssignment.why.startswith(f"relabel {name}@", autoescape=True), LabelAssignment.done_ms.is_(None))
+        .where(LabelAssignment.why.startswith(f"{RELABEL}{name}@", autoescape=True), LabelAssignment.done_ms.is_(None))
+        .where(LabelAssignment.person.not_in(_left()))
         .order_by(LabelAssignment.id)
     )
     return [(person, uid) for person, uid in rows]
@@ -350,8 +353,13 @@ def current_labels(session: Session, name: str) -> list[Label]:
     return [label for _, labels in _labelled(session, name) for label in labels]
 
 
+def _left() -> Select[str]:
+    return select(Person.name).where(Person.left_ms.is_not(None))
+
+
 def _ask(session: Session, record: Record, people: Iterable[str], why: str, now_ms: int) -> None:
-    for person in sorted(people):
+    """Whoever left is not asked: their label would be waited for, for good."""
+    for person in sorted(set(people) - set(session.scalars(_left()))):
         session.add(LabelAssignment(record_id=record.id, person=person, why=why[:32], created_ms=now_ms))
 
 

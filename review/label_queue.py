@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, String, and_, cast, exists, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from inspection.label_book import BOOKS, LabelBook
 from review.clock import wall_ms
-from review.label_books import newest
+from review.label_books import RELABEL, newest
 from review.labelling import NEED, CheckedLabel
 from review.store import Adjudication, Label, LabelAssignment, Person, Record, Showing
 
@@ -172,9 +172,7 @@ def _close_assignments(session: Session, record: Record, person: str, now_ms: in
     """This person's are done. Once the frame has its labels, whoever else it was dealt out to need not look."""
     still = (LabelAssignment.record_id == record.id, LabelAssignment.done_ms.is_(None))
     session.execute(update(LabelAssignment).where(*still, LabelAssignment.person == person).values(done_ms=now_ms))
-    people = select(func.count(func.distinct(Label.person))).where(
-        Label.record_id == record.id, Label.superseded_ms.is_(None)
-    )
+    people = select(func.count(func.distinct(Label.person))).where(Label.record_id == record.id, counted())
     if (session.scalar(people) or 0) >= need:
         session.execute(update(LabelAssignment).where(*still, LabelAssignment.why == BLIND).values(done_ms=now_ms))
         mirrored = (Showing.record_id == record.id, Showing.kind == "mirror", Showing.done_ms.is_(None))
@@ -219,8 +217,7 @@ def _shown_to(person: Person) -> ColumnElement[bool]:
 def _wanted(person: Person, need: int) -> ColumnElement[bool]:
     """Not labelled by this person, and one of: short of labels that nobody was asked for, in dispute and theirs to
     settle, assigned to them. What waits for them as a showing does not wait twice."""
-    of_record = (Label.record_id == Record.id, Label.superseded_ms.is_(None))
-    labels = select(func.count(func.distinct(Label.person))).where(*of_record).correlate(Record).scalar_subquery()
+    of_record, labels = (Label.record_id == Record.id, counted()), _labels()
     # Classes are stored in the label book's order, so equal answers are equal text.
     answer = cast(Label.classes, String) + cast(Label.unsure, String)
     answers = select(func.count(func.distinct(answer))).where(*of_record).correlate(Record).scalar_subquery()
@@ -237,26 +234,52 @@ def _wanted(person: Person, need: int) -> ColumnElement[bool]:
     return and_(Record.image.is_not(None), _has_book(), wanted, ~shown)
 
 
+def counted() -> ColumnElement[bool]:
+    """A current label under the newest rules among those of its frame, as `labelling.consensus` counts them: one that
+    somebody who left made under older rules would else keep everybody from giving the label that is missing."""
+    other = aliased(Label)
+    later = (other.record_id == Label.record_id, other.superseded_ms.is_(None), is_newer(other, Label))
+    return and_(Label.superseded_ms.is_(None), ~exists().where(*later).correlate(Label))
+
+
+def is_newer(a: type[Label], b: type[Label]) -> ColumnElement[bool]:
+    """Whether `a` was made under a later version than `b`, of the one book its frame has: `weld@10` after `weld@9`."""
+    length = func.length(a.label_book) - func.length(b.label_book)
+    return or_(length > 0, and_(length == 0, a.label_book > b.label_book))
+
+
+def _labels() -> ColumnElement[int]:
+    """How many people's labels of the frame count."""
+    of_record = (Label.record_id == Record.id, counted())
+    return select(func.count(func.distinct(Label.person))).where(*of_record).correlate(Record).scalar_subquery()
+
+
 def _reserved(person: Person) -> ColumnElement[int]:
-    """How many labels of the frame others were asked for lately and have not given."""
-    of_others = (
-        LabelAssignment.record_id == Record.id,
-        LabelAssignment.why == BLIND,
-        LabelAssignment.person != person.name,
-        LabelAssignment.done_ms.is_(None),
-        LabelAssignment.created_ms > wall_ms() - RESERVED_MS,
+    """How many labels of the frame others were asked for and have not given: lately, or again after a new rule."""
+    lately = and_(LabelAssignment.why == BLIND, LabelAssignment.created_ms > wall_ms() - RESERVED_MS)
+    of_others = (or_(lately, _again()), LabelAssignment.person != person.name)
+    return _outstanding(*of_others)
+
+
+def _again() -> ColumnElement[bool]:
+    """Asked to label again by somebody who is still here, and without a label that counts: who has one is counted by
+    that."""
+    has = exists().where(
+        Label.record_id == LabelAssignment.record_id, Label.person == LabelAssignment.person, counted()
     )
-    return select(func.count()).select_from(LabelAssignment).where(*of_others).correlate(Record).scalar_subquery()
+    left = exists().where(Person.name == LabelAssignment.person, Person.left_ms.is_not(None))
+    return and_(LabelAssignment.why.startswith(RELABEL), ~has.correlate(LabelAssignment), ~left)
+
+
+def _outstanding(*which: ColumnElement[bool]) -> ColumnElement[int]:
+    of_record = (LabelAssignment.record_id == Record.id, LabelAssignment.done_ms.is_(None), *which)
+    return select(func.count()).select_from(LabelAssignment).where(*of_record).correlate(Record).scalar_subquery()
 
 
 def short_of_labels(need: int) -> ColumnElement[bool]:
-    """Frames worth a label that fewer than `need` people have labelled and that were dealt out to nobody."""
-    labels = (
-        select(func.count(func.distinct(Label.person)))
-        .where(Label.record_id == Record.id, Label.superseded_ms.is_(None))
-        .correlate(Record)
-        .scalar_subquery()
-    )
+    """Frames worth a label that fewer than `need` people have labelled or are asked to label again, and that were dealt
+    out to nobody."""
+    labels = _labels() + _outstanding(_again())
     dealt = exists().where(LabelAssignment.record_id == Record.id, LabelAssignment.why == BLIND)
     return and_(_worth_a_label(), _has_book(), labels < need, ~dealt)
 

@@ -14,12 +14,14 @@ import cv2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from inspection.bundle import sha256
 from inspection.samples import Sample
+from review import label_books, label_queue
 from review.app import create_app
 from review.labelling import encode_mask
-from review.people import add_person
+from review.people import add_person, remove
 from review.settings import Settings
 from review.store import Label, LabelAssignment, Record, Station
 
@@ -71,7 +73,7 @@ class Person:
         return answer
 
     def save(self, uid: str, **label: object) -> Any:
-        answer = self.client.post(f"/label/{uid}", json={"label_book": "weld@1", **label})
+        answer = self.client.post(f"/label/{uid}", json={"label_book": "weld@1"} | label)
         self.seen += answer.content
         return answer
 
@@ -129,6 +131,54 @@ def test_two_labels_are_enough_and_an_assignment_asks_for_more(world: World) -> 
     assert cy.next() == uid
     cy.save(uid)
     assert cy.next() == ""
+
+
+def new_rule(world: World, limit_mm: float) -> None:
+    with world.hub.store.writing() as session:
+        row = label_books.draft(session, "weld", "Cy", "smaller pores", 1)
+        label_books.set_rule(session, row, "porosity", limit_mm=limit_mm)
+        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+
+
+def test_after_a_new_rule_the_label_of_somebody_who_left_is_anybodys_to_give(world: World) -> None:
+    uid, mark = world.frame(), {"cls": "porosity", "box_px": [1, 1, 8, 2], "length_mm": 0.6}
+    people = [world.person(name) for name in ("Ann", "Bob", "Cy")]
+    for person in people[:2]:
+        person.save(uid, classes=["porosity"], annotations=[mark])
+    remove(world.hub.store, "Ann")
+    new_rule(world, 0.8)
+    bob, cy = people[1], people[2]
+    with world.hub.store.reading() as session:
+        assert label_books.asked(session, "weld") == [("Bob", uid)], "not of whoever left"
+    assert (bob.next(), cy.next()) == (uid, "")
+    assert bob.save(uid, label_book="weld@2", classes=["porosity"]).status_code == 200
+    assert (bob.next(), cy.next()) == ("", uid), "Ann's was made under other rules"
+    cy.save(uid, label_book="weld@2", classes=["porosity"])
+    assert cy.next() == ""
+    assert "1 frames in 1 groups (1 agreed" in cy.client.get("/labels/export.zip").headers["X-Haltline-Export"]
+
+
+def test_a_label_that_is_made_again_after_a_new_rule_waits_for_its_person(world: World) -> None:
+    uid, half = world.frame(), world.frame()
+    ann, bob, cy = (world.person(name) for name in ("Ann", "Bob", "Cy"))
+    for person in (ann, bob):
+        person.save(uid, classes=["porosity"])
+    ann.save(half, classes=["porosity"])
+    new_rule(world, 0.8)
+    assert (ann.next(), bob.next(), cy.next()) == (uid, uid, half)
+    bob.save(uid, label_book="weld@2")
+    assert cy.next() == half, "the other waits for Ann, who is here"
+    bob.save(half, label_book="weld@2")
+    assert cy.next() == ""
+    with world.hub.store.reading() as session:
+        due = session.scalars(select(Record.uid).where(label_queue.short_of_labels(2))).all()
+    assert due == [], "nor is it dealt out"
+    remove(world.hub.store, "Ann")
+    assert cy.next() == uid, "once Ann left, it is anybody's"
+    with world.hub.store.reading() as session:
+        assert label_books.waiting_to_relabel(session, "weld") == 0
+        due = session.scalars(select(Record.uid).where(label_queue.short_of_labels(2))).all()
+    assert set(due) == {uid, half}
 
 
 def test_where_two_differ_an_engineer_is_asked_for_the_third_label(world: World) -> None:
