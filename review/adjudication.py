@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from inspection.label_book import LabelBook
 from review.label_books import ChangedMeanwhile, longest_mm, newest
+from review.label_queue import close_dealt
 from review.language import _, class_words
 from review.remembered import remembered
 from review.store import Adjudication, Label, Record
@@ -169,6 +170,7 @@ def decide(
         .values(superseded_ms=now_ms)
     )
     session.add(decision)
+    close_dealt(session, dispute.record.id, now_ms)
     session.flush()
     return decision
 

@@ -24,7 +24,7 @@ from inspection.errors import ConfigError, DatasetError, InputError, StorageErro
 from inspection.label_book import BOOKS, LabelBook
 from inspection.samples import BOOK_FILE, HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
 from review import suspects
-from review.adjudication import in_force
+from review.adjudication import MANY, in_force
 from review.exchange import Wanted, convert
 from review.frames import FolderFrames, FrameStore
 from review.label_books import newest
@@ -135,7 +135,8 @@ def export_folder(
         raise DatasetError(out, "exists and is not empty", "name a new folder")
     with store.reading() as session:
         book = _book(session, task)
-        work, decisions = list(_labelled(session, book)), in_force(session, book.name)
+        decisions = in_force(session, book.name)
+        work = _with_decided(session, list(_labelled(session, book)), decisions)
         groups = groups_of(moments(session))
         left_out = suspects.ambiguous(session)
         weights = _weights(session, book) if soft else {}
@@ -201,8 +202,10 @@ def export_zip(
 
 
 def _book(session: Session, task: str | None) -> LabelBook:
-    """The label book of the task; without a task, of the one task that has labels."""
-    used = {b.partition("@")[0] for b in session.scalars(select(Label.label_book).distinct())}
+    """The label book of the task; without a task, of the one task that has labels or decisions."""
+    ids = {*session.scalars(select(Label.label_book).distinct())}
+    ids |= {*session.scalars(select(Adjudication.label_book).distinct())}
+    used = {book_id.partition("@")[0] for book_id in ids}
     found = [b for b in BOOKS.values() if b.name in used and task in (None, b.task)]
     if len(found) == 1:
         return newest(session, found[0].name) or found[0]
@@ -225,14 +228,26 @@ def _labelled(session: Session, book: LabelBook) -> Iterator[tuple[Record, list[
         yield of_record[0][0], [label for _, label in of_record]
 
 
+def _with_decided(
+    session: Session, labelled: list[tuple[Record, list[Label]]], decisions: Mapping[int, Adjudication]
+) -> list[tuple[Record, list[Label]]]:
+    """And each record without labels that somebody decided all the same, oldest first as before."""
+    without = sorted(decisions.keys() - {record.id for record, _labels in labelled})
+    found = list(labelled)
+    for at in range(0, len(without), MANY):
+        some = (Record.id.in_(without[at : at + MANY]), Record.image.is_not(None))
+        found += [(record, []) for record in session.scalars(select(Record).where(*some))]
+    return sorted(found, key=lambda work: (work[0].ts_ms, work[0].id))
+
+
 def moments(session: Session) -> list[Moment]:
-    """What the groups of all labelled frames follow from, by column: a hub has many more records than labels.
+    """What the groups of labelled and decided frames follow from, by column: a hub has many more records than labels.
 
     A frame of a part has its group by itself. An event is told by what was recorded before and after it, labelled or
     not, but only at that station and outside of parts.
     """
     told = select(Record.uid, Record.station_id, Record.camera, Record.ts_ms, Record.part, Record.halt)
-    labelled = Record.id.in_(select(Label.record_id))
+    labelled = Record.id.in_(select(Label.record_id).union(select(Adjudication.record_id)))
     streams = set(session.scalars(select(Record.station_id).where(labelled, Record.part == "").distinct()))
     # Two queries: databases read every record for one with an "or".
     rows = [*session.execute(told.where(Record.image.is_not(None), labelled, Record.part != ""))]

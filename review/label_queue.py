@@ -170,13 +170,19 @@ def save(
 
 def _close_assignments(session: Session, record: Record, person: str, now_ms: int, need: int) -> None:
     """This person's are done. Once the frame has its labels, whoever else it was dealt out to need not look."""
-    still = (LabelAssignment.record_id == record.id, LabelAssignment.done_ms.is_(None))
-    session.execute(update(LabelAssignment).where(*still, LabelAssignment.person == person).values(done_ms=now_ms))
+    own = (LabelAssignment.record_id == record.id, LabelAssignment.person == person, LabelAssignment.done_ms.is_(None))
+    session.execute(update(LabelAssignment).where(*own).values(done_ms=now_ms))
     people = select(func.count(func.distinct(Label.person))).where(Label.record_id == record.id, counted())
     if (session.scalar(people) or 0) >= need:
-        session.execute(update(LabelAssignment).where(*still, LabelAssignment.why == BLIND).values(done_ms=now_ms))
-        mirrored = (Showing.record_id == record.id, Showing.kind == "mirror", Showing.done_ms.is_(None))
-        session.execute(update(Showing).where(*mirrored).values(done_ms=now_ms))
+        close_dealt(session, record.id, now_ms)
+
+
+def close_dealt(session: Session, record_id: int, now_ms: int) -> None:
+    """The frame has its labels, or its answer: whoever it was dealt out to need not look."""
+    dealt = (LabelAssignment.record_id == record_id, LabelAssignment.why == BLIND, LabelAssignment.done_ms.is_(None))
+    session.execute(update(LabelAssignment).where(*dealt).values(done_ms=now_ms))
+    mirrored = (Showing.record_id == record_id, Showing.kind == "mirror", Showing.done_ms.is_(None))
+    session.execute(update(Showing).where(*mirrored).values(done_ms=now_ms))
 
 
 def _first(session: Session, records: ColumnElement[bool], showings: ColumnElement[bool]) -> Task | None:
@@ -215,22 +221,21 @@ def _shown_to(person: Person) -> ColumnElement[bool]:
 
 
 def _wanted(person: Person, need: int) -> ColumnElement[bool]:
-    """Not labelled by this person, and one of: short of labels that nobody was asked for, in dispute and theirs to
-    settle, assigned to them. What waits for them as a showing does not wait twice."""
+    """Not labelled by this person, and one of: undecided and short of labels that nobody was asked for, undecided, in
+    dispute and theirs to settle, assigned to them. What waits for them as a showing does not wait twice."""
     of_record, labels = (Label.record_id == Record.id, counted()), _labels()
     # Classes are stored in the label book's order, so equal answers are equal text.
     answer = cast(Label.classes, String) + cast(Label.unsure, String)
     answers = select(func.count(func.distinct(answer))).where(*of_record).correlate(Record).scalar_subquery()
     open_to_me = labels + _reserved(person) < need
     if person.role in SETTLES:
-        decided = exists().where(Adjudication.record_id == Record.id, Adjudication.superseded_ms.is_(None))
-        open_to_me = or_(open_to_me, and_(labels == need, answers > 1, ~decided))
+        open_to_me = or_(open_to_me, and_(labels == need, answers > 1))
     mine = exists().where(*of_record, Label.person == person.name)
     asked = exists().where(
         LabelAssignment.record_id == Record.id, LabelAssignment.person == person.name, LabelAssignment.done_ms.is_(None)
     )
     shown = exists().where(Showing.record_id == Record.id, _shown_to(person))
-    wanted = or_(and_(_worth_a_label(), open_to_me, ~mine), asked)
+    wanted = or_(and_(_worth_a_label(), open_to_me, ~mine, ~_decided()), asked)
     return and_(Record.image.is_not(None), _has_book(), wanted, ~shown)
 
 
@@ -242,7 +247,14 @@ def counted() -> ColumnElement[bool]:
     return and_(Label.superseded_ms.is_(None), ~exists().where(*later).correlate(Label))
 
 
-def is_newer(a: type[Label], b: type[Label]) -> ColumnElement[bool]:
+def _decided() -> ColumnElement[bool]:
+    """Somebody adjudicated the frame, and no label is under newer rules than that (`adjudication.in_force`)."""
+    later = (Label.record_id == Adjudication.record_id, Label.superseded_ms.is_(None), is_newer(Label, Adjudication))
+    overtaken = exists().where(*later).correlate(Adjudication)
+    return exists().where(Adjudication.record_id == Record.id, Adjudication.superseded_ms.is_(None), ~overtaken)
+
+
+def is_newer(a: type[Label], b: type[Label | Adjudication]) -> ColumnElement[bool]:
     """Whether `a` was made under a later version than `b`, of the one book its frame has: `weld@10` after `weld@9`."""
     length = func.length(a.label_book) - func.length(b.label_book)
     return or_(length > 0, and_(length == 0, a.label_book > b.label_book))
@@ -277,11 +289,11 @@ def _outstanding(*which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def short_of_labels(need: int) -> ColumnElement[bool]:
-    """Frames worth a label that fewer than `need` people have labelled or are asked to label again, and that were dealt
-    out to nobody."""
+    """Undecided frames worth a label that fewer than `need` people have labelled or are asked to label again, and that
+    were dealt out to nobody."""
     labels = _labels() + _outstanding(_again())
     dealt = exists().where(LabelAssignment.record_id == Record.id, LabelAssignment.why == BLIND)
-    return and_(_worth_a_label(), _has_book(), labels < need, ~dealt)
+    return and_(_worth_a_label(), _has_book(), labels < need, ~dealt, ~_decided())
 
 
 def _worth_a_label() -> ColumnElement[bool]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from inspection.errors import InputError
 from review import adjudication, blind_plan, label_books, label_queue, people
 from review.export import export_folder
 from review.labelling import encode_mask
-from review.store import Person
+from review.store import LabelAssignment, Person, Record
 from tests.review.test_consistency import World
 
 
@@ -228,6 +229,34 @@ def test_an_engineer_may_answer_a_frame_nobody_labelled(world: World) -> None:
     assert cy.post(f"/adjudicate/{uid}", data=own, follow_redirects=False).status_code == 303
     with world.hub.store.reading() as session:
         assert [g.classes for g in blind_plan.gold(session)] == [["scratch"]]
+
+
+def test_a_decided_frame_nobody_labelled_is_exported_and_asked_of_nobody(world: World, tmp_path: Path) -> None:
+    decided, other = world.frame(), world.frame()
+    with world.hub.store.writing() as session:
+        session.query(Record).update({"why": ["uncertain"]})
+        ids = {r.uid: r.id for r in session.query(Record)}
+        session.add_all(
+            LabelAssignment(record_id=ids[uid], person="Ann", why=label_queue.BLIND, created_ms=1) for uid in ids
+        )
+    ann, bob = world.browser("Ann"), world.browser("Bob")
+    assert ann.get("/label/next", follow_redirects=False).headers["location"] == f"/label/{decided}"
+    own = {"took": "own", "reason": "by the gauge", "cls": "scratch", "length_cls": "scratch", "length_mm": "2.1"}
+    assert world.browser("Cy").post(f"/adjudicate/{decided}", data=own, follow_redirects=False).status_code == 303
+    for browser in (ann, bob):
+        assert browser.get("/label/next", follow_redirects=False).headers["location"] == f"/label/{other}"
+    with world.hub.store.reading() as session:
+        assert session.scalars(select(Record.uid).where(label_queue.short_of_labels(3))).all() == []
+    summary = export_folder(world.hub.store, world.hub.frames, tmp_path / "alone")
+    assert (summary.exported, summary.adjudicated) == (1, 1)
+    for person in ("Ann", "Bob"):
+        world.label(other, person, False)
+    both = exported(world, tmp_path / "both")
+    assert {uid: s["labels"] for uid, s in both.items()} == {decided: ["scratch"], other: []}
+    assert both[decided]["group"]
+    # Labels under newer rules end the decision: the frame is short of one label again.
+    world.label(decided, "Ann", False, label_book="scratch@2")
+    assert bob.get("/label/next", follow_redirects=False).headers["location"] == f"/label/{decided}"
 
 
 def test_a_decided_disagreement_becomes_a_borderline_case_with_its_reason(world: World) -> None:
