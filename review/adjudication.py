@@ -156,12 +156,13 @@ def decide(
     session.scalar(select(Record.id).where(Record.uid == uid).with_for_update())
     dispute = of_record(session, uid)
     if dispute is None:
-        raise InputError(uid, "is no labelled frame", "choose one on the Adjudicate page")
+        raise InputError(uid, _("is no labelled frame"), _("choose one on the Adjudicate page"))
     if seen is not None:
         _refuse_unseen(session, dispute.record, seen)
     reason = reason.strip()
     if not 1 <= len(reason) <= MAX_REASON:
-        raise InputError("reason", f"has {len(reason)} letters", f"say why, in 1 to {MAX_REASON} letters")
+        what = _("has %(n)s letters", n=len(reason))
+        raise InputError(_("reason"), what, _("say why, in 1 to %(n)s letters", n=MAX_REASON))
     decision = _taken(dispute, took) if took is not None else _own(session, dispute, own or {})
     decision.person, decision.reason, decision.created_ms = person, reason, now_ms
     session.execute(
@@ -216,8 +217,8 @@ def _current(session: Session) -> Sequence[Adjudication]:
 def _taken(dispute: Dispute, label_id: int) -> Adjudication:
     label = next((found for found in dispute.labels if found.id == label_id), None)
     if label is None or label.unsure:
-        what = "was replaced meanwhile" if label is None else "is unsure, which decides nothing"
-        raise InputError("label", what, "reload the page and choose again")
+        what = _("was replaced meanwhile") if label is None else _("is unsure, which decides nothing")
+        raise InputError(_("label"), what, _("reload the page and choose again"))
     return Adjudication(
         record_id=dispute.record.id, label_book=label.label_book, took=label.person, classes=list(label.classes),
         mask=label.mask, annotations=list(label.annotations),
@@ -229,7 +230,8 @@ def _own(session: Session, dispute: Dispute, own: Mapping[str, float | None]) ->
     book: LabelBook | None = newest(session, dispute.book_id.partition("@")[0])
     known = book.classes if book else ()
     if stray := sorted(set(own) - set(known)):
-        raise InputError("classes", f"{stray} are not in {dispute.book_id}", f"use {list(known)}")
+        what = _("%(classes)s are not in %(book)s", classes=", ".join(stray), book=dispute.book_id)
+        raise InputError(_("classes"), what, _("use %(classes)s", classes=", ".join(known)))
     classes = [cls for cls in known if cls in own]
     masks = [m.mask for m in dispute.labels if classes and m.classes == classes and m.mask]
     marks: list[Any] = [{"cls": cls, "box_px": None, "length_mm": own[cls], "points_px": []} for cls in classes]

@@ -19,7 +19,7 @@ from inspection.errors import InputError
 from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
 from review import audit
 from review.labelling import NEED
-from review.language import _
+from review.language import _, ngettext, plain
 from review.store import BookFrame, BookRow, Label, LabelAssignment, Person, Record
 
 RELABEL = "relabel "
@@ -110,7 +110,8 @@ def draft(session: Session, name: str, person: str, reason: str, now_ms: int) ->
         return row
     book = newest(session, name)
     if book is None:
-        raise InputError(name, "is no label book of this hub", f"one of {[b.name for b in BOOKS.values()]}")
+        choices = ", ".join(b.name for b in BOOKS.values())
+        raise InputError(name, _("is no label book of this hub"), _("one of %(choices)s", choices=choices))
     row = BookRow(
         name=name, version=book.version + 1, task=book.task, rules=[r.model_dump(mode="json") for r in book.rules],
         author=person, reason=reason.strip(), created_ms=now_ms,
@@ -133,13 +134,13 @@ def set_rule(session: Session, row: BookRow, cls: str, **changes: Any) -> ClassR
             try:
                 rules[n] = ClassRule.model_validate(rule.model_dump() | changes)
             except ValueError as e:
-                raise InputError(
-                    f"{row.name} / {cls}", _first(e), "a limit and a band (low, high) in mm, and words"
-                ) from e
+                fix = _("a limit and a band (low, high) in mm, and words")
+                raise InputError(f"{row.name} / {cls}", _first(e), fix) from e
             row.rules = [r.model_dump(mode="json") for r in rules]
             session.flush()
             return rules[n]
-    raise InputError(cls, f"is no class of {row.name}", f"one of {[r.cls for r in rules]}")
+    choices = ", ".join(r.cls for r in rules)
+    raise InputError(cls, _("is no class of %(book)s", book=row.name), _("one of %(choices)s", choices=choices))
 
 
 def set_reason(session: Session, row: BookRow, person: str, reason: str) -> None:
@@ -163,9 +164,11 @@ def show_frame(
     _still_a_draft(row)
     record = session.scalar(select(Record).where(Record.uid == uid.strip(), Record.image.is_not(None)))
     if record is None:
-        raise InputError("frame", f"{uid!r} is no record with a picture", "its id stands on the Consistency page")
+        what = _("%(uid)s is no record with a picture", uid=repr(uid))
+        raise InputError(_("frame"), what, _("its id stands on the Consistency page"))
     if kind not in KINDS or cls not in {rule["cls"] for rule in row.rules}:
-        raise InputError(f"{cls} / {kind}", "is no class and kind of this book", f"kinds are {', '.join(KINDS)}")
+        what = _("is no class and kind of this book")
+        raise InputError(f"{cls} / {kind}", what, _("kinds are %(kinds)s", kinds=", ".join(KINDS)))
     shown = select(BookFrame).where(BookFrame.book_id == row.id, BookFrame.cls == cls, BookFrame.record_id == record.id)
     frame = session.scalar(shown)
     if frame is None:
@@ -186,16 +189,39 @@ def hide_frame(session: Session, row: BookRow, frame_id: int) -> None:
 
 def missing(session: Session, row: BookRow, needed: FramesNeeded) -> list[str]:
     """What a draft lacks, one line each; empty when it may be published."""
-    lacks = [] if row.reason else ["the reason of this version"]
+    lacks = [] if row.reason else [_("the reason of this version")]
     shown = frames_of(session, as_book(row))
     for rule in as_book(row).rules:
         for kind in KINDS:
             have, want = len(shown[rule.cls][kind]), getattr(needed, kind)
             if have < want:
-                word = "borderline case" if kind == "borderline" else kind
-                lacks.append(f"{rule.title}: {want - have} more {word}{'s' * (want - have > 1)} ({have} of {want})")
+                facts = {"title": rule.title, "have": have, "want": want}
+                lacks.append(_more(kind, want - have, **facts))
         lacks += contradicted(session, rule, shown[rule.cls])
     return lacks
+
+
+def _more(kind: str, n: int, **facts: object) -> str:
+    if kind == "example":
+        return ngettext(
+            "%(title)s: %(num)s more example (%(have)s of %(want)s)",
+            "%(title)s: %(num)s more examples (%(have)s of %(want)s)",
+            n,
+            **facts,
+        )
+    if kind == "counterexample":
+        return ngettext(
+            "%(title)s: %(num)s more counterexample (%(have)s of %(want)s)",
+            "%(title)s: %(num)s more counterexamples (%(have)s of %(want)s)",
+            n,
+            **facts,
+        )
+    return ngettext(
+        "%(title)s: %(num)s more borderline case (%(have)s of %(want)s)",
+        "%(title)s: %(num)s more borderline cases (%(have)s of %(want)s)",
+        n,
+        **facts,
+    )
 
 
 def contradicted(session: Session, rule: ClassRule, shown: Mapping[str, Sequence[BookFrame]]) -> list[str]:
@@ -212,11 +238,12 @@ def contradicted(session: Session, rule: ClassRule, shown: Mapping[str, Sequence
             most = most_within(rule.count, rule.cls, labels, frame.record)
             sizes = [s for label in labels if (s := longest_mm(label, rule.cls)) is not None]
             many, small = most >= rule.count.regions, sizes and not any(map(rule.is_defect, sizes))
-            what = f"{rule.title}: frame {frame.record.uid[-8:]} has {most} within {rule.count.within_mm:g} mm"
+            facts = {"title": rule.title, "frame": frame.record.uid[-8:], "n": most, "mm": plain(rule.count.within_mm)}
+            what = _("%(title)s: frame %(frame)s has %(n)s within %(mm)s mm", **facts)
             if kind == "example" and most and small and not many:
-                found.append(f"{what} and is too short: no defect by this rule")
+                found.append(_("%(what)s and is too short: no defect by this rule", what=what))
             elif kind == "counterexample" and many:
-                found.append(f"{what}: a defect by this rule")
+                found.append(_("%(what)s: a defect by this rule", what=what))
     return found
 
 
@@ -249,14 +276,14 @@ def _why_touched(before: ClassRule, rule: ClassRule, label: Label, record: Recor
     """Empty where the label's answer is the same under both rules."""
     low, high = sorted((before.limit_mm, rule.limit_mm))
     if low != high and size is None and rule.cls in label.classes:
-        return "never measured"
+        return _("never measured")
     if size is not None and low <= size < high:
-        return f"between {low:g} and {high:g} mm"
+        return _("between %(low)s and %(high)s mm", low=plain(low), high=plain(high))
     marked = rule.cls in label.classes or any(a["cls"] == rule.cls for a in label.annotations)
     if before.depth != rule.depth and marked:
-        return "judged by another depth"
+        return _("judged by another depth")
     if before.count != rule.count and _counted(before, label, record) != _counted(rule, label, record):
-        return "as many regions are judged otherwise"
+        return _("as many regions are judged otherwise")
     return ""
 
 
@@ -284,7 +311,8 @@ def publish(
     """
     _still_a_draft(row)
     if lacks := missing(session, row, needed):
-        raise InputError(f"{row.name}@{row.version}", f"cannot be published, it lacks {'; '.join(lacks)}", "add them")
+        what = _("cannot be published, it lacks %(lacks)s", lacks="; ".join(lacks))
+        raise InputError(f"{row.name}@{row.version}", what, _("add them"))
     if seen is not None and seen != fingerprint(session, row):
         what = _("was changed since the page showed it")
         raise ChangedMeanwhile(f"{row.name}@{row.version}", what, _("read it below, then publish"))
@@ -385,9 +413,21 @@ def _copied(frame: BookFrame, row: BookRow) -> BookFrame:
 
 def _still_a_draft(row: BookRow) -> None:
     if row.published_ms is not None:
-        raise InputError(f"{row.name}@{row.version}", "is published and stays as it is", "draft the next version")
+        what = _("is published and stays as it is")
+        raise InputError(f"{row.name}@{row.version}", what, _("draft the next version"))
 
 
 def _first(error: ValueError) -> str:
+    """The field and what is wrong with it; in English where the language of rules says it, as all of `inspection`."""
     errors: Sequence[Mapping[str, Any]] = getattr(error, "errors", list)()
-    return f"{'.'.join(map(str, errors[0]['loc']))}: {errors[0]['msg']}" if errors else str(error)
+    if not errors:
+        return str(error)
+    where, kind, limits = ".".join(map(str, errors[0]["loc"])), errors[0]["type"], errors[0].get("ctx", {})
+    what = str(errors[0]["msg"])
+    if kind in ("missing", "string_too_short"):
+        what = _("is missing")
+    elif kind == "greater_than":
+        what = _("must be more than %(n)s", n=plain(limits["gt"]))
+    elif kind == "greater_than_equal":
+        what = _("must be %(n)s or more", n=plain(limits["ge"]))
+    return f"{where}: {what}"

@@ -132,7 +132,7 @@ def _books(hub: Hub, recent: list[decided.Decided]) -> dict[str, LabelBook | Non
 
 def _label_id(took: str) -> int:
     if not took.isdigit():
-        raise InputError("decision", "names no label", "choose A, B or E")
+        raise InputError(_("decision"), _("names no label"), _("choose A, B or E"))
     return int(took)
 
 
@@ -140,9 +140,9 @@ def _length(text: str) -> float | None:
     try:
         value = float(text) if text.strip() else None
     except ValueError as e:
-        raise InputError("length", f"{text!r} is no number", "mm, with a point") from e
+        raise InputError(_("length"), _("%(text)s is no number", text=repr(text)), _("mm, with a point")) from e
     if value is not None and not 0 <= value < 10_000:
-        raise InputError("length", f"{value:g} mm cannot be", "mm, 0 or more")
+        raise InputError(_("length"), _("%(mm)s mm cannot be", mm=f"{value:g}"), _("mm, 0 or more"))
     return value
 
 

@@ -33,7 +33,7 @@ def show(request: Request, hub: HubDep, person: MaybePerson) -> Response:
 def note(request: Request, hub: HubDep, person: ActingPerson, text: Note = "") -> Response:
     text = " ".join(text.split())
     if not text:
-        return _page(request, hub, person, "an empty note says nothing")
+        return _page(request, hub, person, _("an empty note says nothing"))
     with hub.store.writing() as session:
         session.add(ShiftNote(by=person.name, at_ms=wall_ms(), text=text))
     return RedirectResponse("/handover", 303)

@@ -133,7 +133,7 @@ def _needed(hub: Hub) -> books.FramesNeeded:
 def _draft(session: Session, name: str) -> BookRow:
     row = books.draft_of(session, name)
     if row is None:
-        raise InputError(name, "has no draft", "begin one: somebody may have published it meanwhile")
+        raise InputError(name, _("has no draft"), _("begin one: somebody may have published it meanwhile"))
     return row
 
 

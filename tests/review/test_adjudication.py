@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -199,6 +200,22 @@ def test_what_somebody_else_decided_meanwhile_is_seen_before_it_is_superseded(wo
     assert eve.post(f"/adjudicate/{uid}", data=again, follow_redirects=False).status_code == 303
     with world.hub.store.reading() as session:
         assert [d.person for d in adjudication.in_force(session, "scratch").values()] == ["Eve"]
+
+
+def test_a_refusal_is_said_in_german_too(world: World) -> None:
+    uid, cy = pair(world, True, False), world.browser("Cy")
+    cy.headers["accept-language"] = "de"
+    own = {"took": "own", "reason": "x", "cls": "scratch", "length_cls": "scratch", "length_mm": "zwei"}
+    for form, said in (
+        ({"took": "1"}, "Grund: hat 0 Zeichen. Abhilfe: nennen Sie den Grund, in 1 bis 2000 Zeichen"),
+        ({"reason": "x"}, "Entscheidung: nennt kein Label. Abhilfe: wählen Sie A, B oder E"),
+        ({"took": "99", "reason": "x"}, "Label: wurde inzwischen ersetzt"),
+        (own, "Länge: 'zwei' ist keine Zahl"),
+        (own | {"length_mm": "-1"}, "Länge: -1 mm kann nicht sein"),
+        (own | {"cls": "rust"}, "Klassen: rust: nicht in scratch@1. Abhilfe: möglich: scratch"),
+    ):
+        refused = cy.post(f"/adjudicate/{uid}", data=form)
+        assert (refused.status_code, said in html.unescape(refused.text)) == (422, True), said
 
 
 def test_a_painted_mask_is_shown_bright(world: World) -> None:

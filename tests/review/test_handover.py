@@ -66,7 +66,8 @@ def test_the_draft_holds_what_is_not_settled(world: World) -> None:
         "None",
     ):
         assert told in page, told
-    assert world.ana.post("/handover/note", data={"text": "  "}).status_code == 409
+    empty = world.ana.post("/handover/note", data={"text": "  "}, headers={"accept-language": "de"})
+    assert (empty.status_code, "eine leere Notiz sagt nichts" in empty.text) == (409, True)
 
 
 def test_of_many_open_halts_the_one_that_holds_the_line_is_handed_over_and_the_rest_are_counted(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -82,6 +83,30 @@ def test_what_is_no_rule_is_refused_in_words(world: World) -> None:
         cy.post("/label-book/scratch/frame", data={"cls": "scratch", "kind": "example", "uid": "0" * 32}).status_code
         == 422
     )
+
+
+def test_what_a_draft_lacks_and_every_refusal_is_said_in_german_too(world: World) -> None:
+    uid, cy = world.frame(), world.browser("Cy")
+    world.label(uid, "Ann", True, 1.7)
+    cy.headers["accept-language"] = "de"
+
+    def said(path: str, **form: str) -> str:
+        return html.unescape(cy.post(f"/label-book/scratch/{path}", data=form).text)
+
+    assert "hat keinen Entwurf" in said("publish")
+    page = said("draft", reason=" ")
+    assert "der Grund dieser Version" in page
+    assert "Scratch: noch 4 Beispiele (0 von 4)" in page
+    assert "Scratch: noch 3 Grenzfälle (0 von 3)" in page
+    assert "limit_mm: muss 0 oder mehr sein" in said("rule", cls="scratch", limit_mm="-2", rule="x")
+    rule = {"cls": "scratch", "limit_mm": "2", "rule": "x"}
+    assert "count.within_mm: fehlt" in said("rule", **rule, regions="3")
+    assert "count.within_mm: muss größer als 0 sein" in said("rule", **rule, regions="3", within_mm="0")
+    assert "ist keine Klasse von scratch" in said("rule", **rule | {"cls": "rust"})
+    assert "zwischen 1,5 und 2 mm" in said("rule", **rule)
+    assert "ist kein Datensatz mit Bild" in said("frame", cls="scratch", kind="example", uid="nope")
+    assert "ist keine Klasse und Art dieses Buchs" in said("frame", cls="rust", kind="example", uid=uid)
+    assert "kann nicht veröffentlicht werden, es fehlt der Grund dieser Version; Scratch:" in said("publish")
 
 
 def test_how_many_frames_a_book_needs_is_the_sites_choice(tmp_path: Path) -> None:
