@@ -10,7 +10,18 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.sessions import SessionMiddleware
 
 from review.blind_plan import Planner
-from review.deps import STATIC, NameNeeded, NotForRole, edge_token, name_needed, no_such_halt, not_for_role, same_origin
+from review.deps import (
+    STATIC,
+    NameNeeded,
+    NotForRole,
+    OtherPerson,
+    edge_token,
+    name_needed,
+    no_such_halt,
+    not_for_role,
+    other_person,
+    same_origin,
+)
 from review.faults import NoSuchFault
 from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
@@ -88,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
         https_only=settings.https,
     )
     app.add_exception_handler(NameNeeded, name_needed)
+    app.add_exception_handler(OtherPerson, other_person)
     app.add_exception_handler(NotForRole, not_for_role)
     app.add_exception_handler(NoSuchHalt, no_such_halt)
     app.add_exception_handler(NoSuchFault, no_such_halt)

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -90,9 +90,25 @@ class NameNeeded(Exception):
     """Somebody acts without a name; `name_needed` sends them to choose one and back."""
 
 
-def require_person(person: MaybePerson) -> Person:
+PAGE_PERSON = "Haltline-Person"
+"""The name in the bar of the page that sends; percent-encoded, as headers hold no letters beyond Latin 1."""
+
+
+class OtherPerson(Exception):
+    """A page that names one person acts while another is signed in; `other_person` says so."""
+
+
+def require_person(request: Request, person: MaybePerson) -> Person:
+    """Whoever is signed in. Where the page says whose it is, that has to be the same person: somebody may have signed
+    in on another tab meanwhile, and what is done here would be recorded with the wrong name."""
     if person is None:
         raise NameNeeded
+    on_page = unquote(request.headers.get(PAGE_PERSON, ""))
+    if on_page and on_page != person.name:
+        words = {"page": on_page, "now": person.name}
+        raise OtherPerson(
+            language._("this page is %(page)s's, and %(now)s has signed in since: reload it, or sign in again", **words)
+        )
     return person
 
 
@@ -141,6 +157,12 @@ async def name_needed(request: Request, _exc: Exception) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse(f"/who?next={quote(request.url.path)}", status.HTTP_303_SEE_OTHER)
     return Response(language._("choose a name at /who first: what is done is recorded with who did it") + "\n", 401)
+
+
+async def other_person(_request: Request, exc: Exception) -> Response:
+    """In words, which the page's own script shows: the header tells them from a page of the hub."""
+    headers = {PAGE_PERSON: "other", "HX-Reswap": "none"}
+    return Response(f"{exc}\n", 409, media_type="text/plain", headers=headers)
 
 
 async def no_such_halt(_request: Request, exc: Exception) -> Response:

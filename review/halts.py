@@ -15,7 +15,7 @@ from review.alarms import ACTIVE, UNACKED, Cause, State, Verdict, is_judged, why
 from review.broadcast import News
 from review.hub import Hub
 from review.ingest import change
-from review.language import _
+from review.language import _, raw
 from review.live import PERMIT_STALE_MS
 from review.store import Halt, Record, Station
 
@@ -24,6 +24,9 @@ ANSWER_WITHIN_MS = 6000
 
 
 MOST_FRAMES = 24
+
+NO_VERDICT = "none"
+"""What a page says it saw before anybody had judged; an empty field of a form says nothing."""
 
 
 class NotNow(HaltlineError):
@@ -50,15 +53,19 @@ def acknowledge(hub: Hub, halt_id: int, who: str) -> None:
     _tell(hub, halt)
 
 
-def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str) -> None:
+def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str, was: str | None = None) -> None:
     """Say what it was. Judging is having seen, so an unseen halt is acknowledged by the same tap.
 
-    `saw` is the uid of the record whose picture was on the screen. It may be empty only while there is none.
+    `saw` is the uid of the record whose picture was on the screen. It may be empty only while there is none. `was` is
+    the verdict that stood on it, where the caller says so: one that came meanwhile is not overwritten unseen.
     """
     with hub.store.writing() as session:
         halt = load(session, halt_id)
         if halt.code == Code.STOP:
             raise NotNow(_("a person asked for this stop: there is nothing to judge"))
+        if was is not None and _said(halt) != was and (halt.verdict, _said_by(halt)) == (verdict, who):
+            return  # sent again, since the answer to it was lost
+        _refuse_if_unseen(halt, was)
         _check_seen(session, halt, saw)
         if not why_not(State(halt.state), Cause.ACK, judged=False):
             change(session, halt, Cause.ACK, who)
@@ -68,10 +75,11 @@ def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str) -> None:
     _tell(hub, halt)
 
 
-def undo(hub: Hub, halt_id: int, who: str) -> None:
-    """Take back the verdict just given: a glove hit the wrong key. Both stay in the history."""
+def undo(hub: Hub, halt_id: int, who: str, was: str | None = None) -> None:
+    """Take back the verdict just given: a glove hit the wrong key. Both stay in the history. `was`: as in `judge`."""
     with hub.store.writing() as session:
         halt = load(session, halt_id)
+        _refuse_if_unseen(halt, was)
         newest = halt.events[-1] if halt.events else None
         was = newest.detail.get("was") if newest else None
         if why := why_no_undo(State(halt.state), newest.kind if newest else "", was):
@@ -128,6 +136,31 @@ def _check_seen(session: Session, halt: Halt, saw: str) -> None:
     pictures = [record.uid for record in (found.main, *found.others) if record is not None]
     if pictures and saw not in pictures:
         raise NotNow(_("the picture has arrived: look at it first, then judge"))
+
+
+def _said(halt: Halt) -> str:
+    return halt.verdict or NO_VERDICT
+
+
+def _said_by(halt: Halt) -> str:
+    """Whose the verdict that holds is, or who took the last one back; empty before anybody said anything."""
+    for fact in reversed(halt.events):
+        gave = fact.kind == Cause.VERDICT and fact.detail.get("verdict") == halt.verdict
+        if gave or (halt.verdict is None and fact.kind == Cause.UNDONE):
+            return fact.who
+    return ""
+
+
+def _refuse_if_unseen(halt: Halt, was: str | None) -> None:
+    if was is None or was == _said(halt):
+        return
+    who = _said_by(halt)
+    if halt.verdict is None:
+        raise NotNow(_("not recorded: %(who)s took the verdict back meanwhile. Look again, then judge", who=who))
+    said = raw(halt.verdict.replace("_", " "))
+    raise NotNow(
+        _("not recorded: the verdict is now “%(said)s”, by %(who)s. Look again, then judge", said=said, who=who)
+    )
 
 
 def _distance(record: Record, halt: Halt) -> tuple[bool, bool, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Query, Request
 from fastapi.responses import Response
@@ -22,6 +22,10 @@ router = APIRouter()
 
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """A crop's address names its content: the record's frame is content-addressed and never changes."""
+
+
+Was = Annotated[Verdict | Literal["none"] | None, Form()]
+"""The verdict on the page that this was pressed on."""
 
 
 @router.get("/halts/{halt_id}")
@@ -52,20 +56,21 @@ def verdict(
     person: ActingPerson,
     verdict: Annotated[Verdict, Form()],
     saw: Annotated[str, Form(pattern=r"^[0-9a-f]{32}$|^$")] = "",
+    was: Was = None,
 ) -> Response:
     problem = ""
     try:
-        halts.judge(hub, halt_id, person.name, verdict, saw)
+        halts.judge(hub, halt_id, person.name, verdict, saw, was)
     except halts.NotNow as e:
         problem = str(e)
     return _answer(request, hub, halt_id, problem)
 
 
 @router.post("/halts/{halt_id}/undo")
-def undo(request: Request, hub: HubDep, halt_id: RowId, person: ActingPerson) -> Response:
+def undo(request: Request, hub: HubDep, halt_id: RowId, person: ActingPerson, was: Was = None) -> Response:
     problem = ""
     try:
-        halts.undo(hub, halt_id, person.name)
+        halts.undo(hub, halt_id, person.name, was)
     except halts.NotNow as e:
         problem = str(e)
     return _answer(request, hub, halt_id, problem)

@@ -2,7 +2,6 @@
 "use strict";
 
 (() => {
-  const WAITING = "haltline-not-yet-sent";
   const panel = () => document.getElementById("halt");
   let heatOn = false;
 
@@ -70,11 +69,8 @@
   }
 
   // ── what did not reach the hub ──────────────────────────────────────────────────────────────────────────────
-  // An acknowledgement or verdict is a fact about the past and is kept until the hub answers. A reset is not: sent
-  // later it would act on a line nobody is looking at.
-
-  const waiting = () => JSON.parse(localStorage.getItem(WAITING) || "[]");
-  const keep = (list) => localStorage.setItem(WAITING, JSON.stringify(list));
+  // An acknowledgement or verdict is kept until the hub has it (unsent.js). A reset is not: sent later it would act on
+  // a line nobody is looking at.
 
   function say(text) {
     const line = panel().querySelector(".say");
@@ -83,9 +79,9 @@
   }
 
   function sayWaiting() {
-    if (waiting().some((w) => w.url.startsWith(`${location.pathname}/`))) {
-      say(t("NOT YET SENT: the hub did not answer. It is kept here and sent when the hub is back."));
-    }
+    const names = new Set(unsent.waits().filter((w) => w.page === location.pathname).map((w) => w.person));
+    if (!names.size) return;
+    say(t("NOT YET SENT: it is kept here and sent when the hub is back and {names} is signed in on this screen.", { names: [...names].join(", ") }));
   }
 
   function notSent(ctx) {
@@ -93,24 +89,11 @@
     const url = new URL(ctx.request.action, location.href).pathname;
     if (url.endsWith("/reset")) {
       say(t("NOT SENT: the hub did not answer. Nothing was reset; press again when the page is live."));
-      return;
+    } else if (unsent.add(url, new URLSearchParams(ctx.request.body).toString())) {
+      sayWaiting();
+    } else {
+      say(t("NOT SENT: the hub did not answer, and nobody is signed in here in whose name it could be sent later."));
     }
-    keep([...waiting().filter((w) => w.url !== url), { url, body: new URLSearchParams(ctx.request.body).toString() }]);
-    sayWaiting();
-  }
-
-  async function sendWaiting() {
-    for (const w of waiting()) {
-      const headers = { "Content-Type": "application/x-www-form-urlencoded", "HX-Request": "true" };
-      try {
-        const answer = await fetch(w.url, { method: "POST", headers, body: w.body });
-        if (answer.status >= 500) return;
-      } catch {
-        return;
-      }
-      keep(waiting().filter((other) => other.url !== w.url));
-    }
-    htmx.trigger(panel(), "refetch");
   }
 
   // ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,6 +121,6 @@
     if (e.detail.ctx.response.status >= 500) notSent(e.detail.ctx);
   });
   document.addEventListener("htmx:after:swap", settle);
-  document.addEventListener("haltline:live", () => { if (waiting().length) sendWaiting(); });
+  document.addEventListener("haltline:sent", () => htmx.trigger(panel(), "refetch"));
   document.addEventListener("DOMContentLoaded", settle);
 })();

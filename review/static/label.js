@@ -175,7 +175,7 @@ async function save() {
     const painted = !good && !unsure && state.mask.some(Boolean);
     const mask = painted ? await base64(await toPng(state.mask, data.width, data.height)) : null;
     const body = JSON.stringify({ label_book: data.book.id, classes, unsure, annotations: state.annotations(), mask_png: mask });
-    const answer = await fetch(data.save, { method: "POST", body, headers: { "Content-Type": "application/json" }, signal: AbortSignal.timeout(20_000) });
+    const answer = await fetch(data.save, { method: "POST", body, headers: { "Content-Type": "application/json", "Haltline-Person": encodeURIComponent(data.person) }, signal: AbortSignal.timeout(20_000) });
     if (!answer.ok) throw new Error(await reason(answer));
     draft.drop();
     location.assign((await answer.json()).next);

@@ -18,6 +18,7 @@ from review import ingest, people
 from review.app import create_app
 from review.halt_film import CHART_H, strip_of, why
 from review.halt_view import view
+from review.halts import load
 from review.hub import Hub
 from review.pictures import jpeg_size, picture_size
 from review.settings import Settings
@@ -287,3 +288,54 @@ def test_an_edge_may_send_a_jpeg_and_nothing_else_new(desk: Desk) -> None:
     for data, code in ((good, 201), (b"GIF89a" + bytes(40), 422), (good[:2] + b"\x00" * 60, 422)):
         answer = client.put(f"/api/edge/frames/{hashlib.sha256(data).hexdigest()}", content=data)
         assert answer.status_code == code, answer.text
+
+
+# ── a verdict that comes late ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_verdict_upon_another_one_than_stands_now_is_refused_and_told_whose_that_is(desk: Desk) -> None:
+    with desk.hub.store.writing() as session:
+        desk.halt(session, 1)
+
+    def judged(who: str, verdict: str, **more: str) -> tuple[int, str]:
+        client = TestClient(desk.app, base_url="http://hub", headers={"hx-request": "true"})
+        client.post("/who", data={"name": who})
+        answer = client.post("/halts/1/verdict", data={"verdict": verdict, **more})
+        return answer.status_code, answer.text
+
+    ana, ben, chen = "Ana (operator)", "Ben (inspector)", "Chen (engineer)"
+    assert judged(chen, "real", was="none")[0] == 200
+    status, told = judged(ana, "false_call", was="none")
+    assert (status, "the verdict is now “real”, by Chen (engineer)" in told) == (409, True)
+    assert judged(chen, "real", was="none")[0] == 200, "the same once more: the answer to it was lost"
+    assert judged(ana, "false_call", was="real")[0] == 200
+    assert judged(ben, "unsure")[0] == 200, "who says nothing of it is asked nothing"
+    with desk.hub.store.reading() as session:
+        facts = [(e.who, e.detail["verdict"]) for e in load(session, 1).events if e.kind == "verdict"]
+    assert facts == [(chen, "real"), (ana, "false_call"), (ben, "unsure")]
+
+
+def test_an_undo_that_comes_late_takes_back_nobody_elses_verdict(desk: Desk) -> None:
+    with desk.hub.store.writing() as session:
+        desk.halt(session, 1)
+    client = TestClient(desk.app, base_url="http://hub", headers={"hx-request": "true"})
+    client.post("/who", data={"name": "Ana (operator)"})
+    client.post("/halts/1/verdict", data={"verdict": "real"})
+    assert client.post("/halts/1/undo", data={"was": "false_call"}).status_code == 409
+    assert client.post("/halts/1/undo", data={"was": "real"}).status_code == 200
+    late = client.post("/halts/1/verdict", data={"verdict": "unsure", "was": "real"})
+    assert (late.status_code, "Ana (operator) took the verdict back meanwhile" in late.text) == (409, True)
+
+
+def test_what_a_page_sends_is_refused_when_somebody_else_is_signed_in(desk: Desk) -> None:
+    with desk.hub.store.writing() as session:
+        desk.halt(session, 1)
+    client = TestClient(desk.app, base_url="http://hub")
+    client.post("/who", data={"name": "Ana (operator)"})
+    for path in ("/halts/1/verdict", "/halts/1/ack", "/halts/1/reset", f"/label/{'1' * 32}"):
+        answer = client.post(path, data={"verdict": "real"}, headers={"Haltline-Person": "Ben%20(inspector)"})
+        assert (answer.status_code, answer.headers["hx-reswap"]) == (409, "none"), path
+        assert answer.text == (
+            "this page is Ben (inspector)'s, and Ana (operator) has signed in since: reload it, or sign in again\n"
+        )
+    assert client.post("/halts/1/ack", headers={"Haltline-Person": "Ana%20(operator)"}).status_code == 200
