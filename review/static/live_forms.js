@@ -2,8 +2,17 @@
 // only when the hub answers, since a browser's own error page would take the text with it.
 "use strict";
 
+/** Whether the hub answers now: what leaves the page without asking may end at a browser's own error page. */
+async function hubAnswers() {
+  try {
+    const limit = AbortSignal.timeout(2500);
+    return (await fetch("/static/icon.svg", { cache: "no-store", signal: limit })).ok;
+  } catch {
+    return false;
+  }
+}
+
 (() => {
-  const ANSWER_MS = 2500;
   const TYPED = 'textarea[name], input[name][type="text"], input[name]:not([type])';
   const key = (field) => `typed:${location.pathname}:${field.form?.getAttribute("action") ?? ""}:${field.name}`;
   const fields = (root) => [...root.querySelectorAll(TYPED)].filter((field) => field.form?.method === "post");
@@ -12,15 +21,6 @@
     for (const field of fields(document)) {
       const kept = sessionStorage.getItem(key(field));
       if (kept && !field.value) field.value = kept;
-    }
-  }
-
-  async function answers() {
-    try {
-      const limit = AbortSignal.timeout(ANSWER_MS);
-      return (await fetch("/static/icon.svg", { cache: "no-store", signal: limit })).ok;
-    } catch {
-      return false;
     }
   }
 
@@ -49,7 +49,7 @@
     }
     e.preventDefault();
     const by = e.submitter;
-    if (!(await answers())) {
+    if (!(await hubAnswers())) {
       say(form, t("NOT SENT: the hub does not answer. What you typed is kept; press again when the page is live."));
       return;
     }

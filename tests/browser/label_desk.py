@@ -108,6 +108,7 @@ class Desk:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
+            self.page.wait_for_timeout(60)  # a hand's pace: what comes faster is a badge reader's
 
     def at(self, x: float, y: float, size: tuple[int, int] = (640, 512)) -> tuple[float, float]:
         """Screen position of a point of the frame while it is fitted, worked out without the page's own code."""

@@ -156,3 +156,68 @@ def test_what_holds_no_line_is_acknowledged_at_once_and_then_handed_over(page: P
     page.get_by_role("button", name="I take over").click()
     expect(page.locator(".waits")).to_have_count(0)
     expect(page.locator(".hand")).to_contain_text("Olga → Bob")
+
+
+def signed_in_as_bob(world: World, page: Page, path: str) -> None:
+    page.goto(f"http://127.0.0.1:{world.port}/who?next={path}")
+    page.locator('button[value="Bob"]').click()
+    wait_for_path(page, path)
+
+
+def facts(world: World) -> list[tuple[str, str]]:
+    with world.hub.store.reading() as session:
+        return [(e.who, e.kind) for halt in session.query(Halt) for e in halt.events]
+
+
+@pytest.mark.parametrize("gap_ms", [1, 4, 20])
+def test_a_badge_read_at_a_halt_signs_in_there_and_presses_none_of_its_keys(
+    page: Page, world: World, gap_ms: int
+) -> None:
+    badges.enrol(world.hub.store, world.hub.settings.badge_key(), "Olga", "0013724510")
+    halts(world, State.ACTIVE_UNACKED)
+    signed_in_as_bob(world, page, "/halts/1")
+    page.wait_for_timeout(500)  # the page's own first refetch is over
+    page.get_by_role("button", name="False call").focus()  # what Enter would press
+    keys(page, "0013724510", gap_ms)
+    expect(page.locator(".person")).to_have_text("Olga")
+    wait_for_path(page, "/halts/1")
+    page.wait_for_timeout(300)
+    assert facts(world) == []
+
+
+def test_what_a_reader_types_presses_no_key_whoever_has_it(page: Page, world: World) -> None:
+    halts(world, State.ACTIVE_UNACKED)
+    signed_in_as_bob(world, page, "/halts/1")
+    page.wait_for_timeout(500)
+    keys(page, "12312312", 4)  # as short as a PIN
+    page.keyboard.type("0013724510", delay=3)  # no Enter
+    page.wait_for_timeout(400)
+    assert facts(world) == []
+    keys(page, "0013724510", 4)
+    expect(page.locator(".say").first).to_have_text("nobody here has this badge")
+    assert facts(world) == []
+
+
+def test_a_key_pressed_by_hand_acts_at_once(page: Page, world: World) -> None:
+    """Within 50 ms, and what this busy machine takes itself."""
+    page.add_init_script("addEventListener('keydown', (e) => { window.downAt = e.timeStamp; }, true);")
+    halts(world, State.ACTIVE_UNACKED)
+    signed_in_as_bob(world, page, "/halts/1")
+    page.wait_for_timeout(500)
+    page.evaluate("document.addEventListener('click', () => { window.took = performance.now() - downAt; })")
+    page.keyboard.press("a")
+    expect(page.locator(".state")).to_contain_text("Halted, acknowledged")
+    assert page.evaluate("took") < 150
+    page.keyboard.press("1")
+    page.keyboard.press("r")  # two in a row, as fast as they come
+    expect(page.get_by_role("button", name="Real defect")).to_have_attribute("aria-pressed", "true")
+    assert facts(world)[:2] == [("Bob", "ack"), ("Bob", "verdict")]
+
+
+def test_a_text_field_takes_what_is_typed_however_fast(page: Page, world: World) -> None:
+    badges.enrol(world.hub.store, world.hub.settings.badge_key(), "Olga", "0013724510")
+    signed_in_as_bob(world, page, "/handover")
+    page.get_by_label("Note for the next shift").focus()
+    keys(page, "0013724510", 4)
+    expect(page.locator(".draft")).to_contain_text("0013724510")
+    expect(page.locator(".person")).to_have_text("Bob")
