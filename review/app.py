@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
 
 from review.blind_plan import Planner
@@ -17,7 +19,6 @@ from review.deps import (
     OtherPerson,
     edge_token,
     name_needed,
-    no_such_halt,
     not_for_role,
     other_person,
     same_origin,
@@ -27,6 +28,7 @@ from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
 from review.language import LanguageOfRequest
+from review.refusals import in_words, no_such_alarm
 from review.routes import (
     adjudicate,
     alarms,
@@ -101,8 +103,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NameNeeded, name_needed)
     app.add_exception_handler(OtherPerson, other_person)
     app.add_exception_handler(NotForRole, not_for_role)
-    app.add_exception_handler(NoSuchHalt, no_such_halt)
-    app.add_exception_handler(NoSuchFault, no_such_halt)
+    app.add_exception_handler(NoSuchHalt, no_such_alarm)
+    app.add_exception_handler(NoSuchFault, no_such_alarm)
+    app.add_exception_handler(HTTPException, in_words)
+    app.add_exception_handler(RequestValidationError, in_words)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):
         for module in modules:

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from pydantic import Field
 from starlette import status
+from starlette.routing import Match
 
 from review import alarm_row, language, sign_in, station_card
 from review.clock import wall_ms
@@ -142,20 +143,55 @@ def needs(*roles: str) -> Callable[[Person], Person]:
 Engineer = Annotated[Person, Depends(needs("engineer", "admin"))]
 
 
+def wants_page(request: Request) -> bool:
+    """A browser that goes somewhere, not a script in its page, nor a machine."""
+    return "text/html" in request.headers.get("accept", "") and not request.headers.get("hx-request")
+
+
+def way_back(request: Request) -> str:
+    """The page this is, or the page the form was on that was sent here: where to go on after signing in.
+
+    Never an address that only takes forms, as a page that answers one has: a browser that is led there meets a 405.
+    """
+    if request.method in {"GET", "HEAD"}:
+        return _address(request.url.path, request.url.query)
+    try:
+        form_on = urlsplit(request.headers.get("referer", ""))
+    except ValueError:  # no address at all
+        form_on = urlsplit("")
+    ours = form_on.netloc == request.headers.get("host")
+    path, query = (form_on.path, form_on.query) if ours else (request.url.path, "")
+    while path != "/" and not _is_page(request, path):
+        path, query = path.rpartition("/")[0] or "/", ""
+    return _address(path, query)
+
+
+def _address(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
+
+
+def _is_page(request: Request, path: str) -> bool:
+    asked = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    return any(route.matches(asked)[0] is Match.FULL for route in request.app.router.routes)
+
+
 async def not_for_role(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, NotForRole)
-    if "text/html" in request.headers.get("accept", "") and not request.headers.get("hx-request"):
-        return page(request, "refused.html", 403, person=exc.person, why=str(exc), title=language._("Refused"))
+    if wants_page(request):
+        title = language._("Not for the role %(role)s", role=language.raw(exc.person.role))
+        return page(request, "refused.html", 403, person=exc.person, says=str(exc), title=title)
     return Response(f"{exc}\n", 403, media_type="text/plain")
 
 
 async def name_needed(request: Request, _exc: Exception) -> Response:
     """A page goes to the badge page and comes back; a script is told in words."""
     if request.headers.get("hx-request"):
-        here = urlsplit(request.headers.get("hx-current-url", "/")).path or "/"
-        return Response(status_code=401, headers={"HX-Redirect": f"/who?next={quote(here)}"})
-    if "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse(f"/who?next={quote(request.url.path)}", status.HTTP_303_SEE_OTHER)
+        on = urlsplit(request.headers.get("hx-current-url", "/"))
+        return Response(
+            status_code=401, headers={"HX-Redirect": f"/who?next={quote(_address(on.path or '/', on.query))}"}
+        )
+    if wants_page(request):
+        return RedirectResponse(f"/who?next={quote(way_back(request))}", status.HTTP_303_SEE_OTHER)
     return Response(language._("choose a name at /who first: what is done is recorded with who did it") + "\n", 401)
 
 
@@ -163,10 +199,6 @@ async def other_person(_request: Request, exc: Exception) -> Response:
     """In words, which the page's own script shows: the header tells them from a page of the hub."""
     headers = {PAGE_PERSON: "other", "HX-Reswap": "none"}
     return Response(f"{exc}\n", 409, media_type="text/plain", headers=headers)
-
-
-async def no_such_halt(_request: Request, exc: Exception) -> Response:
-    return Response(f"{exc}\n", 404, media_type="text/plain")
 
 
 async def same_origin(request: Request) -> None:
@@ -201,7 +233,7 @@ def page(request: Request, name: str, status_code: int = 200, **context: object)
     hub = get_hub(request)
     if "person" not in context:  # asked for only where nobody has: the System page opens without a database too
         context["person"] = current_person(request, hub)
-    context["hub_settings"] = hub.settings
+    context |= {"hub_settings": hub.settings, "this_page": way_back(request), "is_refusal": status_code >= 400}
     return templates.TemplateResponse(request, name, context, status_code=status_code)
 
 

@@ -19,7 +19,7 @@ from inspection.size_band import NotEnough, SizeBand, size_band
 from review import audit_set, before_after, consistency, label_books
 from review.clock import wall_ms
 from review.consistency_plot import band_svg
-from review.deps import ActingPerson, HubDep, page, templates
+from review.deps import ActingPerson, HubDep, NotForRole, page, templates
 from review.label_queue import SETTLES
 from review.language import _, number
 from review.store import Label, Person
@@ -209,7 +209,7 @@ def propose(
 
 def _check(person: Person) -> None:
     if person.role not in SETTLES:
-        raise HTTPException(403, f"{person.name} is {person.role}: what others said is for {' and '.join(SETTLES)}s")
+        raise NotForRole(person, SETTLES)
 
 
 def choose(session: Session, name: str, version: str, cls: str) -> Choice:

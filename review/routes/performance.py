@@ -21,7 +21,8 @@ router = APIRouter()
 @router.get("/performance")
 def show(request: Request, hub: HubDep, days: Annotated[int, Query(ge=1, le=30)] = 1) -> Response:
     if days not in performance.DAYS:
-        raise HTTPException(422, f"{days} days is no choice: one of {', '.join(map(str, performance.DAYS))}")
+        choices = ", ".join(map(str, performance.DAYS))
+        raise HTTPException(422, _("%(days)s days is no choice: one of %(choices)s", days=days, choices=choices))
     now_ms = wall_ms()
     with hub.store.reading() as session:
         from_ms, bar_hours = now_ms - days * performance.DAY_MS, performance.DAYS[days]

@@ -138,7 +138,7 @@ def _known(hub: Hub, name: str) -> Person:
     for person in everybody(hub.store):
         if person.name == name:
             return person
-    raise HTTPException(422, f"nobody is called {name!r}: add them with `haltline review user add`")
+    raise HTTPException(422, _("nobody is called “%(name)s”: add them with `haltline review user add`", name=name))
 
 
 def _own_path(path: str) -> str:

@@ -13,9 +13,20 @@ async function hubAnswers() {
 }
 
 (() => {
+  const SENT = "haltline-sent"; // a form on its way
   const TYPED = 'textarea[name], input[name][type="text"], input[name]:not([type])';
   const key = (field) => `typed:${location.pathname}:${field.form?.getAttribute("action") ?? ""}:${field.name}`;
   const fields = (root) => [...root.querySelectorAll(TYPED)].filter((field) => field.form?.method === "post");
+
+  /** The page after a form was sent: where it was led to from there and refuses nothing, the hub has what was typed.
+   * The page of names is no such page, nor one somebody goes back to or opens after a browser's own error page. */
+  function forget() {
+    const sent = JSON.parse(sessionStorage.getItem(SENT) || "null");
+    sessionStorage.removeItem(SENT);
+    if (!sent || "refused" in document.body.dataset || location.pathname.startsWith("/who")) return;
+    if (performance.getEntriesByType("navigation")[0].type !== "navigate" || !document.referrer) return;
+    if (new URL(document.referrer).pathname === sent.from) sent.keys.forEach((k) => sessionStorage.removeItem(k));
+  }
 
   function restore() {
     for (const field of fields(document)) {
@@ -53,11 +64,11 @@ async function hubAnswers() {
       say(form, t("NOT SENT: the hub does not answer. What you typed is kept; press again when the page is live."));
       return;
     }
-    for (const field of fields(form)) sessionStorage.removeItem(key(field));
+    sessionStorage.setItem(SENT, JSON.stringify({ from: location.pathname, keys: fields(form).map(key) }));
     form.dataset.answered = "1";
     form.requestSubmit(by);
   });
 
   document.addEventListener("htmx:after:swap", restore);
-  document.addEventListener("DOMContentLoaded", restore);
+  document.addEventListener("DOMContentLoaded", () => { forget(); restore(); });
 })();

@@ -199,3 +199,30 @@ def test_every_page_is_walked_by_keyboard_alone(browser: Browser, fresh: tuple[H
                 reached.add(here[0])
         assert len(reached) >= wanted, path
     page.context.close()
+
+
+def test_what_is_typed_is_still_there_after_signing_in_again(browser: Browser, fresh: tuple[HubProcess, int]) -> None:
+    """The sign-in has ended meanwhile; the hub has the text only once it has said so."""
+    hub, _port = fresh
+    page = as_chen(browser, hub)
+    page.goto(f"{hub.url}/handover")
+    page.get_by_label("Note for the next shift").fill("second nozzle leaks as well")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Add the note").click()
+    wait_for_path(page, "/who")
+    page.locator('button[value="Chen (engineer)"]').click()
+    wait_for_path(page, "/handover")
+    note = page.get_by_label("Note for the next shift")
+    expect(note).to_have_value("second nozzle leaks as well")
+    page.get_by_role("button", name="Add the note").click()
+    expect(page.locator(".draft")).to_contain_text("second nozzle leaks as well")
+    expect(note).to_have_value("")
+    halt = httpx.get(f"{hub.url}/api/halts").json()[0]["id"]
+    page.goto(f"{hub.url}/alarms/shelve?halt={halt}")
+    page.get_by_label("Reason").fill("n  ")  # too short: the hub says so and has not got it
+    page.get_by_role("button", name="15 min").click()
+    expect(page.locator("[data-bad]")).to_be_visible()
+    page.goto(f"{hub.url}/alarms/shelve?halt={halt}")
+    expect(page.get_by_label("Reason")).to_have_value("n  ")
+    page.get_by_label("Reason").fill("")
+    page.context.close()

@@ -1,0 +1,70 @@
+"""What a person reads where the hub cannot do what was asked: a page in their own language, never raw JSON.
+
+Scripts and machines get what FastAPI answers; a page is for browsers, which say that they want one.
+"""
+
+from __future__ import annotations
+
+import anyio
+from fastapi import Request
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from review.deps import current_person, get_hub, page, wants_page
+from review.language import N_, raw
+from review.store import Person
+
+WHO_S = 0.5
+"""A page that refuses opens without the database too: then it names nobody."""
+NAMED = 3
+
+SAYS = {
+    403: N_("It is not for whoever is signed in here, or it did not come from a page of this hub."),
+    404: N_("There is nothing at this address, or not any more."),
+    405: N_("This address takes what a form sends; it is no page of its own."),
+    409: N_("Something has changed meanwhile."),
+    413: N_("What was sent is too large."),
+    422: N_("A value in the address or in the form is none the hub can take."),
+}
+
+
+async def in_words(request: Request, exc: Exception) -> Response:
+    """For `HTTPException` and what FastAPI finds wrong with an address or a form."""
+    if isinstance(exc, RequestValidationError):
+        if not wants_page(request):
+            return await request_validation_exception_handler(request, exc)
+        return await refused(request, 422, _found(exc))
+    assert isinstance(exc, HTTPException)
+    if not wants_page(request):
+        return await http_exception_handler(request, exc)
+    answer = await refused(request, exc.status_code, str(exc.detail))
+    answer.headers.update(exc.headers or {})
+    return answer
+
+
+async def no_such_alarm(request: Request, exc: Exception) -> Response:
+    """For `NoSuchHalt` and `NoSuchFault`, which say so in the request's language."""
+    if wants_page(request):
+        return await refused(request, 404, str(exc))
+    return Response(f"{exc}\n", 404, media_type="text/plain")
+
+
+async def refused(request: Request, status_code: int, detail: str) -> Response:
+    says = raw(SAYS.get(status_code, N_("The hub did not do it.")))
+    words = {"title": raw(N_("Refused")), "says": says, "detail": detail, "person": await _person(request)}
+    return page(request, "refused.html", status_code, **words)
+
+
+async def _person(request: Request) -> Person | None:
+    try:
+        with anyio.fail_after(WHO_S):
+            return await anyio.to_thread.run_sync(current_person, request, get_hub(request), abandon_on_cancel=True)
+    except Exception:
+        return None
+
+
+def _found(exc: RequestValidationError) -> str:
+    """days: Input should be a valid integer"""
+    return "; ".join(f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}" for e in exc.errors()[:NAMED])

@@ -1,0 +1,127 @@
+"""What the hub refuses leads back to where somebody was, or to a page that says why; never to raw JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+from review import secret_hash
+from tests.review.doors import World, secret_of
+
+PAGE = {"accept": "text/html,application/xhtml+xml"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_hashes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        cheap = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1),))
+        patch.setattr(secret_hash, "_HASHER", cheap)
+        yield
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("refusals"))
+
+
+FORMS = [
+    ("/handover/note", {"text": "nozzle 2 drips"}, "/handover"),
+    ("/handover/sign", {}, "/handover"),
+    ("/handover/1/take", {}, "/handover"),
+    ("/alarms/ack", {"ids": "1"}, "/alarms"),
+    ("/alarms/faults/1/ack", {}, "/alarms"),
+    ("/alarms/shelve", {"halt": "1", "why": "nozzle changed", "minutes": "15"}, "/alarms/shelve?halt=1"),
+    ("/alarms/maintenance", {"station": "1", "minutes": "15", "why": "lens"}, "/alarms/rules"),
+]
+
+
+def sent_without_a_name(world: World, path: str, data: dict[str, str], **headers: str) -> str:
+    """Where the form of somebody whose sign-in has ended leads: the page after signing in."""
+    answer = world.client().post(path, data=data, headers=PAGE | headers)
+    assert answer.status_code == 303
+    return unquote(answer.headers["location"].removeprefix("/who?next="))
+
+
+@pytest.mark.parametrize(("path", "data", "page"), FORMS, ids=[f[0] for f in FORMS])
+def test_after_signing_in_a_form_is_back_on_its_page(still: World, path: str, data: dict[str, str], page: str) -> None:
+    onward = sent_without_a_name(still, path, data, referer=f"http://hub{page}")
+    assert onward == page
+    client = still.client()
+    entered = client.post("/who", data={"name": "Olga", "secret": secret_of("Olga"), "next": onward})
+    assert client.get(entered.headers["location"], headers=PAGE).status_code == 200
+
+
+@pytest.mark.parametrize("referer", ["http://evil/handover", "", "http://hub/handover/note", "http://[not an address"])
+def test_without_a_page_of_ours_it_is_the_nearest_one_that_a_browser_may_ask_for(still: World, referer: str) -> None:
+    """Also where the form was on the answer to another form, whose address takes no other."""
+    assert sent_without_a_name(still, "/handover/note", {"text": "x"}, referer=referer) == "/handover"
+
+
+def test_a_page_with_a_question_in_its_address_is_come_back_to_as_it_was(still: World) -> None:
+    answer = still.client().get("/alarms/shelve?halt=1", headers=PAGE)
+    assert unquote(answer.headers["location"]) == "/who?next=/alarms/shelve?halt=1"
+
+
+def asked(world: World, name: str, path: str, **headers: str) -> Response:
+    return world.client(name).get(path, headers=PAGE | headers)
+
+
+REFUSED = [
+    ("/consistency", 403, "Olga is operator: this is for the roles engineer, admin"),
+    ("/adjudicate", 403, "It is not for whoever is signed in here"),
+    ("/label/abc", 404, "There is nothing at this address, or not any more."),
+    ("/nowhere", 404, "There is nothing at this address, or not any more."),
+    ("/halts/99", 404, "there is no halt 99"),
+    ("/handover/note", 405, "it is no page of its own"),
+    ("/who?name=Nobody", 422, "nobody is called “Nobody”"),
+    ("/performance?days=3", 422, "3 days is no choice: one of 1, 7, 30"),
+    ("/performance?days=x", 422, "days: Input should be a valid integer"),
+    ("/alarms/shelve", 422, "A value in the address or in the form is none the hub can take."),
+]
+
+
+@pytest.mark.parametrize(("path", "status", "says"), REFUSED, ids=[r[0] for r in REFUSED])
+def test_a_browser_that_is_refused_gets_a_page_that_says_why(still: World, path: str, status: int, says: str) -> None:
+    answer = asked(still, "Olga", path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert says in answer.text
+    assert ">Olga</a>" in answer.text
+    assert 'href="/alarms"' in answer.text, "the way on"
+
+
+def test_it_says_so_in_the_readers_language_and_takes_no_word_of_an_address_for_a_tag(still: World) -> None:
+    german = {"accept-language": "de"}
+    assert "Unter dieser Adresse gibt es nichts" in asked(still, "Olga", "/nowhere", **german).text
+    assert "3 Tage stehen nicht zur Wahl" in asked(still, "Olga", "/performance?days=3", **german).text
+    assert "<b>x" not in asked(still, "Olga", "/who?name=<b>x").text
+
+
+def test_scripts_and_machines_are_told_as_before(still: World) -> None:
+    client = still.client("Olga")
+    assert client.get("/performance?days=3").json() == {"detail": "3 days is no choice: one of 1, 7, 30"}
+    assert client.get("/performance?days=x").json()["detail"][0]["loc"] == ["query", "days"]
+    assert client.get("/nowhere").json() == {"detail": "Not Found"}
+    assert client.get("/halts/99", headers=PAGE | {"hx-request": "true"}).text == "there is no halt 99\n"
+    edge = client.post("/api/edge/frames", headers=PAGE)
+    assert (edge.status_code, edge.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_a_refusal_opens_without_the_database_and_names_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = World(tmp_path_factory.mktemp("broken"))
+    client = world.client("Olga")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("review.sign_in.who_is", _no_database)
+        answer = TestClient(world.app, base_url="http://hub", cookies=dict(client.cookies)).get(
+            "/nowhere", headers=PAGE
+        )
+    assert (answer.status_code, "Who are you?" in answer.text) == (404, True)
+
+
+def _no_database(*_: object) -> None:
+    raise OSError("disk I/O error")
