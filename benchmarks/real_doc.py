@@ -133,7 +133,8 @@ depends on names.""",
 Its pictures, 103 to 620 px wide, do not fit one input at one scale, which training refuses; so they are cut, figures
 are per crop, and none compares with one per picture (five folds, per picture: docs/training.md). Four pictures called
 uneven have masks of zeros: networks here learnt while those counted as good, and their 18 crops are left out of every
-image AP and recall. Where `uneven` ends is anybody's guess, and dark smears beside an outlined blowhole are sometimes not outlined. A few bursts weigh most: on
+image AP and recall. Where `uneven` ends is anybody's guess, and dark smears beside an outlined blowhole are sometimes
+not outlined. A few bursts weigh most: on
 seed 1 the surest misses are one burst's dark corner and chips on a dark rim, the surest false calls rims of tiles.""",
     "neu_seg_dedup": """
 No picture is without a defect: each class is told from the others. Of many like dark streaks some are outlined as

@@ -81,11 +81,11 @@ def undo(hub: Hub, halt_id: int, who: str, was: str | None = None) -> None:
         halt = load(session, halt_id)
         _refuse_if_unseen(halt, was)
         newest = halt.events[-1] if halt.events else None
-        was = newest.detail.get("was") if newest else None
-        if why := why_no_undo(State(halt.state), newest.kind if newest else "", was):
+        before = newest.detail.get("was") if newest else None
+        if why := why_no_undo(State(halt.state), newest.kind if newest else "", before):
             raise NotNow(why)
-        taken, halt.verdict = halt.verdict, was
-        change(session, halt, Cause.UNDONE, who, verdict=taken, now=was)
+        taken, halt.verdict = halt.verdict, before
+        change(session, halt, Cause.UNDONE, who, verdict=taken, now=before)
     _tell(hub, halt)
 
 
