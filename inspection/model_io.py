@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from inspection.bundle import ClassLimits, InputSpec
 from inspection.errors import ModelError
+from inspection.length import length_px
 from inspection.types import Finding, Image, Prediction
 
 FINE = 5
@@ -192,6 +193,6 @@ def _at_least(heat: NDArray[np.uint8], level: int) -> NDArray[np.uint8]:
 
 
 def _length_px(region: NDArray[np.uint8]) -> float:
-    """Longer side of the smallest rectangle around what is not 0, in px, pixel extent included."""
-    (_, (w, h), _) = cv2.minAreaRect(cv2.findNonZero(region))
-    return float(max(w, h)) + 1.0
+    """Of what is not 0, which hangs together, in px."""
+    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(map(length_px, contours))

@@ -61,7 +61,7 @@ class Frame:
 class Finding:
     """One connected region of a class's heat map, in px of the camera's frame and in mm.
 
-    `score` is the region's peak heat, `length_mm` the longer side of its smallest enclosing rectangle.
+    `score` is the region's peak heat, `length_mm` its length along itself (`inspection.length`).
     """
 
     cls: str

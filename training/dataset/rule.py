@@ -10,21 +10,22 @@ import cv2
 import numpy as np
 
 from inspection.label_book import ClassRule, LabelBook
+from inspection.length import length_px
 from training.dataset.item import Mask
 
 
 def longest_px(mask: Mask, classes: int) -> tuple[float, ...]:
     """Per class the length of its longest connected region in px of the mask, 0 where there is none.
 
-    Length as `inspection.model_io` measures findings: the longer side of the smallest enclosing rectangle.
+    Length as `inspection.model_io` measures findings (`inspection.length`).
     """
     present = set(np.unique(mask))
     return tuple(_longest_of(mask == k) if k in present else 0.0 for k in range(1, classes + 1))
 
 
 def _longest_of(region: np.ndarray) -> float:
-    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return max(float(max(cv2.minAreaRect(c)[1])) + 1.0 for c in contours)
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(map(length_px, contours))
 
 
 def labels_under(book: LabelBook, mask: Mask, px_per_mm: float | None) -> tuple[str, ...]:
