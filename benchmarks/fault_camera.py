@@ -52,7 +52,7 @@ class NothingFound:
     def fit(self, frame: Frame) -> None:
         return None
 
-    def begin_part(self) -> None: ...
+    def begin_part(self, now_ns: int) -> None: ...
 
     def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         heat = np.zeros((1, 1, 1), np.uint8)

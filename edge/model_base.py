@@ -95,7 +95,11 @@ class BundleModel(ABC):
             novelty = float(np.max([piece.novelty or 0.0 for piece in pieces])) if m.novelty else None
         return model_io.to_prediction(scores, heat, m.limits, how, stride, frame.px_per_mm, novelty)
 
-    def begin_part(self) -> None:
+    def begin_part(self, now_ns: int) -> None:
+        self._memory.begin_part(now_ns)
+
+    def forget(self) -> None:
+        """What was shown so far is no past of what comes."""
         self._memory.forget()
 
     def _takes_whole(self, frame: Frame) -> bool:

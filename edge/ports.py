@@ -34,8 +34,9 @@ class Model(Protocol):
     def infer(self, frame: Frame, fitted: Image | None = None) -> Prediction:
         """Judge one frame. `fitted`: what `fit` made of it. ModelError when it could not."""
 
-    def begin_part(self) -> None:
-        """A new part is here: what a model with a memory knows of the last one says nothing of it."""
+    def begin_part(self, now_ns: int) -> None:
+        """A new part is here: what a model with a memory knows of the last one says nothing of what frames from
+        `now_ns` on show."""
 
 
 @dataclass(frozen=True, slots=True)

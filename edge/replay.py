@@ -20,7 +20,7 @@ from edge.ports import Model
 from edge.tape import picture_path
 from inspection.decision import LineGuard
 from inspection.errors import InputError, ModelError
-from inspection.events import CannotJudge, Event, Judged, PolicyChanged, ResumeAsked
+from inspection.events import CannotJudge, Event, Judged, PartArrived, PolicyChanged, ResumeAsked
 from inspection.evidence import Cusum
 from inspection.policy import Policy
 from inspection.recording import Recording, Said, Step, at_ns, parse, spoken
@@ -193,6 +193,8 @@ def judge_again(model: Model, frames: Path) -> Judge:
 
     def judge(step: Step) -> Event | None:
         event = step.event
+        if isinstance(event, PartArrived):
+            model.begin_part(event.now_ns)
         if not isinstance(event, Judged | CannotJudge) or (
             isinstance(event, CannotJudge) and event.code is not Code.MODEL
         ):

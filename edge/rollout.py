@@ -138,7 +138,7 @@ def try_out(model: BundleModel, frames: Iterable[Frame]) -> None:
         except ModelError as e:
             fix = "roll out one made for this camera's scale and size"
             raise BundleError(model.bundle_id, f"cannot judge {frame.camera}: {e}", fix) from e
-    model.begin_part()  # what it remembers of these frames is no past of those to come
+    model.forget()  # what it remembers of these frames is no past of those to come
 
 
 def check_order(order: ModelDesired, bundle: VerifiedBundle, serving: Manifest, now: datetime) -> None:

@@ -75,8 +75,8 @@ def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tupl
             return _judge(arrival, model)
         case Serve(_, policy):
             return PolicyChanged(time.monotonic_ns(), policy), None
-        case PartArrived():
-            model.begin_part()
+        case PartArrived(now_ns):
+            model.begin_part(now_ns)
             return arrival, None
         case Tick() | ResumeAsked() | StopAsked() | FaultFound() | FaultOver() | MaintenanceOrdered():
             return arrival, None

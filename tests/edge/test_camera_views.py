@@ -38,7 +38,7 @@ class Clear:
     def fit(self, frame: Frame) -> None:
         return None
 
-    def begin_part(self) -> None: ...
+    def begin_part(self, now_ns: int) -> None: ...
 
     def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         return Prediction(("red",), {"red": 0.0}, np.zeros((1, 1, 1), np.uint8), np.eye(2, 3), ())

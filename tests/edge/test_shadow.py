@@ -42,7 +42,7 @@ class Second:
     def fit(self, frame: Frame) -> None:
         return None
 
-    def begin_part(self) -> None: ...
+    def begin_part(self, now_ns: int) -> None: ...
 
     def infer(self, frame: Frame, fitted: object = None) -> Prediction:
         assert self.go.wait(10)

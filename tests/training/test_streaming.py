@@ -137,7 +137,7 @@ def test_the_edge_remembers_per_camera_until_a_part_or_a_gap(bundle: Path, provi
     again = model.infer(frame(clip[0], 100)).scores["scratch"]
     assert again == pytest.approx(fresh[0], abs=1e-5), "three seconds later everything is new"
     model.infer(frame(clip[1], 101))
-    model.begin_part()
+    model.begin_part(102 * 33_000_000)
     assert model.infer(frame(clip[0], 102)).scores["scratch"] == pytest.approx(fresh[0], abs=1e-5)
 
 
