@@ -31,12 +31,23 @@ def _whole(value: object) -> object:
     return value
 
 
+def _without_nul(value: object) -> object:
+    """A PLC pads its strings with U+0000, and PostgreSQL stores none. Refused for it, a stop would not be done, and a
+    halt or record that lies on an edge's disk would be sent for ever: so the padding goes, and one inside is shown."""
+    return value.rstrip("\0").replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _without_padding(value: object) -> object:
+    return value.rstrip("\0") if isinstance(value, str) else value
+
+
 V = Annotated[Literal[1], BeforeValidator(_whole)]
 Run = Annotated[Literal[0, 1], BeforeValidator(_whole)]
 U32 = Annotated[int, Field(ge=0, le=2**32 - 1)]
 U53 = Annotated[int, Field(ge=0, le=2**53 - 1)]
 """What a PLC or browser that keeps numbers as doubles can still hold exactly."""
-Text = Annotated[str, Field(max_length=400)]
+Plain = Annotated[str, BeforeValidator(_without_nul)]
+Text = Annotated[Plain, Field(max_length=400)]
 Uid = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-zA-Z_-]{8,64}$")]
 
@@ -182,7 +193,10 @@ class Trigger(Message):
     TOPIC: ClassVar[str] = "cmd/trigger"
     EXPIRY_S: ClassVar[int | None] = 2
 
-    part: Annotated[str, Field(min_length=1, max_length=64)]
+    # Padding is no part of the number; U+0000 inside is refused, lest two parts become one.
+    part: Annotated[
+        str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]+\x00*$"), BeforeValidator(_without_padding)
+    ]
     inspection: U53
     deadline_ms: Annotated[int, Field(ge=10, le=600_000)]
     frames: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -196,7 +210,7 @@ class Resume(Message):
     EXPIRY_S: ClassVar[int | None] = 5
 
     halt: U32
-    who: Annotated[str, Field(min_length=1, max_length=64)]
+    who: Annotated[Plain, Field(min_length=1, max_length=64)]
     nonce: Nonce
     boot: U32
     seq: U32
@@ -211,8 +225,8 @@ class Stop(Message):
     EXPIRY_S: ClassVar[int | None] = 5
 
     nonce: Nonce
-    who: Annotated[str, Field(max_length=64)] = ""
-    why: Annotated[str, Field(max_length=200)] = ""
+    who: Annotated[Plain, Field(max_length=64)] = ""
+    why: Annotated[Plain, Field(max_length=200)] = ""
     ts_ms: U53
 
 

@@ -57,6 +57,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("plc/hb", {"n": "991"}),
     ("cmd/trigger", {"deadline_ms": 9}),
     ("cmd/trigger", {"part": ""}),
+    ("cmd/trigger", {"part": "A\x0012"}),
     ("cmd/resume", {"nonce": "short"}),
     ("cmd/resume", {"nonce": "not a nonce!"}),
     ("cmd/resume", {"halt": "170001"}),

@@ -53,6 +53,7 @@ u32 = st.integers(0, 2**32 - 1)
 u53 = st.integers(0, 2**53 - 1)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 name = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
+part = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=64)
 number = st.floats(allow_nan=False, allow_infinity=False)
 uid = st.text("0123456789abcdef", min_size=32, max_size=32)
 sha = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -79,7 +80,7 @@ ANY: dict[type[Message], st.SearchStrategy[Message]] = {
     Heartbeat: st.builds(Heartbeat, n=u32),
     PlcState: st.builds(PlcState, state=st.sampled_from(["RUNNING", "TRIPPED", "READY"]), why=text, ts_ms=u53),
     Trigger: st.builds(
-        Trigger, part=name, inspection=u53, deadline_ms=st.integers(10, 600_000), frames=st.integers(1, 1000)
+        Trigger, part=part, inspection=u53, deadline_ms=st.integers(10, 600_000), frames=st.integers(1, 1000)
     ),
     Resume: st.builds(
         Resume,
@@ -414,6 +415,18 @@ def test_a_number_that_json_cannot_say_is_never_sent(number: float) -> None:
         HaltEvent(halt=1, uid=UID, code=1, reason="", score=number, ts_ms=1)
     with pytest.raises(ValidationError, match="finite"):
         FindingMsg(cls="scratch", score=number, box_px=(1, 2, 3, 4), length_mm=5, area_mm2=1)
+
+
+def test_what_a_controller_pads_its_strings_with_is_no_text() -> None:
+    trigger = {"v": 1, "inspection": 1, "deadline_ms": 500}
+    assert Trigger.decode(json.dumps(trigger | {"part": "A12\0\0"}).encode()).part == "A12"
+    for part in ("\0\0", "A\x0012"):
+        with pytest.raises(MessageError, match="part"):
+            Trigger.decode(json.dumps(trigger | {"part": part}).encode())
+    stop = Stop.decode(json.dumps({"v": 1, "nonce": "8d1f22c0aa", "who": "kim\0", "why": "\0", "ts_ms": 1}).encode())
+    assert (stop.who, stop.why) == ("kim", "")
+    assert HaltEvent(halt=1, uid=UID, code=1, reason="a\0b", part="A12\0\0", ts_ms=1).part == "A12"
+    assert HaltEvent(halt=1, uid=UID, code=1, reason="a\0b\0", ts_ms=1).reason == "a\ufffdb"
 
 
 @pytest.mark.parametrize(

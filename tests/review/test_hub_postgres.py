@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from inspection.messages import Tally
+from inspection.messages import HaltEvent, Tally
 from review.store import Base
 from tests.conftest import free_port
 from tests.review.factory import FakeEdge, HubProcess, until, wall_ms
@@ -95,3 +95,17 @@ def test_records_halts_and_resets_on_postgresql(mosquitto: int, data_dir: Path, 
         hub.stop()
     with create_engine(url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_halt_of_a_part_padded_with_nul_is_shown(mosquitto: int, data_dir: Path, url: str) -> None:
+    """As an edge from before has it on its disk: PostgreSQL holds no U+0000, and would refuse it for good."""
+    hub = HubProcess(data_dir, free_port(), mosquitto, "--database", url).start()
+    edge = FakeEdge(mosquitto, hub.url, "pg-padded")
+    try:
+        halt = HaltEvent(uid=uuid.uuid4().hex, halt=7, code=1, reason="crack", part="A12", ts_ms=wall_ms())
+        edge.raw("evt/halt", halt.encode().replace(b'"A12"', rb'"A12\u0000\u0000"'))
+        until(lambda: edge.acked == [halt.uid], what="the halt")
+        assert "A12" in [shown["part"] for shown in httpx.get(f"{hub.url}/api/halts").json()]
+    finally:
+        edge.close()
+        hub.stop()
