@@ -84,6 +84,14 @@ def hash_of(seq: int, utc_ms: int, who: str, what: str, subject: str, detail: st
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def in_turn(session: Session) -> None:
+    """Before what is read here in order to be changed: whoever else means to do so waits for this transaction's end.
+
+    As on SQLite, where one writes at a time. Every change ends with a row of this log, and so with its head's lock.
+    With locks on the things themselves beside it, two could wait for each other; taken first, it is the only one."""
+    session.connection().execute(select(AuditHead.id).where(AuditHead.id == 1).with_for_update())
+
+
 def note(session: Session, who: str, what: str, subject: str, **detail: object) -> None:
     """Append one row within the caller's transaction. `subject` names the thing: "halt 12", "user Ana"."""
     # On the connection and not through the session: this also runs inside a flush.

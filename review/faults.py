@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import HaltlineError
 from inspection.types import Code
-from review import shelving, suppression
+from review import audit, shelving, suppression
 from review.alarms import UNACKED, Cause, State, fault_step
 from review.fault_kinds import KINDS, RUNS_ANYWAY
 from review.language import _
@@ -222,6 +222,7 @@ def load(session: Session, fault_id: int) -> Fault:
 
 def acknowledge(session: Session, fault_id: int, who: str, at_ms: int) -> Fault:
     """NoSuchFault; twice is once."""
+    audit.in_turn(session)
     fault = load(session, fault_id)
     if fault.state in UNACKED:
         change(session, fault, Cause.ACK, at_ms, who)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 from inspection.errors import HaltlineError
 from inspection.messages import Resume, Topics
 from inspection.types import Code
+from review import audit
 from review.alarms import ACTIVE, UNACKED, Cause, State, Verdict, is_judged, why_no_undo, why_not
 from review.broadcast import News
 from review.hub import Hub
@@ -60,7 +61,7 @@ def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str, was: str
     the verdict that stood on it, where the caller says so: one that came meanwhile is not overwritten unseen.
     """
     with hub.store.writing() as session:
-        halt = load(session, halt_id)
+        halt = _to_change(session, halt_id)
         if halt.code == Code.STOP:
             raise NotNow(_("a person asked for this stop: there is nothing to judge"))
         if was is not None and _said(halt) != was and (halt.verdict, _said_by(halt)) == (verdict, who):
@@ -78,7 +79,7 @@ def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str, was: str
 def undo(hub: Hub, halt_id: int, who: str, was: str | None = None) -> None:
     """Take back the verdict just given: a glove hit the wrong key. Both stay in the history. `was`: as in `judge`."""
     with hub.store.writing() as session:
-        halt = load(session, halt_id)
+        halt = _to_change(session, halt_id)
         _refuse_if_unseen(halt, was)
         newest = halt.events[-1] if halt.events else None
         before = newest.detail.get("was") if newest else None
@@ -105,7 +106,7 @@ def ask_reset(hub: Hub, halt_id: int, who: str, now_ns: int) -> None:
     # After the commit: the edge may answer at once, and the answer must find the request.
     if not hub.publish(topics_of(halt.station), request):
         with hub.store.writing() as session:
-            change(session, load(session, halt_id), Cause.UNANSWERED, why="not sent: the hub has lost the broker")
+            change(session, _to_change(session, halt_id), Cause.UNANSWERED, why="not sent: the hub has lost the broker")
         _tell(hub, halt)
         raise NotNow(_("not sent: the hub has lost the broker. Reset at the machine's own panel or try again"))
     _tell(hub, halt)
@@ -178,8 +179,13 @@ def load(session: Session, halt_id: int) -> Halt:
     return halt
 
 
+def _to_change(session: Session, halt_id: int) -> Halt:
+    audit.in_turn(session)
+    return load(session, halt_id)
+
+
 def _changing(session: Session, halt_id: int, cause: Cause) -> Halt:
-    halt = load(session, halt_id)
+    halt = _to_change(session, halt_id)
     _refuse_if_not(halt, cause)
     return halt
 

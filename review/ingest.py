@@ -23,7 +23,7 @@ from inspection.messages import (
 )
 from inspection.station_messages import FilmEvent
 from inspection.stop import SOMEBODY
-from review import rollout
+from review import audit, rollout
 from review.alarms import Cause, State, is_judged, step
 from review.broadcast import News
 from review.clock import wall_ms
@@ -163,6 +163,7 @@ def _halt(session: Session, station: Station, m: HaltEvent) -> Outcome:
 
 
 def _resume_answer(session: Session, station: Station, m: ResumeAnswer) -> Outcome:
+    audit.in_turn(session)
     halt = session.scalar(select(Halt).where(Halt.station_id == station.id, Halt.halt == m.halt))
     if halt is None:
         return Outcome("unknown_halt")
@@ -180,6 +181,7 @@ def _resume_answer(session: Session, station: Station, m: ResumeAnswer) -> Outco
 
 def _stop_answer(session: Session, station: Station, m: StopAnswer) -> Outcome:
     """Who asked stands in the history of the halt that keeps the line stopped, also where another one was open."""
+    audit.in_turn(session)
     halt = session.scalar(select(Halt).where(Halt.station_id == station.id, Halt.halt == m.halt))
     if halt is None:
         return Outcome("unknown_halt")

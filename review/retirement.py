@@ -33,7 +33,7 @@ def retire(hub: Hub, key: str, who: str, now_ms: int) -> None:
     with hub.store.writing() as session:
         row = ids_by_key(session).get(key)
         if row is not None:
-            session.get_one(Station, row).retired_ms = now_ms
+            session.get_one(Station, row, with_for_update=True).retired_ms = now_ms
             _let_go(session, row)
             audit.note(session, who, "station_retired", f"station {row}", key=key)
     for kind in ("line", "halt", "system", "model"):
@@ -57,6 +57,7 @@ def bring_back(hub: Hub, session: Session, *, write: bool = True) -> bool:
 
 def _let_go(session: Session, station_id: int) -> None:
     """Nobody is left to end its halts. Those that nobody acknowledged or judged still ask for it."""
+    audit.in_turn(session)  # behind the station's lock, as where a message of its edge is stored
     found = select(Halt).where(Halt.station_id == station_id, Halt.state.in_([*ACTIVE]))
     for halt in session.scalars(found.options(selectinload(Halt.events))):
         change(session, halt, Cause.GONE, why="the station was retired")

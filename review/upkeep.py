@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from inspection.messages import Topics
-from review import faults, retirement, shelving, suppression
+from review import audit, faults, retirement, shelving, suppression
 from review.alarms import ACTIVE, UNACKED, Cause, State
 from review.broadcast import News
 from review.clock import wall_ms
@@ -115,6 +115,7 @@ class Upkeep:
             due |= faults.settle(session, *found, at_ms)  # tried out: this session keeps nothing
         if due:
             with self._hub.store.writing() as session:
+                audit.in_turn(session)
                 suppression.end_due(session, at_ms)
                 retirement.bring_back(self._hub, session)
                 faults.settle(session, *found, at_ms)
@@ -128,11 +129,13 @@ class Upkeep:
             of_stations = faults.uncalled(session, at_ms, patience_ms)
         if of_stations:
             with self._hub.store.writing() as session:
+                audit.in_turn(session)
                 for fault in faults.uncalled(session, at_ms, patience_ms):
                     faults.change(session, fault, Cause.REALARMED, at_ms, why=_unheard(patience_ms))
             self._hub.news.tell(News("halt", "fault"))
         for halt_id in due:
             with self._hub.store.writing() as session:
+                audit.in_turn(session)
                 halt = session.get_one(Halt, halt_id)
                 if halt.state in UNACKED:
                     change(session, halt, Cause.REALARMED, why=_unheard(patience_ms))
@@ -140,6 +143,7 @@ class Upkeep:
 
     def _settle(self, halt_id: int, now_ns: int, at_ms: int) -> None:
         with self._hub.store.writing() as session:
+            audit.in_turn(session)
             halt = session.get(Halt, halt_id, options=[selectinload(Halt.events)])
             # Looked at again inside the transaction: somebody may have acted in between.
             if halt is None or (cause := self._overdue(halt, now_ns, at_ms)) is None:

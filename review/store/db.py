@@ -64,6 +64,10 @@ class Store:
     def writing(self) -> Iterator[Session]:
         """A session that commits when the block ends and rolls back when it raises. Never nest two."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            if self._writer.dialect.name == "sqlite":
+                # SQLite's driver begins at the first change. What was read before that (the newest link of the audit
+                # log) another process may have changed by then, which fails the block; so it is this one's turn now.
+                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             for watch in self.watchers:
                 watch(session)
             yield session

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
-from inspection.messages import HaltEvent, Tally
-from review.store import Base
+from inspection.messages import HaltEvent, ResumeAnswer, Tally, Topics
+from review import audit, halts, ingest
+from review.alarms import Cause, State, Verdict
+from review.frames import FolderFrames
+from review.store import Base, Halt, HaltEventRow, Station, Store
+from review.upkeep import Upkeep
 from tests.conftest import free_port
 from tests.review.factory import FakeEdge, HubProcess, until, wall_ms
 from tests.review.postgres import server
@@ -109,3 +117,92 @@ def test_a_halt_of_a_part_padded_with_nul_is_shown(mosquitto: int, data_dir: Pat
     finally:
         edge.close()
         hub.stop()
+
+
+class AtOnce:
+    """Two things done to one halt, each on a thread; neither writes before both have read, where both may."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.store = Store(url)
+        self.store.migrate()
+        audit.keep(self.store, folder)
+        self.hub: Any = SimpleNamespace(
+            store=self.store, news=SimpleNamespace(tell=lambda news: None), live=SimpleNamespace(get=lambda key: None)
+        )
+        self.name = uuid.uuid4().hex[:8]
+        self._both = threading.Barrier(2)
+
+    def halt(self, state: State) -> int:
+        with self.store.writing() as session:
+            station = Station(site="p", line="l", station=self.name)
+            session.add(station)
+            session.flush()
+            row = Halt(
+                station_id=station.id, halt=1, uid=uuid.uuid4().hex, code=1, reason="", records=[], stages_ms={},
+                at_ms=1, received_ms=1, state=state,
+            )  # fmt: skip
+            session.add(row)
+            session.flush()
+            session.add(HaltEventRow(halt_id=row.id, kind=Cause.RESET_ASKED, who="Ana", at_ms=0, detail={}))
+            return row.id
+
+    def do(self, *acts: Callable[[], object]) -> list[str]:
+        """What went wrong with each; empty where nothing did."""
+        wrong = ["", ""]
+
+        def meet(*_: object) -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self._both.wait(1)
+
+        def run(n: int, act: Callable[[], object]) -> None:
+            try:
+                act()
+            except Exception as e:
+                wrong[n] = str(e) or type(e).__name__
+
+        self.store.watchers.append(lambda session: event.listen(session, "before_flush", meet))
+        threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        return wrong
+
+    def now(self, halt_id: int) -> Halt:
+        with self.store.reading() as session:
+            return halts.load(session, halt_id)
+
+
+@pytest.fixture
+def at_once(url: str, tmp_path: Path) -> Iterator[AtOnce]:
+    made = AtOnce(url, tmp_path)
+    yield made
+    made.store.close()
+
+
+def test_of_two_first_verdicts_at_once_the_second_is_refused_on_postgresql(at_once: AtOnce) -> None:
+    halt = at_once.halt(State.ACTIVE_ACKED)
+    wrong = at_once.do(
+        lambda: halts.judge(at_once.hub, halt, "Ana", Verdict.REAL, "", was=halts.NO_VERDICT),
+        lambda: halts.judge(at_once.hub, halt, "Ben", Verdict.FALSE_CALL, "", was=halts.NO_VERDICT),
+    )
+    assert sorted(map(bool, wrong)) == [False, True]
+    assert "the verdict is now" in "".join(wrong)
+    assert [e.kind for e in at_once.now(halt).events].count(Cause.VERDICT) == 1
+
+
+def test_an_answer_that_comes_with_its_deadline_is_not_taken_back_on_postgresql(
+    at_once: AtOnce, tmp_path: Path
+) -> None:
+    halt = at_once.halt(State.RESET_REQUESTED)
+    answer = ResumeAnswer(halt=1, who="Ana", nonce="8d1f22c0aa", accepted=True, why="", ts_ms=1)
+
+    def answered() -> None:
+        with at_once.store.writing() as session:
+            ingest.store(session, FolderFrames(tmp_path / "f"), Topics("p", "l", at_once.name), answer)
+
+    assert at_once.do(answered, lambda: Upkeep(at_once.hub)._settle(halt, 0, 60_000)) == ["", ""]
+    now = at_once.now(halt)
+    kinds = [e.kind for e in now.events]
+    # Whichever was first: a halt that its edge let go holds the line no longer.
+    assert now.state not in (State.ACTIVE_ACKED, State.RESET_REQUESTED), kinds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from inspection.bundle import sha256
 from inspection.errors import ConfigError, StorageError
+from review import audit
 from review.frames import FolderFrames
 from review.people import add_person, everybody
 from review.settings import Settings
@@ -65,6 +67,25 @@ def test_writers_queue_instead_of_failing(store: Store) -> None:
     for t in threads:
         t.join()
     assert len(everybody(store)) == 120
+
+
+def test_the_hub_and_a_command_beside_it_both_write_what_rests_on_what_they_read(tmp_path: Path) -> None:
+    """Each row of the audit log is read before the next is written, and either may come in between."""
+    address = f"sqlite:///{tmp_path / 'hub.db'}"
+    stores = [Store(address), Store(address)]  # a writing connection each, like two processes
+    stores[0].migrate()
+
+    def act(store: Store, who: str) -> int:
+        for n in range(60):
+            with store.writing() as session:
+                audit.note(session, who, "act", f"thing {n}")
+        return 60
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(act, stores, ("hub", "command"))) == [60, 60]
+    assert audit.problems(audit.links(stores[0]), []) == (121, [])
+    for store in stores:
+        store.close()
 
 
 def test_a_block_that_raises_leaves_nothing(store: Store) -> None:
