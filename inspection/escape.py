@@ -2,7 +2,7 @@
 
 k defects in n audited passes say more than k/n: the interval is exact (C. Clopper, E. Pearson, 1934), also where
 k = 0. Audits are drawn per line and week, not from one heap, so the strata are weighted by the parts that passed
-there and the interval uses the number of audits the weighting leaves (L. Kish, 1965; E. Korn, B. Graubard, 1998).
+there, and the interval takes all of them for audited as sparsely as the sparsest one was.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def escape_rate(strata: Sequence[Stratum], level: float = LEVEL) -> EscapeRate:
     """The share of defects among everything that passed, by strata weighted with what passed in each.
 
     The estimate is sum W_h k_h / n_h with W_h = passed_h / passed (Cochran 1977, 5.3). The interval is the exact one
-    at the effective number of audits 1 / sum (W_h^2 / n_h): unequal sampling costs certainty, never adds it.
+    at m = min n_h / W_h audits. Its variance, sum W_h^2 p_h q_h / n_h, is at most that of m audits from one heap:
+    W_h / n_h <= 1 / m, and sum W_h p_h q_h <= P Q. Kish's 1 / sum (W_h^2 / n_h) holds for equal p_h only: where the
+    sparse stratum is the bad one, it promises too much.
     """
     seen = [s for s in strata if s.audited]
     unseen = tuple(s.name for s in strata if s.passed and not s.audited)
@@ -105,7 +107,8 @@ def escape_rate(strata: Sequence[Stratum], level: float = LEVEL) -> EscapeRate:
         return EscapeRate(Share(math.nan, 0.0, 1.0, 0), 0, 0, unseen)
     weights = [s.passed / passed for s in seen]
     value = sum(w * s.defects / s.audited for w, s in zip(weights, seen, strict=True))
-    effective = min(audited, 1 / sum(w * w / s.audited for w, s in zip(weights, seen, strict=True)))
+    # Never more than were audited, which is the mean of these, weighted by W_h; rounding could make it so.
+    effective = min(audited, *(s.audited / w for w, s in zip(weights, seen, strict=True)))
     rate = clopper_pearson(min(1.0, value) * effective, effective, level)
     return EscapeRate(rate, audited, defects, unseen)
 

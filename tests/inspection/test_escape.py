@@ -68,7 +68,7 @@ def test_strata_are_weighted_by_what_passed() -> None:
     """A line that makes nine tenths of the parts decides nine tenths of the rate, however it was audited."""
     found = escape_rate([Stratum("big", 9000, 100, 1), Stratum("small", 1000, 100, 10)])
     assert found.rate.value == pytest.approx(0.9 * 0.01 + 0.1 * 0.10)
-    assert found.rate.n == pytest.approx(1 / (0.81 / 100 + 0.01 / 100))
+    assert found.rate.n == pytest.approx(100 / 0.9)
     assert found.rate.n < found.audited == 200
     even = escape_rate([Stratum("big", 9000, 180, 3), Stratum("small", 1000, 20, 1)])
     assert even.rate.n == pytest.approx(200)  # audited as it passed: no certainty lost
@@ -83,6 +83,34 @@ def test_the_stratified_interval_covers() -> None:
         rate = escape_rate(drawn).rate
         inside += rate.low <= truth <= rate.high
     assert inside / 300 >= 0.95
+
+
+@pytest.mark.parametrize(
+    "strata",
+    [
+        ((2500, 12, 0.10), (7500, 300, 0.002)),
+        ((5000, 10, 0.08), (5000, 100, 0.001), (5000, 100, 0.001), (5000, 100, 0.001)),
+        ((3000, 10, 0.2), (7000, 400, 0.0)),
+    ],
+)
+def test_the_interval_covers_where_the_sparsely_audited_stratum_is_the_bad_one(
+    strata: tuple[tuple[int, int, float], ...],
+) -> None:
+    rng, draws = np.random.default_rng(5), 2000
+    passed = sum(stratum[0] for stratum in strata)
+    truth = sum(share * p for share, _, p in strata) / passed
+    intervals: dict[tuple[int, ...], tuple[float, float]] = {}
+    above = below = 0
+    for _ in range(draws):
+        found = tuple(int(rng.binomial(n, p)) for _, n, p in strata)
+        if found not in intervals:
+            drawn = [Stratum(str(h), s[0], s[1], k) for h, (s, k) in enumerate(zip(strata, found, strict=True))]
+            rate = escape_rate(drawn).rate
+            intervals[found] = rate.low, rate.high
+        low, high = intervals[found]
+        above, below = above + (truth > high), below + (truth < low)
+    assert above / draws <= 0.025
+    assert below / draws <= 0.025
 
 
 def test_more_audits_halve_the_interval() -> None:
