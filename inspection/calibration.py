@@ -200,7 +200,9 @@ def _lens(
     pixels = [found.reshape(-1, 1, 2) for found in corners]
 
     def fit(more: int) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        rms, matrix, bend, _, _ = cv2.calibrateCamera(boards, pixels, size, guess, np.zeros(5), flags=flags | more)
+        # OpenCV writes what it finds into the matrix it is given, and returns that one.
+        begin = guess.copy(), np.zeros(5)
+        rms, matrix, bend, _, _ = cv2.calibrateCamera(boards, pixels, size, *begin, flags=flags | more)
         return np.asarray(matrix), np.asarray(bend).ravel(), float(rms)
 
     # A second radial term that the corners do not ask for bends the rim of the picture, where no corner was.

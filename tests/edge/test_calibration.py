@@ -21,6 +21,7 @@ from inspection.calibration import (
     find_corners,
     from_boards,
     from_two_points,
+    lens_arrays,
     parse_calibration,
     scale_of,
     straightener,
@@ -54,6 +55,23 @@ def test_many_pictures_give_the_lens_too() -> None:
     assert abs(found.px_per_mm / 8 - 1) < GOAL
     assert found.lens[0] == pytest.approx(1600, rel=0.02)
     assert found.lens[4] == pytest.approx(-0.3, abs=0.04)
+
+
+def test_the_lens_that_is_given_is_the_one_whose_error_is_given() -> None:
+    views = [photograph(7, k1=-0.3, noise=12, tilt_deg=(a, b), turn_deg=c) for a, b, c in TILTS[:4]]
+    found = from_boards(views, BOARD, "cam1", "now")
+    assert found.lens
+    assert found.lens[5] == 0, "no second radial term: the simple fit"
+    matrix, bend = lens_arrays(found.lens)
+    squares = []
+    for view in views:
+        corners = find_corners(view, BOARD)
+        assert corners is not None
+        boards = BOARD.corners_mm()
+        _, turn, way = cv2.solvePnP(boards, corners, matrix, bend)
+        seen = cv2.projectPoints(boards, turn, way, matrix, bend)[0].reshape(-1, 2)
+        squares.append(np.sum((seen - corners) ** 2, axis=1))
+    assert math.sqrt(np.mean(squares)) == pytest.approx(found.rms_px, rel=5e-5)
 
 
 def test_a_tilted_camera_is_named_by_how_much_the_scale_differs() -> None:
