@@ -46,6 +46,10 @@ class Store:
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         try:
             with self._writer.begin() as connection:
+                if connection.dialect.name == "sqlite":
+                    # sqlite3 begins no transaction before DDL: a kill half-way would leave a schema between two
+                    # versions, which no version can start with. Two that start at once upgrade one after the other.
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except Exception as e:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +24,7 @@ from review.frames import FolderFrames
 from review.people import add_person, everybody
 from review.settings import Settings
 from review.store import Base, Person, Store
+from tests.review.factory import REPO
 
 
 @pytest.fixture
@@ -47,6 +51,51 @@ def test_migrating_twice_changes_nothing_and_a_newer_database_is_refused(store: 
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StorageError, match="start the Haltline version that made it"):
         store.migrate()
+
+
+KILLED = """
+import os, signal, sys
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, event
+from review.store import Store
+from review.store.db import MIGRATIONS
+
+store, before, at = Store(sys.argv[1]), *sys.argv[2:]
+config = Config()
+config.set_main_option("script_location", str(MIGRATIONS))
+with store._writer.begin() as connection:
+    config.attributes["connection"] = connection
+    command.upgrade(config, before)
+
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if statement.strip().startswith(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store.migrate()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "at"),
+    [
+        ("0002", "CREATE TABLE label_book_frames"),
+        ("0003", "CREATE TABLE tallies"),
+        ("0010", "CREATE TABLE faults"),
+        ("0011", "ALTER TABLE stations ADD COLUMN retired_ms"),
+    ],
+)
+def test_a_hub_killed_while_it_upgrades_its_schema_starts_again(tmp_path: Path, before: str, at: str) -> None:
+    url = f"sqlite:///{tmp_path / 'hub.db'}"
+    killed = subprocess.run([sys.executable, "-c", KILLED, url, before, at], cwd=REPO, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    store = Store(url)
+    with store.reading() as session:
+        assert session.scalar(text("SELECT version_num FROM alembic_version")) == before, "all of it or nothing"
+    store.migrate()
+    with create_engine(url).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def test_a_reading_session_cannot_write(store: Store) -> None:
