@@ -1,7 +1,8 @@
 """A backup of the hub: the database as of one moment, every file it names, and a list with the sha256 of each.
 
-Frames never change and are named by their content, so they are kept once for all backups (`pool/`), linked where
-the disk allows it. A restore checks every byte against the list before the hub sees it.
+Frames never change and are named by their content, so they are kept once for all backups (`pool/`): as copies, since
+what damages a file damages every link to it. What enters the pool is read, what lies there is read in turn, and a frame
+that is not what its name says is named. A restore checks every byte against the list before the hub sees it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -34,18 +36,31 @@ DATABASE, LIST, POOL = "hub.db", "files.jsonl", "pool"
 SMALL = ("secret", "badge_key", "mqtt_client_id", "audit.anchor")
 """Beside the database: what signs cookies, the hub's name at the broker, the newest link of the audit log."""
 FOLDERS = ("frames", "bundles")
+TURN, IN_TURN = "turn", 8
+"""`pool/turn` says which of the pool's 256 folders are read next; so many of them with every backup."""
+BLOCK = 1 << 20
 NAME = "%Y-%m-%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """`files` and `bytes` count everything listed, `added` what was new in the pool."""
+    """`files` and `bytes` count everything listed, `added` what was written into the pool. `damaged`: files of the hub
+    that are not what their names say; they are listed, and can be restored where the pool has them from before."""
 
     path: Path
     at_ms: int
     files: int
     added: int
     bytes: int
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """`missing`: what the backup names and does not have whole."""
+
+    files: int
+    missing: tuple[str, ...] = ()
 
 
 def make(settings: Settings, out: Path, now_ms: int) -> Backup:
@@ -63,14 +78,14 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
                 (part / small).touch(mode=0o600)
                 shutil.copyfile(settings.data_dir / small, part / small)
         _copy_database(database, part / DATABASE)
-        files, added, size = _copy_files(settings.data_dir, out / POOL, part)
+        made = _copy_files(settings.data_dir, out, part, folder, now_ms)
         os.replace(part, folder)  # noqa: PTH105 - a folder, in one step
         _sync(out)
     except (OSError, sqlite3.Error) as e:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
         raise StorageError(f"no backup was made below {out}: {e}") from e
-    return Backup(folder, now_ms, files, added, size)
+    return made
 
 
 def _claim(out: Path, now_ms: int) -> tuple[Path, Path]:
@@ -96,12 +111,13 @@ def newest(out: Path) -> Backup | None:
         return None
     rows = list(_listed(found[-1]))
     at = datetime.strptime(found[-1].name, NAME).replace(tzinfo=UTC)
-    return Backup(found[-1], int(at.timestamp() * 1000), len(rows), 0, sum(int(row["bytes"]) for row in rows))
+    damaged = tuple(row["path"] for row in rows if row["damaged"])
+    return Backup(found[-1], int(at.timestamp() * 1000), len(rows), 0, sum(int(row["bytes"]) for row in rows), damaged)
 
 
-def restore(backup: Path, data: Path) -> int:
-    """How many files were put into `data`, which must not hold a hub yet. InputError when a file of the list is missing
-    or damaged: nothing is put there then."""
+def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Restored:
+    """Put a backup into `data`, which must not hold a hub yet. InputError when a listed file is missing or damaged:
+    nothing is put there then. `without_damaged` leaves such files out; the database is never one of them."""
     if (data / DATABASE).exists():
         raise InputError(str(data), "holds a hub already", "restore into a new folder and move the old one away")
     if not (backup / LIST).is_file():
@@ -110,13 +126,11 @@ def restore(backup: Path, data: Path) -> int:
         )
     rows = list(_listed(backup))
     sources = {row["path"]: _source(backup, row) for row in rows}
-    for row in rows:
-        source = sources[row["path"]]
-        if not source.is_file() or _sha256(source) != row["sha256"]:
-            state = "is damaged" if source.is_file() else "is missing"
-            raise InputError(
-                str(source), state, "take another backup; the hub's edges still hold what it never confirmed"
-            )
+    missing = [row["path"] for row in rows if not _holds(sources[row["path"]], row["sha256"])]
+    if missing and (not without_damaged or DATABASE in missing):
+        raise _not_whole(missing, sources)
+    left_out = set(missing)
+    rows = [row for row in rows if row["path"] not in left_out]
     data.mkdir(parents=True, exist_ok=True)
     for row in rows:
         target = data / row["path"]
@@ -126,7 +140,16 @@ def restore(backup: Path, data: Path) -> int:
             target.chmod(0o600)
     with closing(sqlite3.connect(data / DATABASE)) as db:
         _check(db)
-    return len(rows)
+    return Restored(len(rows), tuple(missing))
+
+
+def _not_whole(missing: list[str], sources: dict[str, Path]) -> InputError:
+    first = sources[DATABASE if DATABASE in missing else missing[0]]
+    more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+    fix = "take another backup; the hub's edges still hold what it never confirmed"
+    if DATABASE not in missing:
+        fix += ". --without-damaged restores the rest and lists what it lacks"
+    return InputError(str(first), ("is damaged" if first.is_file() else "is missing") + more, fix)
 
 
 class Backups:
@@ -155,8 +178,11 @@ class Backups:
     def _work(self, who: str) -> None:
         try:
             made = make(self._settings, self.folder, wall_ms())
+            if made.damaged:
+                log.error("files of the hub are damaged", files=made.damaged[:20], count=len(made.damaged))
+            told = {"files": made.files, "bytes": made.bytes, "damaged": len(made.damaged)}
             with self._store.writing() as session:
-                audit.note(session, who, "backup_made", f"backup {made.path.name}", files=made.files, bytes=made.bytes)
+                audit.note(session, who, "backup_made", f"backup {made.path.name}", **told)
             self.failed = ""
         except Exception as e:
             log.exception("backup failed")
@@ -188,22 +214,47 @@ def _check(db: sqlite3.Connection) -> None:
         raise StorageError(f"the copy of the database is damaged: {said}")
 
 
-def _copy_files(data: Path, pool: Path, part: Path) -> tuple[int, int, int]:
+def _copy_files(data: Path, out: Path, part: Path, folder: Path, now_ms: int) -> Backup:
     files = added = size = 0
+    pool, suspects, damaged = out / POOL, _damaged_before(out), list[str]()
+    first = _turn(pool)
+    looked_at = {f"{(first + n) % 256:02x}" for n in range(IN_TURN)}
     with (part / LIST).open("w", encoding="utf-8") as listed:
         for path in _files(data, part):
-            # A frame's name is its sha256; everything else is read.
-            in_frames = path.is_relative_to(data / "frames")
-            sha = path.name if in_frames else _sha256(path)
-            if path.parent != part:
-                added += _into_pool(path, pool / sha[:2] / sha)
             base = part if path.parent == part else data
-            row = {"path": path.relative_to(base).as_posix(), "bytes": path.stat().st_size, "sha256": sha}
+            row = {"path": path.relative_to(base).as_posix(), "bytes": path.stat().st_size}
+            # A frame's name is its sha256; everything else is read.
+            named = path.is_relative_to(data / "frames") and re.fullmatch(r"[0-9a-f]{64}", path.name)
+            row["sha256"] = sha = path.name if named else _sha256(path)
+            if base == data:
+                look = sha[:2] in looked_at or row["path"] in suspects
+                wrote, whole = _into_pool(path, pool / sha[:2] / sha, part / "arriving", look)
+                added += wrote
+                if not whole:
+                    damaged.append(str(row["path"]))
+                    row["damaged"] = True
             listed.write(json.dumps(row) + "\n")
             files, size = files + 1, size + row["bytes"]  # type: ignore[operator]
         listed.flush()
         os.fsync(listed.fileno())
-    return files, added, size
+    (pool / TURN).write_text(str((first + IN_TURN) % 256))
+    return Backup(folder, now_ms, files, added, size, tuple(damaged))
+
+
+def _damaged_before(out: Path) -> frozenset[str]:
+    """What the last backup found is read again each time: it must not be forgotten until its turn comes."""
+    try:
+        last = newest(out)
+    except (InputError, OSError):
+        return frozenset()
+    return frozenset(last.damaged if last else ())
+
+
+def _turn(pool: Path) -> int:
+    try:
+        return int((pool / TURN).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _files(data: Path, part: Path) -> Iterator[Path]:
@@ -214,18 +265,58 @@ def _files(data: Path, part: Path) -> Iterator[Path]:
                 yield path
 
 
-def _into_pool(path: Path, target: Path) -> bool:
+def _into_pool(path: Path, target: Path, half: Path, look: bool) -> tuple[bool, bool]:
+    """Whether `target`, whose name is its sha256, was written, and whether `path` is whole. What is there already is
+    read where its size is another or where it is looked at in its turn, and replaced where it is bad and `path` is not;
+    so is a link to `path` itself, as backups were once made of."""
+    sha = target.name
     if target.exists():
-        return False
+        if not look and target.stat().st_size == path.stat().st_size:
+            return False, True
+        whole = _holds(path, sha)
+        if not whole or (_holds(target, sha) and not target.samefile(path)):
+            return False, whole
     target.parent.mkdir(parents=True, exist_ok=True)
+    if _copy(path, half) != sha:
+        half.unlink()
+        return False, False
+    half.replace(target)
+    return True, True
+
+
+class _Unreadable(OSError):
+    """The disk does not give a file's bytes back."""
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
     try:
-        os.link(path, target)
-    except OSError:  # another disk, as it should be
-        half = target.with_suffix(".part")
-        shutil.copyfile(path, half)
-        _sync(half)
-        half.replace(target)
-    return True
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                yield block
+    except OSError as e:
+        raise _Unreadable(e.errno, e.strerror, str(path)) from e
+
+
+def _copy(path: Path, target: Path) -> str:
+    """Durably; the sha256 of what was copied, empty when `path` cannot be read to its end."""
+    digest = hashlib.sha256()
+    with target.open("wb") as copy:
+        try:
+            for block in _blocks(path):
+                digest.update(block)
+                copy.write(block)
+        except _Unreadable:
+            return ""
+        copy.flush()
+        os.fsync(copy.fileno())
+    return digest.hexdigest()
+
+
+def _holds(path: Path, sha: str) -> bool:
+    try:
+        return _sha256(path) == sha
+    except OSError:  # not there, or a sector that cannot be read
+        return False
 
 
 def _source(backup: Path, row: dict[str, str]) -> Path:
@@ -234,12 +325,15 @@ def _source(backup: Path, row: dict[str, str]) -> Path:
 
 
 def _listed(backup: Path) -> Iterator[dict[str, str]]:
+    """`damaged` is empty, or says that the hub's own file was when the backup was made."""
     with (backup / LIST).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
                 path = _inside(Path(row["path"]))
-                yield {"path": path.as_posix(), "bytes": str(int(row["bytes"])), "sha256": str(row["sha256"])}
+                damaged = "yes" if row.get("damaged") else ""
+                told = {"path": path.as_posix(), "bytes": str(int(row["bytes"])), "sha256": str(row["sha256"])}
+                yield told | {"damaged": damaged}
             except (ValueError, KeyError, TypeError) as e:
                 raise InputError(f"{backup / LIST}:{number}", f"does not read: {e}", "take another backup") from e
 
@@ -251,8 +345,10 @@ def _inside(path: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

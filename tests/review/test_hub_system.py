@@ -60,7 +60,7 @@ def test_what_was_backed_up_comes_back_and_its_log_holds(world: World, tmp_path:
     assert made.path.name == "2027-01-15T080000Z"
     assert (made.files, made.added) == (len(shas) + 5, len(shas))  # and database, cookie key, badge key, name, anchor
     restored = tmp_path / "again"
-    assert backup.restore(made.path, restored) == made.files
+    assert backup.restore(made.path, restored) == backup.Restored(made.files)
     app = create_app(Settings(data_dir=restored))
     with app.state.hub.store.reading() as session:
         assert session.query(Record).count() == len(shas)
@@ -100,7 +100,7 @@ def test_two_backups_of_one_second_are_two(world: World, tmp_path: Path) -> None
     assert newest
     assert newest.path == made[-1].path
     for n, one in enumerate(made):
-        assert backup.restore(one.path, tmp_path / f"again-{n}") == one.files
+        assert backup.restore(one.path, tmp_path / f"again-{n}").files == one.files
 
 
 def test_a_backup_made_while_others_write_is_whole(world: World, tmp_path: Path) -> None:
@@ -135,7 +135,6 @@ def test_a_damaged_backup_is_refused_and_puts_nothing_there(world: World, tmp_pa
     frame, listed = tmp_path / "out" / "pool" / sha[:2] / sha, made.path / "files.jsonl"
     if damage == "flipped":
         data = frame.read_bytes()
-        frame.unlink()  # it may be a link to the hub's own
         frame.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     elif damage == "gone":
         frame.unlink()
@@ -144,6 +143,106 @@ def test_a_damaged_backup_is_refused_and_puts_nothing_there(world: World, tmp_pa
         listed.write_text(listed.read_text() + (json.dumps(row) if damage == "outside" else "{") + "\n")
     with pytest.raises(InputError, match=r"is damaged|is missing|does not read|leads out"):
         backup.restore(made.path, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def flip(path: Path) -> None:
+    """A bit of its middle, as a disk does it: the same size, the same inode."""
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(len(data) // 2)
+        file.write(bytes([data[len(data) // 2] ^ 1]))
+
+
+def test_a_frame_that_rots_after_a_backup_does_not_rot_in_the_backup(world: World, tmp_path: Path) -> None:
+    sha = fill(world)[0]
+    live, out = world.hub.settings.frames_dir / sha[:2] / sha, world.hub.settings.data_dir / "backups"
+    whole = live.read_bytes()
+    first = backup.make(world.hub.settings, out, NOW)
+    flip(live)
+    backup.restore(first.path, tmp_path / "again")
+    assert (tmp_path / "again" / "frames" / sha[:2] / sha).read_bytes() == whole
+
+
+def test_a_damaged_frame_is_named_by_the_backup_and_the_rest_can_be_restored(world: World, tmp_path: Path) -> None:
+    sha, *others = fill(world)
+    flip(world.hub.settings.frames_dir / sha[:2] / sha)
+    data, out = str(world.hub.settings.data_dir), world.hub.backups.folder
+    said = CliRunner().invoke(cli, ["backup", "--data", data, "--out", str(out)])
+    assert said.exit_code == 1
+    assert f"frames/{sha[:2]}/{sha}" in said.output
+    page = world.client("Eve").get("/system").text
+    assert "1 frame on the hub's disk is damaged" in page
+    assert sha in page
+    folder, again = said.output.split(":")[0], tmp_path / "again"
+    refused = CliRunner().invoke(cli, ["restore", folder, "--data", str(again)])
+    assert refused.exit_code == 2
+    assert "--without-damaged" in refused.output
+    done = CliRunner().invoke(cli, ["restore", folder, "--data", str(again), "--without-damaged"])
+    assert done.exit_code == 0, done.output
+    assert f"frames/{sha[:2]}/{sha}" in done.output
+    frames = create_app(Settings(data_dir=again)).state.hub.frames
+    assert not frames.exists(sha)
+    assert all(frames.exists(other) for other in others)
+
+
+def test_what_an_earlier_backup_kept_whole_is_restored(world: World, tmp_path: Path) -> None:
+    sha = fill(world)[0]
+    live, out = world.hub.settings.frames_dir / sha[:2] / sha, tmp_path / "out"
+    backup.make(world.hub.settings, out, NOW)
+    live.write_bytes(b"cut short by a full disk")
+    second = backup.make(world.hub.settings, out, NOW + 60_000)
+    newest = backup.newest(out)
+    assert newest
+    assert second.damaged == newest.damaged == (f"frames/{sha[:2]}/{sha}",)
+    assert backup.restore(second.path, tmp_path / "again").missing == ()
+    live.write_bytes((out / "pool" / sha[:2] / sha).read_bytes())
+    assert backup.make(world.hub.settings, out, NOW + 120_000).damaged == (), "mended from there"
+
+
+def test_a_damaged_frame_is_named_until_it_is_mended(world: World, tmp_path: Path) -> None:
+    sha = fill(world)[0]
+    backup.make(world.hub.settings, tmp_path / "out", NOW)
+    flip(world.hub.settings.frames_dir / sha[:2] / sha)
+    found = [backup.make(world.hub.settings, tmp_path / "out", NOW + n * 60_000).damaged for n in range(1, 35)]
+    first = found.index((f"frames/{sha[:2]}/{sha}",))
+    assert first < 256 // backup.IN_TURN
+    assert set(found[first:]) == {(f"frames/{sha[:2]}/{sha}",)}
+
+
+def test_every_frame_of_the_pool_is_read_in_its_turn_and_replaced_where_it_is_bad(world: World, tmp_path: Path) -> None:
+    sha, short = fill(world, 2)
+    out = tmp_path / "out"
+    first = backup.make(world.hub.settings, out, NOW)
+    flip(out / "pool" / sha[:2] / sha)
+    (out / "pool" / short[:2] / short).write_bytes(b"")
+    assert backup.make(world.hub.settings, out, NOW + 60_000).added >= 1, "another size is seen at once"
+    for n in range(2, 2 + 256 // backup.IN_TURN):
+        made = backup.make(world.hub.settings, out, NOW + n * 60_000)
+        assert made.damaged == ()
+    for one in (first, made):
+        assert backup.restore(one.path, tmp_path / f"again-{one.path.name}").missing == ()
+
+
+def test_links_that_backups_were_once_made_of_become_copies_in_their_turn(world: World) -> None:
+    sha = fill(world, 1)[0]
+    live, out = world.hub.settings.frames_dir / sha[:2] / sha, world.hub.backups.folder
+    pooled = out / "pool" / sha[:2] / sha
+    pooled.parent.mkdir(parents=True)
+    pooled.hardlink_to(live)
+    for n in range(256 // backup.IN_TURN):
+        backup.make(world.hub.settings, out, NOW + n * 60_000)
+    assert not pooled.samefile(live)
+    assert pooled.read_bytes() == live.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_a_damaged_database_is_never_left_out(world: World, tmp_path: Path, damage: str) -> None:
+    fill(world, 1)
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    flip(made.path / "hub.db") if damage == "flipped" else (made.path / "hub.db").unlink()
+    with pytest.raises(InputError, match=r"hub.db: is (damaged|missing)"):
+        backup.restore(made.path, tmp_path / "again", without_damaged=True)
     assert not (tmp_path / "again").exists()
 
 
