@@ -118,8 +118,7 @@ def newest(out: Path) -> Backup | None:
 def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Restored:
     """Put a backup into `data`, which must not hold a hub yet. InputError when a listed file is missing or damaged:
     nothing is put there then. `without_damaged` leaves such files out; the database is never one of them."""
-    if (data / DATABASE).exists():
-        raise InputError(str(data), "holds a hub already", "restore into a new folder and move the old one away")
+    _no_hub_in(data)
     if not (backup / LIST).is_file():
         raise InputError(
             str(backup), f"has no {LIST}: it is no complete backup", "name a folder such as 2026-11-20T210000Z"
@@ -141,6 +140,17 @@ def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Resto
     with closing(sqlite3.connect(data / DATABASE)) as db:
         _check(db)
     return Restored(len(rows), tuple(missing))
+
+
+def _no_hub_in(data: Path) -> None:
+    """Nor anything of one: SQLite would play a log or a journal that was left beside into the restored database."""
+    beside = (f"{DATABASE}{end}" for end in ("-wal", "-shm", "-journal"))
+    if there := [name for name in (DATABASE, *beside, *SMALL, *FOLDERS) if (data / name).exists()]:
+        raise InputError(
+            str(data),
+            f"holds a hub already, or what is left of one: {', '.join(there)}",
+            "restore into a new folder, or move all of these away together and keep them: they belong to each other",
+        )
 
 
 def _not_whole(missing: list[str], sources: dict[str, Path]) -> InputError:

@@ -254,6 +254,42 @@ def test_a_restore_never_writes_over_a_hub(world: World, tmp_path: Path) -> None
         backup.restore(tmp_path, tmp_path / "again")
 
 
+@pytest.mark.parametrize(
+    "left", ["hub.db-wal", "hub.db-shm", "hub.db-journal", "audit.anchor", "secret", "frames", "bundles"]
+)
+def test_a_restore_never_mixes_with_what_is_left_of_a_hub(world: World, tmp_path: Path, left: str) -> None:
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    (tmp_path / "rest").mkdir()
+    if left in backup.FOLDERS:
+        (tmp_path / "rest" / left).mkdir()
+    else:
+        (tmp_path / "rest" / left).write_bytes(b"")
+    with pytest.raises(InputError, match=f"holds a hub already.*: {left}\n.*move all of these away"):
+        backup.restore(made.path, tmp_path / "rest")
+    assert [path.name for path in (tmp_path / "rest").iterdir()] == [left]
+
+
+def test_the_log_of_a_hub_that_lost_its_power_is_not_played_into_a_backup(world: World, tmp_path: Path) -> None:
+    """hub.db is broken, somebody removes it and restores into the same folder."""
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    for n in range(50):
+        with world.hub.store.writing() as session:
+            session.add(ShiftNote(by="Olga", at_ms=n, text="x" * 2000))
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    (crashed / "hub.db-wal").write_bytes((world.hub.settings.data_dir / "hub.db-wal").read_bytes())
+    assert (crashed / "hub.db-wal").stat().st_size > 100_000
+    with pytest.raises(InputError, match=r"what is left of one: hub\.db-wal"):
+        backup.restore(made.path, crashed)
+
+
+def test_a_folder_with_nothing_of_a_hub_is_a_new_one(world: World, tmp_path: Path) -> None:
+    """A disk of its own has a lost+found."""
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    assert backup.restore(made.path, tmp_path / "disk").missing == ()
+
+
 def test_a_database_elsewhere_is_named_with_its_own_tool(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pg_dump"):
         backup.make(Settings(data_dir=tmp_path, database_url="postgresql+psycopg://h/db"), tmp_path / "out", NOW)
