@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,8 @@ from review.store import Store
 log = structlog.get_logger("review.backup")
 
 DATABASE, LIST, POOL = "hub.db", "files.jsonl", "pool"
+PART = "restore.part"
+"""In the new hub's folder, which may be a disk of its own: where a restore builds, until all of it is there."""
 SMALL = ("secret", "badge_key", "mqtt_client_id", "audit.anchor")
 """Beside the database: what signs cookies, the hub's name at the broker, the newest link of the audit log."""
 FOLDERS = ("frames", "bundles")
@@ -116,8 +118,9 @@ def newest(out: Path) -> Backup | None:
 
 
 def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Restored:
-    """Put a backup into `data`, which must not hold a hub yet. InputError when a listed file is missing or damaged:
-    nothing is put there then. `without_damaged` leaves such files out; the database is never one of them."""
+    """Put a backup into `data`, which must not hold a hub yet: whole or not at all. InputError when a listed file is
+    missing or damaged; `without_damaged` leaves such files out, and the database is never one of them. StorageError
+    when the disk would not: a second try finds nothing in its way."""
     _no_hub_in(data)
     if not (backup / LIST).is_file():
         raise InputError(
@@ -130,16 +133,48 @@ def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Resto
         raise _not_whole(missing, sources)
     left_out = set(missing)
     rows = [row for row in rows if row["path"] not in left_out]
-    data.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        target = data / row["path"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(sources[row["path"]], target)
-        if row["path"] in SMALL:
-            target.chmod(0o600)
-    with closing(sqlite3.connect(data / DATABASE)) as db:
-        _check(db)
+    new, part = not data.exists(), data / PART
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of a try that was killed
+        part.mkdir(parents=True)
+        _build(part, rows, sources)
+        _no_hub_in(data)  # nor one that was started meanwhile
+        _move_in(part, data)
+    except (OSError, sqlite3.Error) as e:
+        raise StorageError(
+            f"nothing was restored into {data}: {e}\n  fix: make room there or mend the disk, then restore once more"
+        ) from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it holds a hub now
+                data.rmdir()
     return Restored(len(rows), tuple(missing))
+
+
+def _build(part: Path, rows: list[dict[str, str]], sources: dict[str, Path]) -> None:
+    for row in rows:
+        target = part / row["path"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if row["path"] in SMALL:
+            target.touch(mode=0o600)
+        if _copy(sources[row["path"]], target) != row["sha256"]:
+            raise OSError(f"{sources[row['path']]} is not what it was a moment ago")
+    with closing(sqlite3.connect(part / DATABASE)) as db:
+        _check(db)
+    for folder in {part, *(path for path in part.rglob("*") if path.is_dir())}:
+        _sync(folder)
+
+
+def _move_in(part: Path, data: Path) -> None:
+    """The database last: a hub must never open without its pictures."""
+    for path in part.iterdir():
+        if path.name != DATABASE:
+            path.rename(data / path.name)
+    _sync(data)
+    (part / DATABASE).rename(data / DATABASE)
+    for folder in (data, data.parent):
+        _sync(folder)
 
 
 def _no_hub_in(data: Path) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -22,7 +26,7 @@ from review.clock import wall_ms
 from review.settings import Settings
 from review.store import Record, ShiftNote, Station, Store
 from tests.review.doors import BADGE, World, enter
-from tests.review.factory import png, until
+from tests.review.factory import REPO, png, until
 
 NOW = 1_800_000_000_000
 TOPICS = Topics("p", "l", "s")
@@ -281,6 +285,41 @@ def test_the_log_of_a_hub_that_lost_its_power_is_not_played_into_a_backup(world:
     assert (crashed / "hub.db-wal").stat().st_size > 100_000
     with pytest.raises(InputError, match=r"what is left of one: hub\.db-wal"):
         backup.restore(made.path, crashed)
+
+
+def test_a_restore_onto_a_full_disk_says_so_and_a_second_try_works(world: World, tmp_path: Path) -> None:
+    fill(world)
+    big = world.hub.frames.put(random.Random(1).randbytes(3_000_000))
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    again = tmp_path / "again"
+    restore = ["from review.cli import app", f"app(['restore', {str(made.path)!r}, '--data', {str(again)!r}])"]
+    full = ["import resource", "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000,) * 2)"]
+    said = subprocess.run([sys.executable, "-c", "\n".join(full + restore)], cwd=REPO, capture_output=True, text=True)
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"haltline review: nothing was restored into {again}: ")
+    assert "fix: make room" in said.stderr
+    assert not again.exists()
+    assert backup.restore(made.path, again).files == made.files
+    assert (again / "frames" / big[:2] / big).stat().st_size == 3_000_000
+
+
+def test_a_restore_that_is_killed_leaves_no_hub_and_a_second_try_works(world: World, tmp_path: Path) -> None:
+    sha = sorted(fill(world))[1]
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    again = tmp_path / "again"
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from review import backup
+sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith("{sha}") and args[2] & os.O_WRONLY
+                 and os.kill(os.getpid(), signal.SIGKILL))
+backup.restore(Path({str(made.path)!r}), Path({str(again)!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (again / "hub.db").exists(), "no hub would open without its pictures"
+    assert backup.restore(made.path, again).files == made.files
+    assert not (again / "restore.part").exists()
 
 
 def test_a_folder_with_nothing_of_a_hub_is_a_new_one(world: World, tmp_path: Path) -> None:
