@@ -46,6 +46,7 @@ log = structlog.get_logger("review.audit")
 GENESIS = "0" * 64
 """What the first row names as the row before."""
 PAGE = 2000
+ANEW = "compare the newest link with a handover on paper, then: haltline review audit anchor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ class AnchorFile:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "audit.anchor"
+        self._missed = False
         self._lock = threading.Lock()
 
     def read(self) -> Anchor | None:
@@ -196,14 +198,42 @@ class AnchorFile:
         with self._lock:
             try:
                 known = self.read()
+                if known is None and head[0] > 1:
+                    # Made here, it would know only what is left: whoever cuts the end off would remove it as well.
+                    if not self._missed:  # once: every act comes by here
+                        log.error("audit anchor is missing", fix=ANEW)
+                    self._missed = True
                 # A command and the hub may both write; the newer one stays.
-                if known is None or known.seq < head[0]:
-                    fresh = self._path.with_suffix(".new")
-                    fresh.write_text(canonical({"seq": head[0], "hash": head[1]}) + "\n")
-                    fresh.replace(self._path)
+                elif known is None or known.seq < head[0]:
+                    self._write(head)
             except (OSError, InputError) as e:
                 # The act is committed and stays; what is lost is that a missing end would be found.
                 log.error("audit anchor not written", why=str(e))  # noqa: TRY400 - the reason says it all
+
+    def begin(self, head: tuple[int, str]) -> None:
+        """Whatever was there; OSError when the disk would not."""
+        with self._lock:
+            self._write(head)
+
+    def _write(self, head: tuple[int, str]) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(canonical({"seq": head[0], "hash": head[1]}) + "\n")
+        fresh.replace(self._path)
+
+
+def begin_anchor(store: Store, data_dir: Path, who: str) -> Anchor:
+    """From now on the anchor file follows again; the log says that somebody began it anew, and what it knew before."""
+    file = AnchorFile(data_dir)
+    try:
+        known = file.read()
+        was = f"{known.seq}:{known.hash}" if known else "missing"
+    except InputError:
+        was = "no anchor"
+    with store.writing() as session:
+        note(session, who, "anchor_begun", "audit log", was=was)
+        head = session.info["audit_head"]
+    file.begin(head)
+    return Anchor(head[0], head[1], str(data_dir / "audit.anchor"))
 
 
 # ── reading and checking ────────────────────────────────────────────────────────────────────────────────────────────
@@ -266,7 +296,7 @@ def stored_problems(store: Store, data_dir: Path, more: Iterable[Anchor] = ()) -
         outside, wrong = None, [str(e)]
     head = newest(store)
     if outside is None and not wrong:
-        wrong = [f"{data_dir / 'audit.anchor'} is missing: whether the end was cut off cannot be said"]
+        wrong = [f"{data_dir / 'audit.anchor'} is missing: whether the end was cut off cannot be said. {ANEW}"]
     with store.reading() as session:
         signed = [
             Anchor(h.audit_seq, h.audit_hash, f"handover {h.id}")

@@ -66,6 +66,35 @@ def verify(
     typer.echo(f"{count} rows, none changed, none missing")
 
 
+@app.command()
+def anchor(data: Data = Path("var/hub"), database: Database = None) -> None:
+    """Begin `audit.anchor` anew where it is lost or no longer fits; the log says so. Works while the hub runs."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from review import audit
+    from review.people import COMMAND
+    from review.settings import Settings
+    from review.store import Store
+
+    assert data is not None
+    try:
+        _hub_in(data, database)
+        store = Store(Settings(data_dir=data, database_url=database).database)
+        store.migrate()
+        begun = audit.begin_anchor(store, data, COMMAND)
+        store.close()
+    except (HaltlineError, SQLAlchemyError, OSError) as e:
+        typer.echo(f"haltline review audit: {e}", err=True)
+        raise typer.Exit(BAD_INPUT) from e
+    typer.echo(f"{begun.source} begins anew at {begun.seq}:{begun.hash}")
+    typer.echo("An end that was cut off before is shown by paper alone: haltline review audit verify --anchor SEQ:HASH")
+
+
+def _hub_in(data: Path, database: str | None) -> None:
+    if database is None and not (data / "hub.db").is_file():
+        raise ConfigError("--data", f"{data} holds no hub.db", "name the hub's data folder")
+
+
 def _problems(file: Path | None, data: Path | None, database: str | None, given: list[str]) -> tuple[int, list[str]]:
     from review import audit
     from review.settings import Settings

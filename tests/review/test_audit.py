@@ -226,6 +226,38 @@ def test_a_missing_or_foreign_anchor_file_is_found(made: Path, tmp_path: Path) -
     assert "whether the end was cut off cannot be said" in found(folder)[0]
 
 
+def test_a_missing_anchor_is_missed_until_somebody_begins_it_anew_and_the_log_says_so(
+    made: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "hub"))
+    rewrite(folder, lambda rows: rows[:-2])
+    (folder / "audit.anchor").unlink()
+    store = opened(folder)  # a hub starts, and somebody acts
+    add_person(store, "Ana", "operator")
+    assert "whether the end was cut off cannot be said" in found(folder)[0]
+    assert not (folder / "audit.anchor").exists()
+    begun = CliRunner().invoke(app, ["audit", "anchor", "--data", str(folder)])
+    assert begun.exit_code == 0, begun.output
+    assert found(folder) == []
+    last = list(audit.links(store))[-1]
+    assert (last.what, last.detail) == ("anchor_begun", '{"was":"missing"}')
+    assert f"begins anew at {last.seq}:{last.hash}" in begun.output
+    add_person(store, "Ben", "operator")
+    assert json.loads((folder / "audit.anchor").read_text())["seq"] == last.seq + 1, "and it follows again"
+    assert CliRunner().invoke(app, ["audit", "anchor", "--data", str(tmp_path)]).exit_code == 2
+
+
+@pytest.mark.parametrize("content", ["not json", '{"seq":99999,"hash":"of a log that was longer"}'])
+def test_an_anchor_that_no_longer_fits_is_begun_anew_by_the_same_command(
+    made: Path, tmp_path: Path, content: str
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "hub"))
+    (folder / "audit.anchor").write_text(content)
+    assert found(folder)
+    assert CliRunner().invoke(app, ["audit", "anchor", "--data", str(folder)]).exit_code == 0
+    assert found(folder) == []
+
+
 def test_a_crash_between_commit_and_anchor_is_no_finding(made: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(made, tmp_path / "hub"))
     before = (folder / "audit.anchor").read_text()
