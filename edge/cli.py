@@ -44,12 +44,14 @@ def run(
 
 @app.command()
 def check(config: ConfigPath) -> None:
-    """Say whether a configuration is right; a mistake is named with line, key, value and fix (exit code 2)."""
+    """Say whether a configuration is right; a mistake is named with line, key, value and fix (exit code 2). Ask as the
+    user that runs the edge: whether its files can be read depends on who asks."""
     from edge.bundle_store import read_bundle
-    from edge.config_file import load
+    from edge.config_file import check_files, load
     from edge.site_policy import policy_for
 
     settings = load(config)
+    check_files(config, settings)
     bundle = read_bundle(settings.bundle.path, settings.bundle.trusted_keys)
     policy = policy_for(settings.policy, bundle.manifest, settings.cameras)
     cameras = ", ".join(f"{camera.name} ({camera.type})" for camera in settings.cameras)

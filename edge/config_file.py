@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from edge.config import LIVE, CameraConfig, EdgeConfig
+from edge.named_files import unusable
 from inspection.errors import ConfigError
 
 
@@ -37,6 +38,13 @@ def load(path: Path) -> EdgeConfig:
     if mistakes := [(*_place(tree, loc), what, fix) for loc, what, fix in _never_works(config)]:
         raise _told(path, mistakes)
     return _absolute(config, path.resolve().parent)
+
+
+def check_files(path: Path, config: EdgeConfig) -> None:
+    """ConfigError names every certificate, key, password and token file of `config` that this user cannot use."""
+    if found := list(unusable(config)):
+        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        raise _told(path, [(*_place(tree, tuple(e.where.split("."))), e.what, e.fix) for e in found])
 
 
 def _plain(node: Any) -> Any:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from edge.cameras.framing import Framing
 from edge.cameras.views import view_id
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, MqttConfig
 from edge.machine import int8_pays, machine
 from edge.model_base import BundleModel
+from edge.named_files import broker_context, unusable
 from edge.site_policy import policy_for
 from edge.wiring import load_model, open_camera
 from inspection.errors import HaltlineError
@@ -22,6 +26,8 @@ from inspection.types import Frame
 __all__ = ["examine", "int8_pays", "machine", "report"]
 
 INFERENCES = 30
+REFUSAL_S = 1.0
+"""A broker that does not take our certificate says so within this time of the handshake."""
 
 
 def examine(config: EdgeConfig) -> dict[str, Any]:
@@ -46,7 +52,14 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
     except HaltlineError as e:
         problems.append(str(e))
     facts["cameras"] = [_camera(camera, config.state_dir, model, problems) for camera in config.cameras]
-    facts["broker"] = _reach("broker", config.mqtt.host, config.mqtt.port, problems)
+    unread = list(unusable(config))
+    problems += map(str, unread)
+    if problem := _cannot_write(config.state_dir):
+        problems.append(problem)
+    if any(e.where.startswith("mqtt.tls.") for e in unread):
+        facts["broker"] = "not asked: see mqtt.tls below"
+    else:
+        facts["broker"] = _broker(config.mqtt, problems)
     facts["ok"] = not problems
     return facts
 
@@ -88,13 +101,49 @@ def _inferences(model: BundleModel, frame: Frame) -> dict[str, Any]:
     }
 
 
-def _reach(what: str, host: str, port: int, problems: list[str]) -> str:
+def _broker(config: MqttConfig, problems: list[str]) -> str:
+    """Connects and, with TLS, shakes hands as the edge would; says nothing in MQTT, so that the line hears nothing."""
+    where, answers = f"{config.host}:{config.port}", False
     try:
-        with socket.create_connection((host, port), timeout=2):
-            return f"{host}:{port} answers"
+        with socket.create_connection((config.host, config.port), timeout=2) as plain:
+            answers = True
+            if config.tls is None:
+                return f"{where} answers"
+            with broker_context(config.tls).wrap_socket(plain, server_hostname=config.host) as sock:
+                _taken(sock)
+                return f"{where} answers, {sock.version()}"
     except OSError as e:
-        problems.append(f"{what} {host}:{port}: {e.strerror or e}")
-        return f"{host}:{port} does not answer"
+        what = getattr(e, "verify_message", "") or e.strerror or str(e)
+        problems.append(f"broker {where}: {'TLS: ' if answers else ''}{what}")
+        return f"{where} {'refuses TLS' if answers else 'does not answer'}"
+
+
+def _taken(sock: ssl.SSLSocket) -> None:
+    """In TLS 1.3 our side of the handshake is over before the broker has looked at our certificate: a refusal is the
+    first thing to read. A broker that takes it says nothing, and waits for CONNECT."""
+    sock.settimeout(REFUSAL_S)
+    try:
+        if not sock.recv(1):
+            raise ConnectionAbortedError("the broker hung up after the handshake")
+    except TimeoutError:
+        return
+
+
+def _cannot_write(folder: Path) -> str:
+    """Why there is no keeping anything in it; it is not made here, as it would belong to whoever asks."""
+    there = folder
+    try:
+        while not there.exists():
+            there = there.parent
+        if there == folder:
+            with tempfile.TemporaryFile(dir=folder):
+                return ""
+        if os.access(there, os.W_OK | os.X_OK) and there.is_dir():
+            return ""
+        why = f"is not there, and this user may not make it in {there}"
+    except OSError as e:
+        why = f"cannot be written: {e.strerror or e}"
+    return f"state_dir: {folder} {why}\n  fix: give the user that runs the edge a folder it may write to"
 
 
 def report(facts: dict[str, Any]) -> str:

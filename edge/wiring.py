@@ -33,6 +33,7 @@ from edge.live import LiveView
 from edge.maintenance import MaintenanceWatch
 from edge.model_base import BundleModel
 from edge.models import open_model
+from edge.named_files import hub_context, secret
 from edge.ports import Camera, Ready
 from edge.preparation import Preparation
 from edge.recorder import Evidence, HaltMemory, Numbers
@@ -273,11 +274,8 @@ def _http(config: EdgeConfig) -> httpx.Client | None:
         return None
     headers = {}
     if config.hub.token_file:
-        try:
-            headers["authorization"] = f"Bearer {config.hub.token_file.read_text().strip()}"
-        except OSError as e:
-            raise ConfigError(config.hub.token_file, e.strerror or str(e), "check hub.token_file") from e
-    verify: Any = str(config.hub.ca) if config.hub.ca else True
+        headers["authorization"] = f"Bearer {secret('hub.token_file', config.hub.token_file)}"
+    verify = hub_context(config.hub.ca) if config.hub.ca else True
     return httpx.Client(base_url=config.hub.url, headers=headers, timeout=10, verify=verify, trust_env=False)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -24,7 +23,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.config import MqttConfig
-from inspection.errors import ConfigError, MessageError
+from edge.named_files import broker_context, secret
+from inspection.errors import MessageError
 from inspection.messages import Topics
 
 log = structlog.get_logger()
@@ -302,21 +302,7 @@ def _no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
 
 def _log_in(client: Client, config: MqttConfig) -> None:
     if config.username is not None:
-        password = None
-        if config.password_file:
-            try:
-                password = config.password_file.read_text().strip()
-            except OSError as e:
-                raise ConfigError(config.password_file, e.strerror or str(e), "check mqtt.password_file") from e
+        password = secret("mqtt.password_file", config.password_file) if config.password_file else None
         client.username_pw_set(config.username, password)
     if config.tls:
-        cert, key = config.tls.cert, config.tls.key
-        try:
-            client.tls_set(
-                ca_certs=str(config.tls.ca),
-                certfile=str(cert) if cert else None,
-                keyfile=str(key) if key else None,
-                tls_version=ssl.PROTOCOL_TLS_CLIENT,
-            )
-        except (OSError, ValueError) as e:
-            raise ConfigError("mqtt.tls", str(e), "check that ca, cert and key are PEM files that exist") from e
+        client.tls_set_context(broker_context(config.tls))

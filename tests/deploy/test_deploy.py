@@ -14,6 +14,7 @@ import pytest
 from commands import in_shell_blocks, parse
 from ruamel.yaml import YAML
 
+from deploy.certificates import make
 from edge.config import EdgeConfig
 from edge.config_file import load
 
@@ -29,15 +30,24 @@ EXAMPLE = DEPLOY / "edge.example.yaml"
 # ── edge.yaml ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_example_is_right() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "haltline", "edge", "check", str(EXAMPLE)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def checked(config: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "haltline", "edge", "check", str(config)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_example_is_right_once_its_files_are_there(tmp_path: Path) -> None:
+    assert load(EXAMPLE).station.topics().base == "haltline/v1/east/line1/weld1"
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    config = tmp_path / "deploy" / "edge.yaml"
+    config.write_text(EXAMPLE.read_text().replace("/etc/haltline/", f"{tmp_path}/"))
+    absent = checked(config)
+    assert absent.returncode == 2
+    named = re.findall(r"([a-z_.]+): \S+ does not exist$", absent.stderr, re.MULTILINE)
+    assert named == ["mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "hub.token_file", "hub.ca"]
+    make(tmp_path / "tls", ["edge-east-line1-weld1"], ["localhost"])
+    (tmp_path / "edge-token").write_text("token\n")
+    done = checked(config)
     assert done.returncode == 0, done.stderr
     assert "haltline/v1/east/line1/weld1" in done.stdout
 
