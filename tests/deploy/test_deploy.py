@@ -196,6 +196,11 @@ def test_a_units_command_parses(unit: Path) -> None:
 def test_the_guides_commands_parse_and_their_files_exist() -> None:
     seen = 0
     for words in in_shell_blocks(GUIDE):
+        if words[0] == "runuser":
+            assert words[:2] == ["runuser", "-u"]
+            assert f"useradd --system --home-dir /var/lib/{words[2]}" in GUIDE
+            assert words[3] == "--"
+            words = words[4:]
         if words[0] == "haltline":
             parse(words[1:])
             seen += 1
@@ -203,6 +208,47 @@ def test_the_guides_commands_parse_and_their_files_exist() -> None:
             if word.startswith("deploy/"):
                 assert (ROOT / word).exists(), word
     assert seen >= 4
+
+
+def test_the_guide_makes_what_the_next_step_needs() -> None:
+    commands = [" ".join(words) for words in in_shell_blocks(GUIDE)]
+
+    def first(start: str) -> int:
+        return next(k for k, command in enumerate(commands) if command.startswith(start))
+
+    def hub(command: str) -> int:
+        return first(f"runuser -u haltline-hub -- haltline review {command}")
+
+    venv, link = (
+        first("python3 -m venv /opt/haltline/venv"),
+        first("ln -s /opt/haltline/venv/bin/haltline /usr/local/bin/"),
+    )
+    assert (
+        venv
+        < first("/opt/haltline/venv/bin/pip install")
+        < first("/opt/haltline/venv/bin/python -m deploy.certificates")
+    )
+    doctor, edge = first("runuser -u haltline -- haltline edge doctor"), first("systemctl enable --now haltline-edge")
+    assert link < doctor < edge
+    serve = first("systemctl enable --now haltline-review")
+    assert (
+        first("install -m 600 /dev/null /etc/haltline/hub.env")
+        < first("HALTLINE_EDGE_TOKEN=")
+        < serve
+        < hub("user add")
+    )
+    assert serve < hub("backup")
+    for group, key, before in (
+        ("mosquitto", "broker", first("systemctl restart mosquitto")),
+        ("haltline", "edge-east-line1-weld1", doctor),
+        ("haltline-hub", "hub", serve),
+    ):
+        path = f"/etc/haltline/tls/{key}.key"
+        assert max(first(f"chgrp {group} {path}"), first(f"chmod 640 {path}")) < before
+    for named in re.findall(r"^[^#\n]*?: (/etc/haltline/[\w-]+)$", EXAMPLE.read_text(), re.MULTILINE):
+        assert first(f"install -m 640 -g haltline /dev/null {named}") < doctor
+    for command in commands:
+        assert not command.startswith(("haltline edge", "haltline review", "python ")), "root's, or not in PATH"
 
 
 def test_the_guides_links_lead_somewhere_and_it_says_what_the_stop_is_not() -> None:
