@@ -29,6 +29,7 @@ from review import audit
 from review.clock import wall_ms
 from review.settings import Settings
 from review.store import Store
+from review.store.db import must_hold_hub, read_only
 
 log = structlog.get_logger("review.backup")
 
@@ -67,10 +68,11 @@ class Restored:
 
 def make(settings: Settings, out: Path, now_ms: int) -> Backup:
     """A new folder below `out`, named by the time, or by the next second that has none; it appears whole or not at all.
-    ConfigError for a database that is no SQLite file, StorageError when the disk would not."""
+    ConfigError where there is no hub or its database is no SQLite file, StorageError when the disk would not."""
     database = _database_file(settings)
     part = None
     try:
+        must_hold_hub(database)
         (out / POOL).mkdir(parents=True, exist_ok=True)
         folder, part = _claim(out, now_ms)
         # The audit log's anchor before the database, or it might name a row that the copy does not have; the frames
@@ -245,8 +247,7 @@ def _database_file(settings: Settings) -> Path:
 
 def _copy_database(source: Path, target: Path) -> None:
     """SQLite's own online backup: one moment of a database that others go on writing."""
-    with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(target)) as copy:
-        live.execute("PRAGMA query_only=ON")
+    with closing(read_only(source)) as live, closing(sqlite3.connect(target)) as copy:
         live.backup(copy, pages=2000, sleep=0.01)
         _check(copy)
         copy.execute("PRAGMA journal_mode=DELETE")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from inspection.errors import ConfigError, HaltlineError
+from inspection.errors import HaltlineError, StorageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Who did what: export and check the log.")
 
@@ -29,6 +30,7 @@ def export(
 
     assert data is not None
     try:
+        _hub_in(data, database)
         store = Store(Settings(data_dir=data, database_url=database).database)
         store.migrate()
         with out.open("x", encoding="utf-8") as file:
@@ -91,8 +93,14 @@ def anchor(data: Data = Path("var/hub"), database: Database = None) -> None:
 
 
 def _hub_in(data: Path, database: str | None) -> None:
-    if database is None and not (data / "hub.db").is_file():
-        raise ConfigError("--data", f"{data} holds no hub.db", "name the hub's data folder")
+    """None is made by a look at one, and a folder without one is said plainly."""
+    from review.store.db import must_hold_hub
+
+    if database is None:
+        try:
+            must_hold_hub(data / "hub.db")
+        except sqlite3.Error as e:
+            raise StorageError(f"{data / 'hub.db'} cannot be read: {e}") from e
 
 
 def _problems(file: Path | None, data: Path | None, database: str | None, given: list[str]) -> tuple[int, list[str]]:
@@ -105,8 +113,7 @@ def _problems(file: Path | None, data: Path | None, database: str | None, given:
         with file.open(encoding="utf-8") as lines:
             return audit.file_problems(lines, anchors)
     data = data or Path("var/hub")
-    if database is None and not (data / "hub.db").is_file():
-        raise ConfigError("--data", f"{data} holds no hub.db", "name the hub's data folder, or a FILE to check")
+    _hub_in(data, database)
     store = Store(Settings(data_dir=data, database_url=database).database)
     try:
         # Looked at as it is: a migration here would touch what is to be judged.

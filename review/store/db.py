@@ -99,6 +99,21 @@ class Store:
         self._writer.dispose()
 
 
+def read_only(path: Path) -> sqlite3.Connection:
+    """`sqlite3.connect` alone makes an empty database where there is none."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+
+
+def must_hold_hub(path: Path) -> None:
+    """ConfigError unless `path` is a hub's database; an empty file is none. sqlite3.Error when it cannot be read."""
+    fix = "name the hub's data folder"
+    if not path.is_file():
+        raise ConfigError("--data", f"{path.parent} holds no {path.name}", fix)
+    with closing(read_only(path)) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            raise ConfigError("--data", f"{path} is no hub's database: it has no tables of one", fix)
+
+
 def _sqlite(url: str, *, read_only: bool) -> Engine:
     database = make_url(url).database
     if not database or database == ":memory:":

@@ -335,6 +335,34 @@ def test_a_database_elsewhere_is_named_with_its_own_tool(tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("there", ["no folder", "no database", "an empty one"])
+@pytest.mark.parametrize("command", [["backup"], ["audit", "verify"], ["audit", "export", "OUT"]])
+def test_where_there_is_no_hub_nothing_succeeds_and_none_is_made(
+    tmp_path: Path, command: list[str], there: str
+) -> None:
+    typo = tmp_path / "ty #1 po"  # a character that means something in SQLite's addresses
+    if there != "no folder":
+        typo.mkdir()
+    if there == "an empty one":
+        (typo / "hub.db").touch()
+    before = sorted(tmp_path.rglob("*"))
+    command = [str(tmp_path / "out") if part == "OUT" else part for part in command]
+    said = CliRunner().invoke(cli, [*command, "--data", str(typo)])
+    assert said.exit_code == 2, said.output
+    assert ("is no hub's database" if there == "an empty one" else "holds no hub.db") in said.output
+    assert "name the hub's data folder" in said.output
+    assert "sqlalche" not in said.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_hub_in_a_folder_with_odd_characters_is_backed_up(tmp_path: Path) -> None:
+    odd = World(tmp_path / "hub #1")
+    sha = fill(odd, 1)[0]
+    made = backup.make(odd.hub.settings, tmp_path / "out", NOW)
+    backup.restore(made.path, tmp_path / "again")
+    assert create_app(Settings(data_dir=tmp_path / "again")).state.hub.frames.read(sha) == odd.hub.frames.read(sha)
+
+
 def test_the_two_commands(world: World, tmp_path: Path) -> None:
     world.hub.store.close()
     data = str(world.hub.settings.data_dir)
