@@ -117,6 +117,8 @@ def plc_sim(
     start: Annotated[bool, typer.Option("--start", help="Press START once, as soon as the permit is good.")] = False,
 ) -> None:
     """Simulate the line's controller: run only on a fresh permit, otherwise trip and latch (deploy/plc is its twin)."""
+    from pydantic import ValidationError
+
     from edge.config import MqttConfig
     from edge.line.plc_sim import PlcSim, serve_panel
     from inspection.errors import ConfigError
@@ -128,7 +130,12 @@ def plc_sim(
     if ca is None and (cert or key):
         raise ConfigError("--cert, --key", "need --ca", "name the broker's CA certificate as well")
     tls = {"ca": ca, "cert": cert, "key": key} if ca else None
-    mqtt = MqttConfig.model_validate({"host": mqtt_host, "port": mqtt_port, "protocol": protocol, "tls": tls})
+    try:
+        mqtt = MqttConfig.model_validate({"host": mqtt_host, "port": mqtt_port, "protocol": protocol, "tls": tls})
+    except ValidationError as e:
+        first = e.errors()[0]
+        option = OPTIONS.get(str(first["loc"][0]), "--ca, --cert, --key")
+        raise ConfigError(option, first["msg"], "haltline plc-sim --help lists what it takes") from e
     plc = PlcSim(mqtt, Topics(site, line, station), WatchdogLimits(watchdog_ms=watchdog_ms))
     panel = serve_panel(plc, panel_host, panel_port) if panel_port else None
     plc.start()
@@ -138,6 +145,10 @@ def plc_sim(
     plc.close()
     if panel:
         panel.shutdown()
+
+
+OPTIONS = {"host": "--mqtt-host", "port": "--mqtt-port", "protocol": "--protocol"}
+"""Of `plc-sim`, for the fields of its MqttConfig."""
 
 
 def _stop_on_signals() -> threading.Event:

@@ -247,6 +247,11 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         sock.bind((host, port))
         sock.listen(128)
+    except socket.gaierror as e:
+        sock.close()
+        raise ConfigError(
+            "--host", f"{host!r} is no address: {e.strerror or e}", "an address of this machine, or 0.0.0.0 for all"
+        ) from e
     except OSError as e:
         sock.close()
         raise ConfigError(

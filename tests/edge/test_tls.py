@@ -283,3 +283,12 @@ def test_a_ping_waits_for_a_packet_that_tls_has_begun(line: Line) -> None:
     finally:
         connection.stop()
         link.close()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--protocol", "4"), ("--mqtt-port", "0")])
+def test_a_bad_option_of_the_simulated_controller_is_named(option: str, value: str) -> None:
+    args = [sys.executable, "-m", "haltline", "plc-sim", option, value]
+    ended = subprocess.run(args, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith(f"{option}: ")
+    assert "Traceback" not in ended.stderr
