@@ -48,6 +48,7 @@ class Hub:
         """Opens folders and database and brings the schema up to date."""
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(settings.database)
+        store.must_write()
         store.migrate()
         audit.keep(store, settings.data_dir)
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()

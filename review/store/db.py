@@ -6,6 +6,7 @@ connection writes (callers queue for it) and every reading connection is `query_
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,13 +17,14 @@ from urllib.parse import quote
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from inspection.errors import ConfigError, StorageError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 5_000
+NO_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
 class Store:
@@ -56,6 +58,25 @@ class Store:
             raise StorageError(
                 f"{self._writer.url!r} cannot be brought to this version's schema: {e}\n"
                 "  fix: start the Haltline version that made it, or give an empty data folder"
+            ) from e
+
+    def must_write(self) -> None:
+        """ConfigError where this user may only read the database: a hub would look healthy and keep no halt."""
+        if not (path := self._writer.url.database) or self._writer.dialect.name != "sqlite":
+            return
+        try:
+            with self._writer.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # alone it succeeds on a read-only file
+                connection.exec_driver_sql("PRAGMA user_version=0")
+                connection.rollback()
+        except DBAPIError as e:
+            why = e.orig
+            if not isinstance(why, sqlite3.Error) or why.sqlite_errorcode & 0xFF not in NO_RIGHTS:
+                return  # damaged or locked: whoever opens it next says so
+            raise ConfigError(
+                path,
+                f"cannot be written by user {_user()}: {why}",
+                f"chown it, {path}-wal, {path}-shm and their folder to that user",
             ) from e
 
     @contextmanager
@@ -97,6 +118,15 @@ class Store:
         # Readers first: whoever closes last checkpoints, and that must be the writer.
         self._reader.dispose()
         self._writer.dispose()
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def read_only(path: Path) -> sqlite3.Connection:

@@ -34,6 +34,28 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+@pytest.mark.parametrize("folder_mode", [0o777, 0o555])
+def test_a_database_of_another_user_is_refused_at_the_start(tmp_path: Path, folder_mode: int) -> None:
+    """Root made it before the service came: the pages would open, and no halt be kept."""
+    store = Store(f"sqlite:///{tmp_path / 'hub.db'}")
+    store.migrate()
+    store.close()
+    tmp_path.chmod(folder_mode)
+    (tmp_path / "hub.db").chmod(0o444)
+    start = (
+        "import os, sys; from pathlib import Path; from review.hub import Hub; from review.settings import Settings\n"
+        "from inspection.errors import ConfigError\n"
+        "if os.geteuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
+        "try:\n    Hub.build(Settings(data_dir=Path(sys.argv[1])))\n"
+        "except ConfigError as e:\n    print(e)\n"
+    )
+    for folder in (tmp_path.parent, tmp_path.parent.parent):  # pytest's own are for their owner
+        folder.chmod(0o755)
+    said = subprocess.run([sys.executable, "-c", start, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "hub.db: cannot be written by user" in said.stdout, said.stdout + said.stderr
+    assert "chown it" in said.stdout
+
+
 def test_migrations_make_exactly_the_models(tmp_path: Path, store: Store) -> None:
     store.close()
     with create_engine(f"sqlite:///{tmp_path / 'hub.db'}").connect() as connection:
