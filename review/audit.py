@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
 from review.clock import wall_ms
+from review.owner import give
 from review.store import (
     AuditHead,
     AuditRow,
@@ -218,6 +219,7 @@ class AnchorFile:
     def _write(self, head: tuple[int, str]) -> None:
         fresh = self._path.with_suffix(".new")
         fresh.write_text(canonical({"seq": head[0], "hash": head[1]}) + "\n")
+        give(fresh)
         fresh.replace(self._path)
 
 

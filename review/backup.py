@@ -27,6 +27,7 @@ from sqlalchemy import make_url
 from inspection.errors import ConfigError, InputError, StorageError
 from review import audit
 from review.clock import wall_ms
+from review.owner import give
 from review.settings import Settings
 from review.store import Store
 from review.store.db import must_hold_hub, read_only
@@ -164,6 +165,8 @@ def _build(part: Path, rows: list[dict[str, str]], sources: dict[str, Path]) -> 
             raise OSError(f"{sources[row['path']]} is not what it was a moment ago")
     with closing(sqlite3.connect(part / DATABASE)) as db:
         _check(db)
+    for path in part.rglob("*"):
+        give(path, part.parent)
     for folder in {part, *(path for path in part.rglob("*") if path.is_dir())}:
         _sync(folder)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from inspection.errors import ConfigError
 from inspection.messages import Conn, Message, PlcState, Topics
 from review import audit, rollout
 from review.backup import Backups
@@ -51,6 +53,8 @@ class Hub:
         store.must_write()
         store.migrate()
         audit.keep(store, settings.data_dir)
+        with suppress(ConfigError):  # PINs go on; a badge that is read is refused with why
+            settings.badge_key()  # made now, and not by the first command
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
         frames.settle()
         writer = Writer(store, frames, news.tell)

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, SecretStr
 
 from inspection.errors import ConfigError
+from review.owner import give
 
 
 class MqttSettings(BaseModel):
@@ -105,6 +106,7 @@ class Settings(BaseModel):
             self.data_dir.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 path.touch(mode=0o600)
+                give(path)
                 path.write_text(fresh)
             return path.read_text()
         except OSError as e:

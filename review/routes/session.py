@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import quote
 
+import structlog
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
+from inspection.errors import ConfigError
 from review import badges, people, sign_in
 from review.clock import wall_ms
 from review.deps import HubDep, MaybePerson, page
@@ -18,6 +20,7 @@ from review.secret_hash import kind_for
 from review.store import Person
 
 router = APIRouter()
+log = structlog.get_logger("review.session")
 
 
 @router.get("/who")
@@ -71,6 +74,11 @@ def badge(
     onward, screen = _own_path(next), request.client.host if request.client else ""
     try:
         person, token = badges.enter(hub.store, hub.settings.badge_key(), read, screen, wall_ms())
+    except ConfigError:
+        log.exception("badge_key cannot be read")
+        told = _("no badge can be read: the hub may not read its own badge_key. A PIN still works")
+        words = {"people": everybody(hub.store), "next": onward, "title": _("Who are you?"), "problem": told}
+        return page(request, "who.html", 503, **words)
     except (sign_in.WrongSecret, sign_in.LockedOut) as e:
         wait_s = e.wait_s if isinstance(e, sign_in.LockedOut) else 0
         words = {"people": everybody(hub.store), "next": onward, "title": _("Who are you?"), "problem": str(e)}

@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.orm import Session
 
 from inspection.errors import ConfigError, StorageError
+from review.owner import give
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 5_000
@@ -154,6 +155,8 @@ def _sqlite(url: str, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
+        if not Path(database).stat().st_size:  # made a moment ago; SQLite gives what lies beside to the same owner
+            give(Path(database))
         connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         connection.execute("PRAGMA foreign_keys=ON")
         if read_only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from inspection.errors import ConfigError, InputError
-from review import audit, badges, people, secret_hash, sign_in
+from review import audit, backup, badges, people, secret_hash, sign_in
 from review.cli import app as cli
 from review.clock import wall_ms
+from review.settings import Settings
 from review.store import BadgeTries, Person
 from tests.review.doors import BADGE, PASSWORD, PIN, World, enter
 
@@ -112,6 +114,42 @@ def test_the_database_alone_says_nothing_about_a_number(world: World) -> None:
     assert badges.digest(badges.cleaned(BADGE), b"another key") != kept
     assert (world.hub.settings.data_dir / "badge_key").stat().st_mode & 0o777 == 0o600
     assert FULL_N == 2**15, "what a thief of database and key pays for each number"
+
+
+def test_what_root_makes_belongs_to_the_hub(tmp_path: Path) -> None:
+    """`review user badge` before the hub's first start: its key was root's, and every badge was a 500."""
+    data, out, again = tmp_path / "hub", tmp_path / "out", tmp_path / "again"
+    hub = 65534 if os.geteuid() == 0 else os.geteuid()
+    for folder in (data, again):
+        folder.mkdir()
+        os.chown(folder, hub, -1)
+    asked = ["user", "add", "Olga", "--data", str(data)], ["user", "badge", "Olga", "--stdin", "--data", str(data)]
+    for command in asked:
+        said = CliRunner().invoke(cli, command, input=f"{BADGE}\n")
+        assert said.exit_code == 0, said.output
+    made = backup.make(Settings(data_dir=data), out, wall_ms())
+    backup.restore(made.path, again)
+    for folder in (data, again):
+        owners = {path.name: path.stat().st_uid for path in folder.rglob("*")}
+        assert {"hub.db", "badge_key", "audit.anchor"} <= owners.keys()
+        assert set(owners.values()) == {hub}, owners
+
+
+def test_the_key_is_there_from_the_start(tmp_path: Path) -> None:
+    world = World(tmp_path / "hub")
+    assert (tmp_path / "hub" / "badge_key").is_file()
+    world.hub.store.close()
+
+
+def test_a_key_that_cannot_be_read_is_said_and_the_hub_starts(tmp_path: Path) -> None:
+    (tmp_path / "badge_key").mkdir()  # as root's file is to the hub: nothing to read
+    world = World(tmp_path)
+    client = world.client()
+    answer = client.post("/who/badge", data={"read": BADGE}, headers={"Accept-Language": "de"})
+    assert answer.status_code == 503
+    assert "darf seinen eigenen badge_key nicht lesen" in answer.text
+    assert enter(client, "Olga", PIN).status_code == 303
+    world.hub.store.close()
 
 
 def test_one_person_one_badge_one_badge_one_person(world: World) -> None:

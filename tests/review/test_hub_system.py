@@ -85,10 +85,10 @@ def test_a_second_backup_adds_only_what_is_new(world: World, tmp_path: Path) -> 
     assert backup.make(world.hub.settings, out, NOW).added == 2
     world.hub.frames.put(b"\x89PNG a third")
     second = backup.make(world.hub.settings, out, NOW + 60_000)
-    assert (second.added, second.files) == (1, 7)
+    assert (second.added, second.files) == (1, 8)
     newest = backup.newest(out)
     assert newest
-    assert (newest.path, newest.at_ms, newest.files) == (second.path, NOW + 60_000, 7)
+    assert (newest.path, newest.at_ms, newest.files) == (second.path, NOW + 60_000, 8)
     assert backup.newest(tmp_path / "nowhere") is None
 
 
