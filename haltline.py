@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,6 +29,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "bench": ("benchmarks.cli:app", "edge"),
 }
 """Command -> where it lives, and the extra of the package that brings what it needs."""
+WRONG_PATH = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
+WRONG_PATH |= {errno.EPERM, errno.EROFS}
+"""What a person mends by another path or by rights. A full or a broken disk is a failure: the edge is started again."""
 
 
 class LazyGroup(TyperGroup):
@@ -99,6 +104,12 @@ def main() -> None:
     except HaltlineError as e:
         sys.stderr.write(f"{type(e).__name__}: {e}\n")
         raise SystemExit(1) from None
+    except OSError as e:
+        if not isinstance(e.filename, str | Path) or e.errno not in WRONG_PATH:
+            raise
+        fix = "name a path that you may read or write there, or mend its rights"
+        sys.stderr.write(f"{InputError(e.filename, e.strerror or str(e), fix)}\n")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,9 +79,6 @@ def evaluate(
             f"is {must_catch}, and no model is there to compare with",
             "give the one in service: --against",
         )
-    for path in (out, page):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
     from training.compare import compare, read_must_catch
     from training.evaluate import evaluate as run
     from training.evaluate import evaluate_stream
@@ -88,6 +86,7 @@ def evaluate(
 
     served, old = read_bundle(bundle, threads), read_bundle(against, threads) if against else None
     wanted = read_must_catch(must_catch, data, split) if must_catch else None
+    _check_writable(out, page, pictures)
     figures, judged = run(served, data, split)
     if stream:
         figures.stream.update(evaluate_stream(served, data.manifest.label_book))
@@ -108,6 +107,20 @@ def evaluate(
             Console().print(line)
         if not found.promote:
             raise typer.Exit(1)
+
+
+def _check_writable(out: Path | None, page: Path | None, pictures: Path | None) -> None:
+    """OSError before the minutes of judging, not after."""
+    for path in (out, page):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            there = path.exists()
+            path.open("ab").close()
+            if not there:
+                path.unlink()
+    if pictures:
+        pictures.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=pictures).close()
 
 
 def _write_pictures(folder: Path, data: Snapshot, judged: list[JudgedPicture]) -> None:

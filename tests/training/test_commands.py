@@ -175,6 +175,20 @@ def test_bad_input(commands: typer.Typer, tiny: Snapshot, tmp_path: Path, argume
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--out", "--page", "--pictures"])
+def test_where_figures_cannot_be_written_is_said_before_judging(
+    commands: typer.Typer, tiny: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    def judge(*_: object) -> None:
+        pytest.fail("judged first")
+
+    monkeypatch.setattr("training.evaluate.evaluate", judge)
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" if option == "--pictures" else tmp_path
+    with pytest.raises(OSError, match=r"exists|directory"):
+        run(commands, "evaluate", ROOT / "models/scratch-0.2.0", tiny.folder, option, path)
+
+
 def test_frames_that_change_size_are_read(commands: typer.Typer, tiny: Snapshot, tmp_path: Path) -> None:
     run(commands, "dataset", "import", tiny.folder, "--out", tmp_path / "crops", "--crop", "48x48", "--resplit")
     crops = read_snapshot(tmp_path / "crops")

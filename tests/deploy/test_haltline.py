@@ -1,0 +1,46 @@
+"""The command itself: what it says of paths that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import haltline
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("render", "scratch", "{file}/x", "--count", "1"),
+        ("demo", "--folder", "{file}/demo"),
+        ("review", "serve", "--data", "{file}"),
+        ("review", "serve", "--data", "{file}/hub"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_ends_with_2_and_says_what_to_do(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    command = [sys.executable, "-m", "haltline", *(w.format(file=file) for w in words)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"{file}" in done.stderr
+    assert "fix: name a path" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left", "x"), OSError("nameless"), BrokenPipeError(32, "gone")])
+def test_a_failure_that_no_other_path_mends_stays_one(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(haltline, "app", fail)
+    with pytest.raises(OSError, match=r".") as raised:
+        haltline.main()
+    assert raised.value is error
