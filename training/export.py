@@ -83,7 +83,9 @@ def export(
     """
     check_name(name, version)
     if out.exists():
-        raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
+        raise BundleError(
+            out, "exists already, and a released version never changes", "choose another --name, --version or --out"
+        )
     config, network = trained(run)
     data = read_snapshot(snapshot or Path(config.snapshot))
     if data.manifest.id != config.snapshot_id:

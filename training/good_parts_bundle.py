@@ -65,7 +65,9 @@ def make(
     """Learn from the good training pictures, choose limits on the validation ones, judge on the test ones, write."""
     check_name(name, version)
     if out.exists():
-        raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
+        raise BundleError(
+            out, "exists already, and a released version never changes", "choose another --name, --version or --out"
+        )
     manifest = data.manifest
     if len(manifest.classes) != 1:
         raise DatasetError(

@@ -89,7 +89,9 @@ def quantize(
 ) -> Quantized:
     """Write the int8 twin of `bundle` to `out`. BundleError, which states the figures, when it loses too much."""
     if out.exists():
-        raise BundleError(out, "exists already, and a released version never changes", "raise --version, or remove it")
+        raise BundleError(
+            out, "exists already, and a released version never changes", "choose another --name, --version or --out"
+        )
     parent, data = read_bundle(bundle), read_snapshot(snapshot)
     if parent.manifest.state:
         raise BundleError(parent.manifest.id, "has a memory, whose ranges no single picture shows", "serve it as it is")

@@ -303,7 +303,9 @@ def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> Non
             curves.close()
         parallel.leave()
     if leads:
-        Console().print(f"{config.epochs} epochs on {config.snapshot_id} in {out}; next: haltline export {out}")
+        Console().print(
+            f"{config.epochs} epochs on {config.snapshot_id} in {out}; next: haltline export {out} --name mine"
+        )
 
 
 def _curves(run: Path) -> Any:

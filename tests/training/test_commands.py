@@ -84,7 +84,9 @@ def test_from_nothing_to_a_judged_bundle(commands: typer.Typer, tmp_path: Path) 
     assert "scratch@1 scratch" in run(commands, "dataset", "show", snapshot)
     assert "24 pictures, all as they were" in run(commands, "dataset", "verify", snapshot)
     size = ("--size", "160x128", "--channels", 8, "--batch", 4, "--threads", 1)
-    assert "1 epochs" in run(commands, "train", snapshot, "--out", made, "--epochs", 1, *size)
+    trained = run(commands, "train", snapshot, "--out", made, "--epochs", 1, *size)
+    assert "1 epochs" in trained
+    assert "--name mine" in " ".join(trained.split()), "another name than that of a released bundle"
     assert "card.md" in run(commands, "export", made, "--out", bundle, "--version", "0.0.1", "--no-stream")
     manifest = parse_manifest((bundle / "manifest.json").read_bytes())
     assert (manifest.id, manifest.input.px_per_mm) == ("scratch-0.0.1", 5.0)

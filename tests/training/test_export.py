@@ -110,8 +110,9 @@ def test_the_card_can_be_sent(released: Release) -> None:
 
 
 def test_a_released_version_never_changes(released: Release, tiny_run: Path) -> None:
-    with pytest.raises(BundleError, match="exists already, and a released version never changes"):
+    with pytest.raises(BundleError, match="exists already, and a released version never changes") as refused:
         export(tiny_run, released.folder, "tiny", "0.1.0")
+    assert refused.value.fix == "choose another --name, --version or --out"
 
 
 def test_a_signed_bundle_is_known_by_its_key(tiny_run: Path, tmp_path: Path) -> None:
