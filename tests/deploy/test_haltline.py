@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ import pytest
 import haltline
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_it_says_which_version_it_is() -> None:
+    command = [sys.executable, "-m", "haltline", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, f"haltline {version('haltline')}\n")
 
 
 @pytest.mark.parametrize(
