@@ -41,7 +41,7 @@ from training.calibrate import ClassCalibration, calibrate
 from training.card import card
 from training.checkpoint import RunConfig
 from training.clips import in_clips
-from training.dataset.snapshot import Snapshot, read_snapshot
+from training.dataset.snapshot import Snapshot
 from training.evaluate import Figures, evaluate, evaluate_stream
 from training.examples import Example, load
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
@@ -51,7 +51,7 @@ from training.parity import RANDOM_FRAMES, Answer, Parity, held_against, random_
 from training.promise import Promise, metrics_of
 from training.promised import read_promise, with_promise
 from training.served import Served, golden_case, open_session, read_bundle
-from training.trained import predict_runs, trained
+from training.trained import predict_runs, snapshot_of, trained
 
 GOLDEN_FRAMES = 8
 PARITY = 1e-3
@@ -87,11 +87,7 @@ def export(
             out, "exists already, and a released version never changes", "choose another --name, --version or --out"
         )
     config, network = trained(run)
-    data = read_snapshot(snapshot or Path(config.snapshot))
-    if data.manifest.id != config.snapshot_id:
-        raise BundleError(
-            run, f"was trained on {config.snapshot_id}, not {data.manifest.id}", "name its own --snapshot"
-        )
+    data = snapshot_of(run, config, snapshot)
     clips = _validation(data, config)
     runs = [[load(data.folder, s, config.input, config.label_book) for s in clip] for clip in clips]
     groups = [s.group for clip in clips for s in clip]

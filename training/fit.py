@@ -229,7 +229,7 @@ def new_config(snapshot: Snapshot, ask: Ask) -> RunConfig:
     return RunConfig(
         ask=ask,
         epochs=ask.epochs or DEFAULT_EPOCHS,
-        snapshot=str(snapshot.folder),
+        snapshot=str(snapshot.folder.resolve()),
         snapshot_id=manifest.id,
         snapshot_sha256=snapshot.sha256,
         task=manifest.task,

@@ -18,10 +18,10 @@ from inspection.samples import Sample
 from training.calibrate import ClassCalibration, calibrate
 from training.checkpoint import RunConfig
 from training.dataset.rule import longest_px
-from training.dataset.snapshot import Snapshot, read_snapshot
+from training.dataset.snapshot import Snapshot
 from training.examples import Example, load
 from training.judging import JudgedPicture, longest_mm, verdict_of
-from training.trained import predict, trained
+from training.trained import checked_snapshot, predict, snapshot_of, trained
 
 Floats = NDArray[np.float64]
 
@@ -51,11 +51,7 @@ class Judge:
         self.config, self.network = trained(run)
         if self.config.ask.frames > 1:
             raise DatasetError(run, "is a model with a memory: this judges single pictures", "export it, then evaluate")
-        self.data = data or read_snapshot(Path(self.config.snapshot))
-        if self.data.manifest.id != self.config.snapshot_id:
-            raise DatasetError(
-                run, f"was trained on {self.config.snapshot_id}, not {self.data.manifest.id}", "name its own --snapshot"
-            )
+        self.data = checked_snapshot(run, self.config, data) if data else snapshot_of(run, self.config)
         held_out, examples, logits, heat = self._raw("val")
         c = self.config
         self.classes: list[ClassCalibration] = calibrate(

@@ -11,6 +11,7 @@ from torch import Tensor
 from inspection.errors import DatasetError
 from training import checkpoint as ckpt
 from training.checkpoint import RunConfig
+from training.dataset.snapshot import SNAPSHOT_FILE, Snapshot, read_snapshot
 from training.fit import network_of
 from training.network import SegmentAndDecide
 from training.streaming import StreamNetwork
@@ -31,6 +32,26 @@ def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:
     network = network_of(config, load=False)
     network.load_state_dict(network.fitted(state["average"]))
     return config, network.eval()
+
+
+def snapshot_of(run: Path, config: RunConfig, named: Path | None = None) -> Snapshot:
+    """What `run` was trained on, at `named` if it lies elsewhere now. DatasetError where it is not, or is another."""
+    folder = named or Path(config.snapshot)
+    if named is None and not (folder / SNAPSHOT_FILE).exists():
+        raise DatasetError(
+            run,
+            f"the run's snapshot was {folder}, and it is not there",
+            "name where it lies now with --snapshot, or put it back",
+        )
+    return checked_snapshot(run, config, read_snapshot(folder))
+
+
+def checked_snapshot(run: Path, config: RunConfig, data: Snapshot) -> Snapshot:
+    if data.manifest.id != config.snapshot_id:
+        raise DatasetError(
+            run, f"was trained on {config.snapshot_id}, not {data.manifest.id}", "name its own --snapshot"
+        )
+    return data
 
 
 @torch.no_grad()

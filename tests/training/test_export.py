@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,16 +14,18 @@ import pytest
 import torch
 
 from inspection.bundle import ClassLimits, parse_manifest, verify_signature
-from inspection.errors import BundleError
+from inspection.errors import BundleError, DatasetError
 from inspection.types import Call
 from tests.training.pictures import tiny_ask
 from training.calibrate import Platt
+from training.checkpoint import read_config, write_config
 from training.dataset.snapshot import Snapshot
 from training.evaluate import evaluate, evaluate_stream, seam_frames
 from training.export import Release, check_parity, export
 from training.fit import fit
 from training.graph import Graph
 from training.judging import StreamFrame, judge_stream
+from training.outcome import Judge
 from training.served import Served, bundle_files, read_bundle
 from training.trained import trained
 
@@ -113,6 +116,17 @@ def test_a_released_version_never_changes(released: Release, tiny_run: Path) -> 
     with pytest.raises(BundleError, match="exists already, and a released version never changes") as refused:
         export(tiny_run, released.folder, "tiny", "0.1.0")
     assert refused.value.fix == "choose another --name, --version or --out"
+
+
+def test_a_snapshot_that_moved_is_asked_for(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    write_config(run, read_config(run).model_copy(update={"snapshot": "elsewhere"}))
+    said = r"the run's snapshot was elsewhere, and it is not there\n.*with --snapshot"
+    with pytest.raises(DatasetError, match=said):
+        export(run, tmp_path / "tiny-0.3.0", "tiny", "0.3.0")
+    with pytest.raises(DatasetError, match=said):
+        Judge(run)
 
 
 def test_a_signed_bundle_is_known_by_its_key(tiny_run: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_a_run_learns_what_it_is_shown(tiny: Snapshot, tiny_run: Path) -> None:
 def test_a_run_says_what_it_was(tiny: Snapshot, tiny_run: Path) -> None:
     config = ckpt.read_config(tiny_run)
     assert config.snapshot_id == tiny.manifest.id
+    assert config.snapshot == str(tiny.folder.resolve()), "it is found from any folder"
     assert config.label_book == tiny.manifest.label_book
     assert config.environment["torch"] == torch.__version__
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
