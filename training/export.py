@@ -7,8 +7,6 @@ torch on every golden frame and on noise, and must come to the same calls.
 from __future__ import annotations
 
 import datetime as dt
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -42,6 +40,7 @@ from training.card import card
 from training.checkpoint import RunConfig
 from training.clips import in_clips
 from training.dataset.snapshot import Snapshot
+from training.dataset.whole import whole
 from training.evaluate import Figures, evaluate, evaluate_stream
 from training.examples import Example, load
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
@@ -83,9 +82,7 @@ def export(
     """
     check_name(name, version)
     if out.exists():
-        raise BundleError(
-            out, "exists already, and a released version never changes", "choose another --name, --version or --out"
-        )
+        raise taken(out)
     config, network = trained(run)
     data = snapshot_of(run, config, snapshot)
     clips = _validation(data, config)
@@ -107,6 +104,12 @@ def export(
     check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
     release = _Parts(manifest, files, data, config, classes, promise)
     return _publish(out, release, key, stream)
+
+
+def taken(out: Path) -> BundleError:
+    return BundleError(
+        out, "exists already, and a released version never changes", "choose another --name, --version or --out"
+    )
 
 
 def _validation(data: Snapshot, config: RunConfig) -> list[list[Sample]]:
@@ -234,8 +237,7 @@ class _Parts:
 def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Release:
     """Write to a folder beside `out`, judge it there as the edge would, add the figures, then rename."""
     manifest = parts.manifest
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
+    with whole(out, taken(out)) as partial:
         write_files(partial, manifest, parts.files, None)
         figures = _figures(partial, parts.data, stream)
         text = card(manifest, parts.data.manifest, parts.config, parts.classes, figures, parts.promise)
@@ -248,10 +250,6 @@ def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Relea
         manifest = Manifest.model_validate({**manifest.model_dump(), **changes})
         write_files(partial, manifest, files, key)
         read_bundle(partial)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Release(out, manifest, figures)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +22,15 @@ from inspection.bundle import (
     check_name,
     sha256,
 )
-from inspection.errors import BundleError, DatasetError
+from inspection.errors import DatasetError
 from inspection.types import Image
 from training.backbones import OWN, Backbone, build
 from training.dataset.snapshot import Snapshot
+from training.dataset.whole import whole
 from training.environment import describe
 from training.evaluate import Figures, evaluate
 from training.examples import Example, input_spec, load
-from training.export import golden_cases, summary, write_files
+from training.export import golden_cases, summary, taken, write_files
 from training.good_parts import STRIDE, AnomalyGraph, Limits, how_strange, learn, limits
 from training.graph import to_onnx
 from training.network import SegmentAndDecide
@@ -65,9 +64,7 @@ def make(
     """Learn from the good training pictures, choose limits on the validation ones, judge on the test ones, write."""
     check_name(name, version)
     if out.exists():
-        raise BundleError(
-            out, "exists already, and a released version never changes", "choose another --name, --version or --out"
-        )
+        raise taken(out)
     manifest = data.manifest
     if len(manifest.classes) != 1:
         raise DatasetError(
@@ -160,8 +157,7 @@ def _publish(
 ) -> FromGood:
     """Beside `out`, judged there as the edge would, then renamed: nothing half-written ever has its name."""
     files = {MODEL_FILE: model, **{f"golden/{i}.png": _png(image) for i, image in enumerate(frames)}}
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
+    with whole(out, taken(out)) as partial:
         write_files(partial, made, files, None)
         figures = evaluate(read_bundle(partial), data)[0] if data.split("test") else None
         files["card.md"] = card(made, data, chosen, backbone, figures).encode()
@@ -170,10 +166,6 @@ def _publish(
         manifest = made.model_copy(update={"lineage": lineage, "files": pins})
         write_files(partial, manifest, files, key)
         read_bundle(partial)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return FromGood(out, manifest, chosen, figures)
 
 

@@ -8,8 +8,6 @@ rules of `export` hang on one or two pictures each, and moved more calls than in
 from __future__ import annotations
 
 import datetime as dt
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +22,10 @@ from inspection.errors import BundleError, DatasetError
 from inspection.policy import Policy, policy_of
 from inspection.types import Image
 from training.dataset.snapshot import Snapshot, read_snapshot
+from training.dataset.whole import whole
 from training.evaluate import Figures, evaluate
 from training.examples import Example, load
-from training.export import summary, write_files
+from training.export import summary, taken, write_files
 from training.int8 import golden_for, to_int8
 from training.novelty import spec_for
 from training.onnx_graph import checked, fold
@@ -89,9 +88,7 @@ def quantize(
 ) -> Quantized:
     """Write the int8 twin of `bundle` to `out`. BundleError, which states the figures, when it loses too much."""
     if out.exists():
-        raise BundleError(
-            out, "exists already, and a released version never changes", "choose another --name, --version or --out"
-        )
+        raise taken(out)
     parent, data = read_bundle(bundle), read_snapshot(snapshot)
     if parent.manifest.state:
         raise BundleError(parent.manifest.id, "has a memory, whose ranges no single picture shows", "serve it as it is")
@@ -253,14 +250,9 @@ def _publish(
     lineage = parent.lineage.model_copy(update={"parent": parent.id, "metrics": summary(figures)})
     pins = {path: sha256(content) for path, content in files.items()}
     manifest = Manifest.model_validate({**made.model_dump(), "lineage": lineage.model_dump(), "files": pins})
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
+    with whole(out, taken(out)) as partial:
         write_files(partial, manifest, files, key)
         read_bundle(partial)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 

@@ -8,8 +8,6 @@ defects that count, with the length they were drawn at.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from inspection.render import TASKS, Rendered, rendered_samples
 from inspection.render.clip import FPS, clip_spec, render_clip
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, Annotation, LabelledHeader, Sample
 from training.dataset.clip_source import source_of
+from training.dataset.whole import whole
 
 
 def render_folder(task: str, out: Path, count: int, seed: int, clip_frames: int | None = None) -> Iterator[Sample]:
@@ -31,12 +30,9 @@ def render_folder(task: str, out: Path, count: int, seed: int, clip_frames: int 
     """
     if task not in TASKS:
         raise DatasetError("render", f"there is no task {task!r}", f"choose one of {', '.join(TASKS)}")
-    if out.exists():
-        raise DatasetError(out, "exists already", "choose another name, or remove it first")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
+    with whole(out, DatasetError(out, "exists already", "choose another name, or remove it first")) as partial:
         for name in ("images", "masks"):
-            (partial / name).mkdir(parents=True)
+            (partial / name).mkdir()
         book = BOOKS[task]
         header = LabelledHeader(task=task, classes=book.classes, label_book=book.id, made_by=f"rendered:seed={seed}")
         (partial / HEADER_FILE).write_text(header.model_dump_json(indent=2) + "\n")
@@ -47,9 +43,6 @@ def render_folder(task: str, out: Path, count: int, seed: int, clip_frames: int 
                     sample = sample.model_copy(update={"source": clip})
                 lines.write(sample.model_dump_json() + "\n")
                 yield sample
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _drawn(task: str, count: int, seed: int, clip_frames: int | None) -> Iterator[tuple[Rendered, str | None]]:

@@ -22,6 +22,7 @@ from training.dataset.crops import Cut, crop_items
 from training.dataset.item import Target, class_name, decode_mask
 from training.dataset.snapshot import BOXES_SUFFIX, read_snapshot
 from training.dataset.sources import Format, make_target, open_source, plain_book
+from training.dataset.whole import whole
 
 EMPTY = np.zeros((64, 80), np.uint8)
 BORDERED = np.pad(np.pad(np.ones((16, 20), np.uint8), 2, constant_values=255), ((20, 24), (30, 26)))
@@ -447,3 +448,13 @@ def test_what_a_killed_import_left_goes_with_the_next_and_a_running_ones_stays(f
     folder.snapshot(out)
     assert not left.exists()
     assert running.exists()
+
+
+def test_of_two_who_write_one_folder_the_second_is_refused_and_what_a_killed_one_left_goes(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    out = tmp_path / "out"
+    (tmp_path / f".out.partial-{dead.pid}").mkdir()
+    with pytest.raises(DatasetError, match="exists already"), whole(out, DatasetError(out, "exists already")):
+        (out / "of somebody else").mkdir(parents=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

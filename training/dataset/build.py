@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import glob
 import hashlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +30,7 @@ from training.dataset.snapshot import (
     read_snapshot,
     snapshot_id,
 )
+from training.dataset.whole import whole
 
 SEEDS_TRIED = 200
 
@@ -106,13 +104,11 @@ def build(
     looking: Looking = Looking.JOIN,
 ) -> SnapshotManifest:
     """Write a snapshot of `items` to `out`, which must not exist. Raises DatasetError and leaves nothing behind."""
-    if out.exists():
-        raise DatasetError(out, "exists already, and a snapshot never changes", "choose another name")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    _sweep(out)
-    try:
+    with whole(
+        out, DatasetError(out, "exists already, and a snapshot never changes", "choose another name")
+    ) as partial:
         for name in ("images", "masks"):
-            (partial / name).mkdir(parents=True)
+            (partial / name).mkdir()
         entries = _Entries(partial, target)
         for item in items:
             entries.add(item)
@@ -128,21 +124,7 @@ def build(
         note = _note(found, entries.samples, samples, forced=looking is Looking.FORCE) if found else None
         manifest = _write_manifest(partial, samples, target, shares.seed, sources, entries.duplicates, note)
         read_snapshot(partial)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
-
-
-def _sweep(out: Path) -> None:
-    """What imports to this name left that were killed; one that still runs is left alone."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
-        try:
-            os.kill(int(left.name.rpartition("-")[2]), 0)
-        except (ProcessLookupError, ValueError):
-            shutil.rmtree(left, ignore_errors=True)
-        except OSError:
-            pass  # it is somebody's
 
 
 class _Entries:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +10,12 @@ from inspection.errors import DatasetError
 from inspection.exchange import Entry, Form, Written, write
 from training.dataset.item import decode_mask, read_bytes
 from training.dataset.snapshot import BOXES_SUFFIX, Snapshot
+from training.dataset.whole import whole
 
 
 def export_snapshot(snapshot: Snapshot, form: Form, out: Path) -> Written:
     """Write the pictures and the format's files to `out`, which must not exist; it appears whole or not at all."""
-    if out.exists():
-        raise DatasetError(out, "exists already", "choose another name")
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
+    with whole(out, DatasetError(out, "exists already", "choose another name")) as partial:
         manifest = snapshot.manifest
         written = write(form, _entries(snapshot), manifest.label_book, f"haltline snapshot {manifest.id}")
         for name, there in written.pictures.items():
@@ -30,9 +26,6 @@ def export_snapshot(snapshot: Snapshot, form: Form, out: Path) -> Written:
             (partial / name).write_bytes(content)
         if not written.pictures:
             raise DatasetError(snapshot.folder, f"has no picture that {form} has a word for", "use label-studio")
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return written
 
 
