@@ -116,7 +116,8 @@ def main() -> None:
         sys.stderr.write(f"{type(e).__name__}: {e}\n")
         raise SystemExit(1) from None
     except OSError as e:
-        if not isinstance(e.filename, str | Path) or e.errno not in WRONG_PATH:
+        # An edge whose disk or device comes back must start again, which systemd does after any end but 2.
+        if not isinstance(e.filename, str | Path) or e.errno not in WRONG_PATH or sys.argv[1:3] == ["edge", "run"]:
             raise
         fix = "name a path that you may read or write there, or mend its rights"
         sys.stderr.write(f"{InputError(e.filename, e.strerror or str(e), fix)}\n")

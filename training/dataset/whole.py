@@ -22,6 +22,8 @@ def whole(out: Path, exists: InputError) -> Iterator[Path]:
         raise exists
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     _sweep(out)
+    # Of a process that had this one's number and was killed, as in a container where numbers begin anew.
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
