@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,23 +36,27 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.mark.parametrize("folder_mode", [0o777, 0o555])
-def test_a_database_of_another_user_is_refused_at_the_start(tmp_path: Path, folder_mode: int) -> None:
+def test_a_database_of_another_user_is_refused_at_the_start(folder_mode: int) -> None:
     """Root made it before the service came: the pages would open, and no halt be kept."""
-    store = Store(f"sqlite:///{tmp_path / 'hub.db'}")
-    store.migrate()
-    store.close()
-    tmp_path.chmod(folder_mode)
-    (tmp_path / "hub.db").chmod(0o444)
-    start = (
-        "import os, sys; from pathlib import Path; from review.hub import Hub; from review.settings import Settings\n"
-        "from inspection.errors import ConfigError\n"
-        "if os.geteuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
-        "try:\n    Hub.build(Settings(data_dir=Path(sys.argv[1])))\n"
-        "except ConfigError as e:\n    print(e)\n"
-    )
-    for folder in (tmp_path.parent, tmp_path.parent.parent):  # pytest's own are for their owner
+    # Not in pytest's own folders, which only their owner enters.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = Store(f"sqlite:///{folder / 'hub.db'}")
+        store.migrate()
+        store.close()
+        (folder / "hub.db").chmod(0o444)
+        folder.chmod(folder_mode)
+        # All is imported before root is left: the checkout may lie where nobody else may read.
+        start = (
+            "import os, sys; from review.store import Store; from inspection.errors import ConfigError\n"
+            "store = Store(sys.argv[1])\n"
+            "if os.geteuid() == 0:\n    os.setgid(65534)\n    os.setuid(65534)\n"
+            "try:\n    store.must_write()\n"
+            "except ConfigError as e:\n    print(e)\n"
+        )
+        url = f"sqlite:///{folder / 'hub.db'}"
+        said = subprocess.run([sys.executable, "-c", start, url], capture_output=True, text=True, check=False)
         folder.chmod(0o755)
-    said = subprocess.run([sys.executable, "-c", start, str(tmp_path)], capture_output=True, text=True, check=False)
     assert "hub.db: cannot be written by user" in said.stdout, said.stdout + said.stderr
     assert "chown it" in said.stdout
 
