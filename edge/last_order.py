@@ -83,7 +83,7 @@ class LastOrder:
                 data = json.dumps(asdict(order), indent=1).encode()
                 write_durably(self._path, data, self._disk, self._ballast)
         except (OSError, StorageError) as e:
-            log.error("the order is not remembered over a restart", bundle=accepted.bundle, why=str(e))  # noqa: TRY400
+            log.error("the order is not remembered over a restart", bundle=accepted.bundle, why=str(e))  # noqa: TRY400 - why is said
 
     def _refuses(self, order: _Order, where: object, what: str) -> BundleError:
         return BundleError(
