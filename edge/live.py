@@ -67,6 +67,8 @@ class LiveView:
         eyes = {eye: moment for eye in camera.eyes if (moment := self._numbers.last_of.get(eye))}
         if frame is None or not eyes or self._sent.get(camera.name) == frame.frame_id:
             return
+        if not self._outbox.takes_live(camera.name):  # the newest of later on instead, when the link is ready for it
+            return
         self._sent[camera.name] = frame.frame_id
         calls = {eye: call_of(moment.event, self._policy()) for eye, moment in eyes.items()}
         worst = max(calls.values(), key=WORST.index)

@@ -33,6 +33,9 @@ KEEPALIVE_S = 2
 """Short, so that a half-open connection is noticed; the stop itself never waits for it."""
 SHORT_BYTES = 4096
 """A permit has 200; of a live picture paho keeps what does not fit into the socket."""
+KERNEL_BYTES = 65536
+"""What the kernel may hold of one connection (Linux takes it twice). By itself it takes up to 4 MB: on a slow link the
+answer to a ping then comes after the keepalive, and a connection that works is ended, again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ class Connection:
         self._session_s = session_s
         self._subscriptions: list[tuple[str, int, Callable[[Received], None]]] = []
         self._on_up: list[Callable[[], None]] = []
+        self._newest: dict[str, MQTTMessageInfo] = {}
         self._v5 = config.protocol == "5"
         self._prompt = config.tls is None
         self._client = self._make(client_id)
@@ -200,6 +204,21 @@ class Connection:
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         return info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def takes_newest(self, of: str) -> bool:
+        """Whether the last `publish_newest` of the same name has left for the broker, or went down with a link."""
+        before = self._newest.get(of)
+        gone = before is None or before.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS or before.is_published()
+        return self.connected and gone
+
+    def publish_newest(self, of: str, topic: str, payload: bytes) -> bool:
+        """QoS 0, one at a time of each name `of`: False while the one before waits for the socket. paho keeps QoS 0
+        without a limit, so that on a link too slow for them pictures would get older and older, all evidence behind
+        them."""
+        if not self.takes_newest(of):
+            return False
+        self._newest[of] = self._client.publish(topic, payload)
+        return self._newest[of].rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def stop(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
@@ -221,7 +240,7 @@ class Connection:
         client.on_connect = self._guarded(self._connected)
         client.on_disconnect = self._guarded(self._disconnected)
         client.on_message = self._guarded(self._message)
-        client.on_socket_open = self._guarded(_no_delay)
+        client.on_socket_open = self._guarded(_tune)
         _log_in(client, self.config)
         return client
 
@@ -295,9 +314,10 @@ def _properties(packet: int, **values: int) -> Properties:
     return properties
 
 
-def _no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
+def _tune(_client: Client, _userdata: Any, sock: Any) -> None:
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
 
 
 def _log_in(client: Client, config: MqttConfig) -> None:

@@ -47,9 +47,13 @@ class Outbox:
         topic = self.topics.of(type(message))
         return self.connection.publish(topic, message.encode(), message.QOS, message.RETAIN, message.EXPIRY_S)
 
+    def takes_live(self, camera: str) -> bool:
+        """Whether the link has taken the picture before of this camera."""
+        return self.connection.takes_newest(camera)
+
     def publish_live(self, picture: LivePicture) -> bool:
         """QoS 0: a picture nobody receives is not worth a second try."""
-        return self.connection.connected and self.connection.publish(self.topics.of(LIVE_TOPIC), picture.encode())
+        return self.connection.publish_newest(picture.camera, self.topics.of(LIVE_TOPIC), picture.encode())
 
     def report_model(self, reported: ModelReported) -> None:
         self._reported = reported

@@ -11,6 +11,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks.proxy import BadNetwork
 from benchmarks.station import wait_for
 from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
@@ -160,3 +161,48 @@ def test_short_packets_of_many_threads_are_neither_torn_nor_reordered(mosquitto:
     finally:
         connection.stop()
         listener.close()
+
+
+def test_on_a_slow_link_pictures_are_few_and_new_and_the_connection_stays(mosquitto: int) -> None:
+    """Three times as many pictures as the link carries: the newest count. Before, the kernel took 40 s of the link, and
+    the answer to a ping came after the keepalive."""
+    link = BadNetwork(mosquitto, bytes_per_s=60_000)
+    connection = Connection(MqttConfig(port=link.port), "edge", keepalive_s=6)
+    listener = Listener(mosquitto, "live")
+    connection.start()
+    ended: list[float] = []
+    try:
+        wait_for(lambda: connection.connected)
+        connection._client.on_disconnect = lambda *_: ended.append(time.monotonic())
+        took = 0
+        for _ in range(60):
+            taken = connection.publish_newest("cam", "live", str(time.monotonic()).encode().ljust(40_000))
+            took += taken
+            assert connection.takes_newest("other"), "another camera's picture waits for nobody"
+            time.sleep(0.2)
+        ages = [at_s - float(payload) for payload, at_s in listener.heard]
+        assert not ended
+        assert 5 < len(ages) <= took < 30
+        assert max(ages) < 6, "a picture shows what was long ago"
+    finally:
+        connection.stop()
+        listener.close()
+        link.close()
+
+
+def test_a_picture_that_went_down_with_its_link_holds_up_no_other(mosquitto: int) -> None:
+    link = BadNetwork(mosquitto, bytes_per_s=60_000)
+    connection = Connection(MqttConfig(port=link.port), "edge")
+    connection.start()
+    try:
+        wait_for(lambda: connection.connected)
+        wait_for(lambda: not connection.publish_newest("cam", "live", bytes(100_000)), 5, what="a picture that waits")
+        link.close()
+        wait_for(lambda: not connection.connected)
+        again = BadNetwork(mosquitto)
+        connection._client._port = again.port
+        wait_for(lambda: connection.connected)
+        assert connection.publish_newest("cam", "live", b"new")
+        again.close()
+    finally:
+        connection.stop()

@@ -279,7 +279,7 @@ def test_a_ping_waits_for_a_packet_that_tls_has_begun(line: Line) -> None:
             assert connection.publish(TOPICS.of("live/cam1"), bytes(200_000))
         wait_for(lambda: ended or not client._out_packet, 60, what="all of it on its way")
         assert ended == []
-        assert time.monotonic() - began_s > 2, "too fast for a ping in between"
+        assert time.monotonic() - began_s > 1.5, "too fast for a ping in between, which is due after 1 s"
     finally:
         connection.stop()
         link.close()
