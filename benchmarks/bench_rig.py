@@ -30,6 +30,7 @@ from edge.spool import Spool
 from edge.tuning import settle, tune
 from inspection.decision import LineGuard
 from inspection.events import Action
+from inspection.fitness import Fitness, FitnessLimits
 from inspection.messages import Topics
 from inspection.policy import judge
 from inspection.render import DefectSpec, Seam
@@ -181,7 +182,9 @@ def rig(folder: Path, port: int, *, spool: bool = True, model: TimedModel | None
             store = Spool(folder / "spool", 2**30)
             stack.callback(store.close)
             recorders.append(Evidence(store, TOPICS, 1))
-        made = Rig(model, guard, line, inbox, probe, store, recorders, Preparation({}, lambda: model))
+        # A bench shows the same few pictures over and over.
+        fitness = {f"cam{k}": Fitness(FitnessLimits(frozen_within=1)) for k in range(4)}
+        made = Rig(model, guard, line, inbox, probe, store, recorders, Preparation(fitness, lambda: model))
         stack.enter_context(_watching(port, made))
         outbox.start()
         line.start()

@@ -9,6 +9,7 @@ when it is over for as long.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from itertools import accumulate
 
 import cv2
@@ -37,6 +38,9 @@ class FitnessLimits(BaseModel):
     """A standard deviation below this means that there is nothing to see."""
     frozen_frames: int = Field(default=5, ge=0, le=10_000)
     """So many frames in a row without a difference mean a stuck camera; sensor noise makes even two unlikely."""
+    frozen_within: int = Field(default=16, ge=1, le=64)
+    """A frame is compared with so many before it: a driver that is stuck may hand out its few buffers in turn. Unset, 1
+    for files and `simulated`, which may show few pictures over and over on purpose."""
     frozen_diff: float = Field(default=0.0, ge=0, le=255)
     """Frames that differ by no more than this, in mean grey levels, count as one: above 0 for a camera whose encoder
     sends a stuck picture with traces of its own."""
@@ -58,32 +62,39 @@ class Fitness:
     def __init__(self, limits: FitnessLimits | None = None, reference: ReferenceView | None = None) -> None:
         self.limits = limits or FitnessLimits()
         self.pending = False
-        self._before: Image | None = None
-        self._same, self._dark = 1, 0
+        self._shown: deque[bytes] = deque(maxlen=self.limits.frozen_within)
+        """Grids of the last frames with light in them, the newest first."""
+        self._same, self._back, self._dark = 1, 0, 0
         self.against = Comparison(self.limits, reference) if reference else None
 
     def check(self, image: Image) -> str:
         """Why this picture cannot be judged; empty when it can, or when that is `pending`."""
         self.pending = False
         grid = np.ascontiguousarray(image[::8, ::8])
-        frozen, unlit = self._frozen(grid), self._unlit(grid)
+        unlit = self._unlit(grid)
+        # Without light and without noise one picture is like another, and nobody judges it anyway.
+        frozen = "" if self._dark else self._frozen(grid)
         if frozen or unlit or self.pending:
             return frozen or unlit
         return self.against.check(image) if self.against else ""
 
     def _frozen(self, grid: Image) -> str:
-        # Noise differs in every pixel, so a grid of them is enough to tell a frozen picture from a still scene.
-        before, self._before = self._before, grid
-        alike = before is not None and before.shape == grid.shape and self._differ_little(before, grid)
-        self._same = self._same + 1 if alike else 1
-        if self.limits.frozen_frames and self._same >= self.limits.frozen_frames:
-            return f"frozen: {self._same} frames without a difference"
-        return ""
+        # Noise differs in every pixel, so a grid of them is enough to tell an old picture from a still scene.
+        pixels = grid.tobytes()
+        back = next((n for n, before in enumerate(self._shown, 1) if self._differ_little(before, pixels)), 0)
+        self._shown.appendleft(pixels)
+        self._same, self._back = (self._same + 1, max(self._back, back)) if back else (1, 0)
+        if not self.limits.frozen_frames or self._same < self.limits.frozen_frames:
+            return ""
+        if self._back > 1:
+            return f"frozen: {self._same - 1} frames in a row repeat one of the {self._back} before them"
+        return f"frozen: {self._same} frames without a difference"
 
-    def _differ_little(self, before: Image, grid: Image) -> bool:
-        if self.limits.frozen_diff == 0:
-            return before.tobytes() == grid.tobytes()
-        return cv2.norm(before, grid, cv2.NORM_L1) <= self.limits.frozen_diff * grid.size
+    def _differ_little(self, before: bytes, pixels: bytes) -> bool:
+        if self.limits.frozen_diff == 0 or len(before) != len(pixels):
+            return before == pixels
+        between = cv2.norm(np.frombuffer(before, np.uint8), np.frombuffer(pixels, np.uint8), cv2.NORM_L1)
+        return between <= self.limits.frozen_diff * len(pixels)
 
     def _unlit(self, grid: Image) -> str:
         blue, green, red = cv2.split(grid)

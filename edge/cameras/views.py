@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.cameras.framing import Framing
-from edge.config import CameraConfig
+from edge.config import LIVE, CameraConfig
 from edge.ports import Camera
 from inspection.errors import CameraError
 from inspection.fitness import Fitness, FitnessLimits, learned
@@ -35,20 +35,23 @@ def view_id(state_dir: Path, eye: str) -> str:
 
 
 def fitness_of(state_dir: Path, config: CameraConfig, eye: str) -> Fitness:
-    return Fitness(limits_at(config.fitness, config.fps), read_view(state_dir, eye))
+    return Fitness(limits_of(config), read_view(state_dir, eye))
 
 
-def limits_at(limits: FitnessLimits, fps: float) -> FitnessLimits:
-    """Limits in frames that nobody set, for a camera of another rate."""
-    frames = max(LEAST_LASTING, min(12, round(LASTING_S * fps)))
-    unset = {"lasting_frames", "smooth_frames"} - limits.model_fields_set
-    return limits.model_copy(update=dict.fromkeys(unset, frames))
+def limits_of(config: CameraConfig) -> FitnessLimits:
+    """Limits in frames that nobody set, for a camera of another rate, or one whose few pictures may come in a loop."""
+    frames = max(LEAST_LASTING, min(12, round(LASTING_S * config.fps)))
+    fitting = {"lasting_frames": frames, "smooth_frames": frames}
+    if config.type not in LIVE:
+        fitting["frozen_within"] = 1
+    unset = fitting.keys() - config.fitness.model_fields_set
+    return config.fitness.model_copy(update={key: fitting[key] for key in unset})
 
 
 def learn(camera: Camera, config: CameraConfig, frames: int) -> Iterator[ReferenceView]:
     """One view per region, from so many pictures that can be judged. Dark pictures say nothing and do not count."""
     framing, learners = Framing(config), {eye: ViewLearner() for eye in config.eyes}
-    hard = {eye: Fitness(config.fitness) for eye in config.eyes}
+    hard = {eye: Fitness(limits_of(config)) for eye in config.eyes}
     for frame in _pictures(camera, 4 * frames):
         for seen in framing.frames(frame):
             if not hard[seen.camera].check(seen.image) and not hard[seen.camera].pending:

@@ -14,16 +14,15 @@ from typer.testing import CliRunner
 from benchmarks.station import write_station
 from edge import runner
 from edge.cameras.framing import Framing
-from edge.cameras.views import fitness_of, limits_at, view_path
+from edge.cameras.views import fitness_of, learn, limits_of, view_path
 from edge.cli import app
 from edge.config import CameraConfig
 from edge.config_file import load
 from edge.inbox import Arrival
 from edge.ports import Moment
 from inspection.decision import LineGuard
-from inspection.errors import InputError
+from inspection.errors import CameraError, InputError
 from inspection.events import Action, SetPermit
-from inspection.fitness import FitnessLimits
 from inspection.policy import ClassPolicy, Policy
 from inspection.types import Frame, Prediction
 
@@ -112,7 +111,39 @@ def test_each_region_is_an_eye_and_one_that_cannot_see_stops_the_line(tmp_path: 
 
 
 def test_a_slow_camera_needs_fewer_frames_for_as_long() -> None:
-    assert limits_at(FitnessLimits(), 30).lasting_frames == 12
-    assert limits_at(FitnessLimits(), 10).lasting_frames == 4
-    assert limits_at(FitnessLimits(), 100).lasting_frames == 12
-    assert limits_at(FitnessLimits(lasting_frames=20), 10).lasting_frames == 20
+    def lasting(fps: float, **set_by_hand: int) -> int:
+        values = {"type": "opencv", "fps": fps, "fitness": set_by_hand}
+        return limits_of(CameraConfig.model_validate(values)).lasting_frames
+
+    assert [lasting(fps) for fps in (30, 10, 100)] == [12, 4, 12]
+    assert lasting(10, lasting_frames=20) == 20
+
+
+@pytest.mark.parametrize("kind", ["opencv", "genicam", "pylon", "folder", "video", "simulated"])
+def test_a_live_camera_that_shows_two_pictures_in_turn_stops_the_line_and_looped_files_do_not(
+    kind: str, tmp_path: Path
+) -> None:
+    live = kind in ("opencv", "genicam", "pylon")
+    rng = np.random.default_rng(0)
+    turn = [rng.integers(60, 180, (256, 320, 3), dtype=np.uint8) for _ in range(2)] * 10
+    assert permit_after(CameraConfig.model_validate({"type": kind}), tmp_path, turn) is not live
+    by_hand = {"type": kind, "fitness": {"frozen_within": 1 if live else 16}}
+    assert permit_after(CameraConfig.model_validate(by_hand), tmp_path, turn) is live, "what was set by hand holds"
+
+
+def test_no_view_is_learned_from_old_pictures() -> None:
+    ring = [np.random.default_rng(k).integers(60, 180, (256, 320, 3), dtype=np.uint8) for k in range(4)]
+
+    class Stuck:
+        """Implements `ports.Camera`."""
+
+        name, shown = "cam1", 0
+
+        def read(self) -> Frame:
+            self.shown += 1
+            return Frame("cam1", self.shown, time.monotonic_ns(), 0, ring[self.shown % 4], 10.0)
+
+        def close(self) -> None: ...
+
+    with pytest.raises(CameraError, match="gave 7 pictures that can be judged"):
+        list(learn(Stuck(), CameraConfig(type="opencv"), 100))

@@ -24,7 +24,8 @@ def test_an_edge_starts_without_its_optional_camera_and_sees_with_it_once_it_is_
     config = write_station(tmp_path, own_mosquitto, status=status)
     side = FakeStream([picture(seed=k) for k in range(7)])
     side.unplug()
-    entry = f"  - {{name: side, type: opencv, source: '{side.url}', px_per_mm: 10, optional: true}}"
+    entry = f"  - {{name: side, type: opencv, source: '{side.url}', px_per_mm: 10, optional: true, "
+    entry += "fitness: {frozen_within: 1}}"  # the stream is a loop of few pictures
     config.write_text(config.read_text().replace("bundle:", f"{entry}\nbundle:", 1))
 
     def blind() -> dict[str, Any]:

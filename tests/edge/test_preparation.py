@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from edge.model_onnx import OnnxModel
 from edge.ports import Moment, Ready
 from edge.preparation import Preparation
 from inspection.decision import LineGuard
+from inspection.errors import CameraError
 from inspection.events import Action, CannotJudge, Judged
 from inspection.fitness import Fitness, FitnessLimits
 from inspection.policy import ClassPolicy, Policy
@@ -165,5 +167,40 @@ def test_a_preparation_that_fails_is_a_camera_that_failed_and_is_opened_again(tm
     try:
         wait_for(lambda: inbox.waiting("cam1"), 5, "frames after the failure")
         assert pump.failures == 1
+    finally:
+        pump.close()
+
+
+class Stuck(Endless):
+    """The same four buffers after every opening, and a failure after each round of ten."""
+
+    def __init__(self, ring: list[Image]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def read(self) -> Frame:
+        shown = super().read()
+        if shown.frame_id > 10:
+            raise CameraError("unplugged")
+        return replace(shown, image=self._ring[shown.frame_id % len(self._ring)])
+
+
+def test_a_camera_that_is_opened_again_and_shows_its_old_pictures_is_still_stuck(
+    models: tuple[Counting, Counting],
+) -> None:
+    """A reopening that has not helped must not give it the frames of a new start."""
+    ring, seen = [picture(0.0, seed=k) for k in range(4)], []
+    prepare = Preparation({}, lambda: models[0])
+
+    def view(shown: Frame) -> tuple[Ready]:
+        seen.append(prepare.ready(shown))
+        return (seen[-1],)
+
+    pump = CameraPump("cam1", lambda: Stuck(ring), Inbox(), view)
+    pump.start()
+    try:
+        wait_for(lambda: len(seen) > 25, 5, "frames after two reopenings")
+        assert pump.failures >= 2
+        assert [bool(ready.unfit) for ready in seen[:26]] == [False] * 7 + [True] * 19
     finally:
         pump.close()

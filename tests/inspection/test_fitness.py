@@ -65,8 +65,8 @@ def delay(task: str, fault: Callable[[Image], Image]) -> tuple[int, str]:
     return 0, ""
 
 
-def noisy(level: float, seed: int = 0) -> Image:
-    return np.clip(np.random.default_rng(seed).normal(level, 3, (512, 640, 3)), 0, 255).astype(np.uint8)
+def noisy(level: float, seed: int = 0, sigma: float = 3.0) -> Image:
+    return np.clip(np.random.default_rng(seed).normal(level, sigma, (512, 640, 3)), 0, 255).astype(np.uint8)
 
 
 # ── hard checks, which need to know nothing ─────────────────────────────────────────────────────────────────────────
@@ -97,6 +97,64 @@ def test_an_encoder_that_varies_a_stuck_picture_is_told_by_a_limit() -> None:
     assert all(Fitness().check(nearly(k)) == "" for k in range(10))
     lenient = Fitness(FitnessLimits(frozen_diff=0.15))
     assert [bool(lenient.check(nearly(k))) for k in range(5)] == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize("buffers", [2, 3, 4, 16])
+def test_a_driver_that_hands_out_its_old_buffers_again_is_noticed_with_the_fourth(buffers: int) -> None:
+    """The picture differs from the one before it every time, and nothing of it is new."""
+    fitness, ring = Fitness(), [noisy(100, k) for k in range(buffers)]
+    assert all(fitness.check(noisy(100, 100 + k)) == "" for k in range(20))
+    said = [fitness.check(ring[k % buffers]) for k in range(buffers + 6)]
+    assert not any(said[: buffers + 3])
+    assert said[buffers + 3] == f"frozen: 4 frames in a row repeat one of the {buffers} before them"
+    assert said[-1].startswith("frozen: 6 frames")
+    assert fitness.check(noisy(100, 200)) == ""
+
+
+def test_old_buffers_in_any_order_are_old() -> None:
+    fitness, ring, rng = Fitness(), [noisy(100, k) for k in range(8)], np.random.default_rng(0)
+    said = [fitness.check(ring[k]) for _ in range(5) for k in rng.permutation(8)]
+    assert [why.partition(":")[0] for why in said] == [""] * 11 + ["frozen"] * 29
+
+
+def test_pictures_that_come_again_later_or_one_by_one_are_not_stuck() -> None:
+    many, new = [noisy(100, k) for k in range(17)], iter(range(1000, 2000))
+    fitness = Fitness()
+    assert all(fitness.check(many[k % 17]) == "" for k in range(60)), "a ring of 17 is beyond what is remembered"
+    fitness = Fitness()
+    assert all(fitness.check(noisy(100, next(new)) if k % 4 == 0 else many[k % 4]) == "" for k in range(60))
+
+
+def test_where_few_pictures_are_looped_on_purpose_only_the_one_before_counts() -> None:
+    fitness, ring = Fitness(FitnessLimits(frozen_within=1)), [noisy(100, k) for k in range(2)]
+    assert all(fitness.check(ring[k % 2]) == "" for k in range(40))
+    assert fitness.check(ring[1]) == ""
+    assert [bool(fitness.check(ring[1])) for _ in range(3)] == [False, False, True]
+
+
+def test_a_ring_that_an_encoder_varies_is_told_by_the_same_limit() -> None:
+    ring = [noisy(100, k) for k in range(3)]
+
+    def nearly(k: int) -> Image:
+        out = ring[k % 3].copy()
+        out[8 * (k % 60), :200] += 1
+        return out
+
+    assert all(Fitness().check(nearly(k)) == "" for k in range(20))
+    lenient = Fitness(FitnessLimits(frozen_diff=0.15))
+    assert [bool(lenient.check(nearly(k))) for k in range(8)] == [False] * 6 + [True] * 2
+
+
+@pytest.mark.parametrize("quality", [0, 50])
+def test_little_noise_is_noise_enough(quality: int) -> None:
+    """A still scene under a quiet sensor, raw and as MJPEG, of which the grid sees one pixel in each of its blocks."""
+    fitness, scene = Fitness(), shown("weld", 0).astype(np.float32)
+    for k in range(100):
+        image = np.clip(np.random.default_rng(k).normal(scene, 0.5), 0, 255).astype(np.uint8)
+        if quality:
+            _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        assert fitness.check(image) == ""
 
 
 @pytest.mark.parametrize(
@@ -145,6 +203,18 @@ def test_where_dark_frames_are_normal_they_are_judged_by_nobody_and_a_long_run_i
     said = [fitness.check(noisy(2, k)) for k in range(8)]
     assert [bool(why) for why in said] == [False] * 5 + [True] * 3
     assert not fitness.pending
+
+
+def test_a_sensor_without_noise_in_the_dark_is_dark_and_not_frozen() -> None:
+    """One black picture is like another: between two sparks, and over many of them."""
+    fitness, black = Fitness(FitnessLimits(dark_frames=6)), np.zeros((512, 640, 3), np.uint8)
+    for k in range(40):
+        assert fitness.check(black if k % 6 < 5 else noisy(90, k)) == ""
+    said = [fitness.check(black) for _ in range(6)]
+    assert said[-1].startswith("dark")
+    sparks = [noisy(90, 100 + k) for k in range(3)]
+    said = [fitness.check(sparks[k // 2 % 3] if k % 2 else black) for k in range(20)]
+    assert said[13].startswith("frozen: 4 frames in a row repeat one of the 3"), "the dark between is no news"
 
 
 def test_a_check_can_be_switched_off() -> None:
