@@ -33,13 +33,15 @@ from inspection.types import Frame
 log = structlog.get_logger()
 
 RENEW_S = 60.0
+LOOK_S = 1.0
 WATCH_S = 1.0
 SILENT_MS = 2000
 SAMPLE_PX = 640
 
 
 class StationDesk:
-    """Publishes `About` at the start, after every reconnect and once a minute; answers a `CameraTest`."""
+    """Publishes `About` at the start, after every reconnect, once a minute, and within a second when a camera sees no
+    more, for another reason, or again; answers a `CameraTest`."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class StationDesk:
         self._cameras = {camera.name: (camera, framing) for camera, framing in cameras}
         self._asked: queue.Queue[CameraTest | None] = queue.Queue(8)
         self._due_s = 0.0
+        self._told: tuple[object, ...] = ()
         self._closing = threading.Event()
         self._machine = machine()
         self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
@@ -85,10 +88,11 @@ class StationDesk:
     def _work(self) -> None:
         while not self._closing.is_set():
             try:
-                if time.monotonic() >= self._due_s:
+                troubles = self._troubles()
+                if time.monotonic() >= self._due_s or troubles != self._told:
                     told = self._publish(self.about())
-                    self._due_s = time.monotonic() + (RENEW_S if told else 1.0)
-                asked = self._asked.get(timeout=max(0.05, self._due_s - time.monotonic()))
+                    self._told, self._due_s = troubles, time.monotonic() + (RENEW_S if told else 1.0)
+                asked = self._asked.get(timeout=min(LOOK_S, max(0.05, self._due_s - time.monotonic())))
                 if asked and not self._closing.is_set():
                     self._publish(self.test(asked))
             except queue.Empty:
@@ -99,6 +103,11 @@ class StationDesk:
 
     def _publish(self, message: Message) -> bool:
         return self._outbox.publish_event(message)
+
+    def _troubles(self) -> tuple[object, ...]:
+        """What keeps the station from seeing, without the numbers, which are others with every frame."""
+        kinds = {camera: why.partition(":")[0] for camera, why in self._numbers.blind.items()}
+        return self._numbers.state, kinds
 
     def about(self) -> About:
         model, counters = self._serving(), self._spool.counters
@@ -113,6 +122,7 @@ class StationDesk:
                 "golden_error": round(model.golden_error, 6),
             },
             "machine": self._machine,
+            "guard": {"state": self._numbers.state, "why": self._numbers.why},
             "cameras": {name: self._camera_facts(*both) for name, both in self._cameras.items()},
             "spool": {"trouble": self._spool.trouble or "none", "refused": counters.refused},
         }

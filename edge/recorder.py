@@ -21,6 +21,7 @@ from inspection.events import (
     Action,
     AnswerResume,
     AnswerStop,
+    CannotJudge,
     CountLoss,
     EyeChanged,
     Judged,
@@ -234,7 +235,7 @@ class Numbers:
         self.state = "starting"
         self.why = ""
         self.blind: dict[str, str] = {}
-        """Optional cameras that do not see, and why."""
+        """Cameras (or regions) that show nothing that can be judged, and why, in the words of their newest frame."""
         self.permit: SetPermit | None = None
         self.inference_ms = 0.0
         self.last: Moment | None = None
@@ -255,15 +256,26 @@ class Numbers:
                 case EyeChanged(camera, sees, why):
                     # The permit does not show it, so this is where people learn of it.
                     log.warning("optional camera", camera=camera, sees=sees, why=why)
-                    self.blind = {**self.blind, camera: why}
-                    if sees:
-                        self.blind = {name: text for name, text in self.blind.items() if name != camera}
+                    self._see(camera, "" if sees else why)
                 case _:
                     pass
+        match moment.event:
+            case CannotJudge(camera=camera, why=why):
+                self._see(camera, why)
+            case Judged(camera=camera):
+                self._see(camera)
+            case _:
+                pass
         if moment.frame:
             self.last = self.last_of[moment.frame.camera] = moment
             self.calls["judged" if moment.prediction else "fault"] += 1
             self.inference_ms = moment.stages.ms().get("inference", 0.0)
+
+    def _see(self, camera: str, why_not: str = "") -> None:
+        if why_not:
+            self.blind = {**self.blind, camera: why_not}
+        elif camera in self.blind:
+            self.blind = {name: text for name, text in self.blind.items() if name != camera}
 
 
 def _findings(prediction: Prediction | None) -> tuple[FindingMsg, ...]:

@@ -18,16 +18,14 @@ from inspection.errors import HaltlineError
 from inspection.types import Code
 from review import audit, shelving, suppression
 from review.alarms import UNACKED, Cause, State, fault_step
-from review.fault_kinds import KINDS, RUNS_ANYWAY
+from review.fault_kinds import KINDS, RUNS_ANYWAY, kind_of
 from review.language import _
-from review.live import PERMIT_STALE_MS, Now
+from review.live import PERMIT_STALE_MS, Now, cannot_see, unseen
 from review.store import OF_STATION, Fault, FaultEventRow, Shelf, Station, SuppressionRule
 from review.suppression import Situation
 
 ON_DELAY_MS = 10_000
 SKEW_MS = 2000
-ABOUT_STALE_MS = 150_000
-"""An edge tells about itself once a minute; what is older says nothing about now."""
 OPEN = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED, State.CLEARED_UNACKED})
 ACTIVE = frozenset({State.ACTIVE_UNACKED, State.ACTIVE_ACKED})
 
@@ -37,12 +35,6 @@ BY_CODE: Mapping[int, str] = {
     Code.STORAGE: "storage",
     Code.INTERNAL: "edge/fault",
 }
-BY_REASON = {
-    "dark": "dark", "burnt out": "bright", "wrong exposure": "exposure", "blurred": "blurred", "covered": "covered",
-    "covered or moved": "covered", "moved": "moved", "moved or covered": "moved", "frozen": "frozen",
-}  # fmt: skip
-"""What an edge says before the colon when it cannot judge a picture (`inspection/fitness.py`)."""
-
 Key = tuple[int, str]
 """Station's id and kind: of one key at most one alarm is active."""
 
@@ -82,22 +74,21 @@ def sight(now: Now, now_ns: int) -> Sight:
             found["edge/silent"] = "the connection broke" if conn == "BROKEN" else "no permit arrives"
         return Sight(found, frozenset(unknown | line_unknown))
     if (kind := BY_CODE.get(now.permit.code)) and not now.permit.halt:
-        found[kind] = "the edge withdraws its permit" if not now.permit.run else "the site lets the line run on"
+        does = "the edge withdraws its permit" if not now.permit.run else "the site lets the line run on"
+        found[kind] = "; ".join(filter(None, (unseen(now, now_ns) if kind == "camera" else "", does)))
     if now.skew_ms is not None and abs(now.skew_ms) > SKEW_MS:
         found["clock"] = f"{now.skew_ms / 1000:+.0f} s"
     pictures = {kind for kind in KINDS if kind.startswith("picture/")}
-    if now.about is None or (now_ns - now.about_ns) // 1_000_000 > ABOUT_STALE_MS:
+    if not now.tells(now_ns):
         return Sight(found, frozenset(pictures | line_unknown))
-    return Sight(found | _pictures(now.about.facts.get("cameras")), frozenset(line_unknown))
+    return Sight(found | _pictures(now), frozenset(line_unknown))
 
 
-def _pictures(cameras: object) -> dict[str, str]:
+def _pictures(now: Now) -> dict[str, str]:
+    """Of optional cameras, which the permit says nothing of. What a camera that must see does not is a camera fault."""
     found: dict[str, list[str]] = {}
-    for name, facts in cameras.items() if isinstance(cameras, dict) else ():
-        why = str(facts.get("blind", "no")) if isinstance(facts, dict) else "no"
-        if why != "no":
-            kind = f"picture/{BY_REASON.get(why.partition(':')[0].strip().lower(), 'other')}"
-            found.setdefault(kind, []).append(f"{name}: {why}")
+    for name, why in cannot_see(now, optional=True):
+        found.setdefault(kind_of(why), []).append(f"{name}: {why}")
     return {kind: "; ".join(whys)[:400] for kind, whys in found.items()}
 
 

@@ -15,11 +15,14 @@ from inspection.messages import Conn, ModelReported, Permit, PlcState, StopAnswe
 from inspection.station_messages import About, CameraAnswer
 from inspection.types import Code
 from review.clock import wall_ms
+from review.fault_kinds import KINDS, OTHER, kind_of
 from review.language import N_, _, number, raw
 
 PERMIT_STALE_MS = 1500
 """Six missed permits. The PLC trips at 1,000 ms; the page must not claim less than it knows for longer."""
 PLC_STALE_MS = 3000
+ABOUT_STALE_MS = 150_000
+"""An edge tells about itself once a minute; what is older says nothing about now."""
 STOPS_KEPT = 16
 NEVER_MS = 10**12
 
@@ -88,6 +91,10 @@ class Now:
     def plc_silent(self, now_ns: int) -> bool:
         return _age_ms(self.plc_ns, now_ns) > PLC_STALE_MS
 
+    def tells(self, now_ns: int) -> bool:
+        """Whether what the edge tells of itself is of now."""
+        return self.about is not None and _age_ms(self.about_ns, now_ns) <= ABOUT_STALE_MS
+
 
 def _age_ms(at_ns: int, now_ns: int) -> int:
     return (now_ns - at_ns) // 1_000_000 if at_ns else NEVER_MS
@@ -114,16 +121,42 @@ def shown(now: Now, now_ns: int) -> Shown:
     if permit.halt:
         return Shown(Mode.HALTED, _("HALTED"), _("halt %(n)s: the line has no permit to run", n=permit.halt))
     if not permit.run:
-        return Shown(Mode.BLIND, _("NOT INSPECTING"), _why_blind(permit))
+        return Shown(Mode.BLIND, _("NOT INSPECTING"), _why_blind(now, permit, now_ns))
     if permit.code:
-        why = _("%(why)s; this site lets the line run on", why=_why_blind(permit))
+        why = _("%(why)s; this site lets the line run on", why=_why_blind(now, permit, now_ns))
         return Shown(Mode.BLIND, _("NOT INSPECTING"), why)
     return _line(now, now_ns)
 
 
-def _why_blind(permit: Permit) -> str:
+def _why_blind(now: Now, permit: Permit, now_ns: int) -> str:
     """An edge of a later version may have a reason that this hub does not know."""
+    if permit.code == Code.CAMERA and (why := unseen(now, now_ns)):
+        return why
     return raw(BLIND_WHY[Code(permit.code if permit.code in BLIND_WHY else Code.DEFECT)])
+
+
+def cannot_see(now: Now, *, optional: bool) -> list[tuple[str, str]]:
+    """(camera, why it cannot be judged, in the edge's words) of the optional cameras, or of those that must see."""
+    cameras = now.about.facts.get("cameras") if now.about else None
+    facts = [(name, f) for name, f in cameras.items() if isinstance(f, dict)] if isinstance(cameras, dict) else []
+    whys = [(name, str(f.get("blind", "no"))) for name, f in facts if bool(f.get("optional", True)) is optional]
+    return [(name, why) for name, why in whys if why != "no"]
+
+
+def unseen(now: Now, now_ns: int) -> str:
+    """Why the cameras that must see do not, by name: what somebody can go and mend. Empty where the edge says none."""
+    if now.about is None or not now.tells(now_ns):
+        return ""
+    found = [f"{name}: {_in_words(why)}" for name, why in cannot_see(now, optional=False)]
+    guard = now.about.facts.get("guard")
+    if not found and isinstance(guard, dict) and guard.get("state") == "blind":  # silence has no picture
+        found = [str(guard.get("why", ""))]
+    return "; ".join(found)[:400]
+
+
+def _in_words(why: str) -> str:
+    kind = kind_of(why)
+    return why if kind == OTHER else f"{raw(KINDS[kind])} ({why.partition(':')[2].strip() or why})"
 
 
 def _line(now: Now, now_ns: int) -> Shown:

@@ -16,10 +16,11 @@ from review import audit, faults, retirement, shelving, suppression
 from review.alarms import ACTIVE, UNACKED, Cause, State
 from review.broadcast import News
 from review.clock import wall_ms
+from review.fault_kinds import kind_of
 from review.halts import ANSWER_WITHIN_MS
 from review.hub import Hub
 from review.ingest import change
-from review.live import PERMIT_STALE_MS, Now, Shown, shown
+from review.live import PERMIT_STALE_MS, Now, cannot_see, shown
 from review.store import Halt, Shelf, Station, ids_by_key
 
 log = structlog.get_logger("review.upkeep")
@@ -38,7 +39,7 @@ class Upkeep:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._stopping = threading.Event()
-        self._shown: dict[str, Shown] = {}
+        self._shown: dict[str, tuple[object, ...]] = {}
         self._watch, self._faults_due_ns = faults.Watch(), 0
         self._calls_due_ns = 0
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -67,12 +68,13 @@ class Upkeep:
 
     def look_at_stations(self, now_ns: int) -> None:
         for now in self._hub.live.stations():
-            # Ages inside `why` change every second; the page counts those itself.
+            # Ages inside `why` change every second; the page counts those itself. What a camera lacks comes a second
+            # after the permit that is withdrawn for it, and its numbers are others with every frame.
             seen = shown(now, now_ns)
-            before = self._shown.get(now.key)
-            if before is None or (before.mode, before.word) != (seen.mode, seen.word):
+            facts = seen.mode, seen.word, tuple((name, kind_of(why)) for name, why in cannot_see(now, optional=False))
+            if self._shown.get(now.key) != facts:
                 self._hub.news.tell(News("line", now.key))
-            self._shown[now.key] = seen
+            self._shown[now.key] = facts
 
     def look_at_halts(self, now_ns: int, at_ms: int) -> None:
         with self._hub.store.reading() as session:

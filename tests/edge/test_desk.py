@@ -69,6 +69,9 @@ class Sent:
             self.messages.append(message)
         return self.there
 
+    def takes_live(self, camera: str) -> bool:
+        return self.there
+
     def publish_live(self, picture: LivePicture) -> bool:
         self.pictures.append(picture)
         return True
@@ -234,6 +237,28 @@ def test_it_tells_at_the_start_again_after_a_broken_link_and_answers(
         made.close()
     assert [type(m).__name__ for m in sent.messages] == ["About", "About", "CameraAnswer"]
     assert sent.messages[2].nonce == asked.nonce  # type: ignore[attr-defined]
+
+
+def test_it_tells_at_once_why_a_camera_that_must_see_does_not_and_that_it_sees_again(
+    desk: tuple[StationDesk, Sent, Framing, Numbers],
+) -> None:
+    made, sent, framing, numbers = desk
+    (one,) = framing.frames(frame(5))
+
+    def told() -> list[str]:
+        return [m.facts["cameras"]["cam"]["blind"] for m in sent.messages]  # type: ignore[attr-defined]
+
+    made.start()
+    try:
+        wait(lambda: told() == ["no"])
+        for why in ("dark: 98 % of it", "dark: 99 % of it", "blurred: sharpness 3"):
+            judged(CannotJudge("cam", 5, 0, Code.CAMERA, why), numbers, one)
+            wait(lambda why=why: told()[-1].partition(":")[0] == why.partition(":")[0])  # type: ignore[misc]
+        judged(Judged("cam", 5, 0, 0, {"pore": 0.1}), numbers, one)
+        wait(lambda: told()[-1] == "no")
+    finally:
+        made.close()
+    assert len(told()) == 4, "other numbers are no news"
 
 
 def wait(condition: Callable[[], bool]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from inspection.live_picture import LivePicture
 from inspection.messages import Conn, Permit, PlcState, Topics
-from review.live import NEVER_MS, PERMIT_STALE_MS, PLC_STALE_MS, Live, Mode, Now, shown
+from inspection.station_messages import About
+from review.language import speaking
+from review.live import ABOUT_STALE_MS, NEVER_MS, PERMIT_STALE_MS, PLC_STALE_MS, Live, Mode, Now, shown
 
 TOPICS = Topics("plant", "line-a", "weld-1")
 S = 1_000_000_000
@@ -56,6 +60,44 @@ def test_a_broken_connection_is_named_as_the_reason() -> None:
     now = Now(TOPICS, permit(), NOW - 5 * S, conn=Conn(state="BROKEN", boot=1))
     assert shown(now, NOW).why == "the edge's connection broke; last permit 5 s ago"
     assert "never heard" in shown(Now(TOPICS), NOW).why
+
+
+def about(**facts: object) -> About:
+    sizes = {"disk_free_bytes": 1, "spool_pending": 0, "spool_bytes": 0, "spool_quota_bytes": 1}
+    return About.model_validate({"boot": 1, "facts": facts, "config": {}, "ts_ms": 1, **sizes})
+
+
+DARK = {"cam": {"optional": False, "blind": "dark: 99 % of the picture is below 12 of 255"}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "language", "why"),
+    [
+        ({"cameras": DARK}, "en", "cam: picture dark (99 % of the picture is below 12 of 255)"),
+        ({"cameras": DARK}, "de", "cam: Bild dunkel (99 % of the picture is below 12 of 255)"),
+        ({"cameras": {"cam": {"optional": False, "blind": "size 0x0"}}}, "en", "cam: size 0x0"),
+        (
+            {
+                "cameras": {"cam": {"optional": False, "blind": "no"}},
+                "guard": {"state": "blind", "why": "cam: no frame"},
+            },
+            "en",
+            "cam: no frame",
+        ),
+        ({"cameras": {"side": {"optional": True, "blind": "dark: 9"}}}, "en", "camera: no picture that can be judged"),
+        ({"guard": {"state": "running", "why": "sees"}}, "en", "camera: no picture that can be judged"),
+        ({"cameras": "?", "guard": 7}, "en", "camera: no picture that can be judged"),
+    ],
+)
+def test_why_a_camera_does_not_see_is_said_where_the_station_is(
+    facts: dict[str, object], language: str, why: str
+) -> None:
+    """Somebody must know whether to wipe a lens, plug in a cable or lift a cloth."""
+    now = Now(TOPICS, permit(0, 2), NOW, about=about(**facts), about_ns=NOW)
+    with speaking(language):
+        assert shown(now, NOW).why == why
+        assert shown(replace(now, permit=permit(0, 3)), NOW).why.startswith("mod" if language == "en" else "Mod")
+        assert "cam: " not in shown(replace(now, about_ns=NOW - (ABOUT_STALE_MS + 1) * 1_000_000), NOW).why
 
 
 def test_facts_come_in_one_at_a_time_and_stay() -> None:

@@ -59,6 +59,7 @@ class Plant:
         self.world = world
         self.code = {1: 0, 2: 0}
         self.blind: dict[int, str] = {1: "no", 2: "no"}
+        self.optional = True
         self.silent: set[int] = set()
         self.conn: Literal["ONLINE", "OFFLINE", "BROKEN"] = "ONLINE"
         self.plc = {1: "RUNNING", 2: "RUNNING"}
@@ -68,8 +69,8 @@ class Plant:
         run = self.run.get(n, 1)  # a site that lets the line run on
         permit = Permit(boot=1, seq=1, run=run, code=self.code[n], halt=0, echo=0, age_ms=1, ts_ms=self.world.now)  # type: ignore[arg-type]
         about = About(
-            boot=1, facts={"cameras": {"cam": {"blind": self.blind[n]}}}, config={}, disk_free_bytes=1,
-            spool_pending=0, spool_bytes=0, spool_quota_bytes=1, ts_ms=self.world.now,
+            boot=1, facts={"cameras": {"cam": {"blind": self.blind[n], "optional": self.optional}}}, config={},
+            disk_free_bytes=1, spool_pending=0, spool_bytes=0, spool_quota_bytes=1, ts_ms=self.world.now,
         )  # fmt: skip
         heard = ns - (60 * S if n in self.silent else 0)
         return Now(
@@ -125,6 +126,15 @@ def test_a_condition_must_last_and_then_calls_until_it_is_over_and_seen(plant: P
     assert plant.calls() == 0
     assert plant.events() == ["raised", "gone", "ack"]
     assert ("Ana (operator)", f"station alarm {fault.id}") in plant.world.acts("ack")
+
+
+def test_a_camera_that_must_see_is_one_alarm_that_says_why(plant: Plant) -> None:
+    plant.optional, plant.code[1], plant.run[1], plant.blind[1] = False, 2, 0, "blurred: sharpness 3 of 40"
+    plant.plc[1] = "TRIPPED"
+    assert plant.look() == [("camera", "ACTIVE_UNACKED", False)]
+    with plant.world.hub.store.reading() as session:
+        (fault,) = faults.open_faults(session)
+        assert fault.why == "cam: picture blurred (sharpness 3 of 40); the edge withdraws its permit"
 
 
 def test_what_comes_and_goes_calls_nobody_and_a_new_one_is_a_new_row(plant: Plant) -> None:
