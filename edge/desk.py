@@ -122,7 +122,7 @@ class StationDesk:
                 "golden_error": round(model.golden_error, 6),
             },
             "machine": self._machine,
-            "guard": {"state": self._numbers.state, "why": self._numbers.why},
+            "guard": {"state": self._numbers.state, "code": self._numbers.code, "why": self._numbers.why},
             "cameras": {name: self._camera_facts(*both) for name, both in self._cameras.items()},
             "spool": {"trouble": self._spool.trouble or "none", "refused": counters.refused},
         }

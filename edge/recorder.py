@@ -33,7 +33,7 @@ from inspection.events import (
 from inspection.messages import FindingMsg, HaltEvent, RecordEvent, Topics, record_uid
 from inspection.near import dhash, distance
 from inspection.selection import Budget
-from inspection.types import Call, Frame, HaltReport, Prediction
+from inspection.types import Call, Code, Frame, HaltReport, Prediction
 
 log = structlog.get_logger()
 
@@ -234,6 +234,8 @@ class Numbers:
         self.halts = 0
         self.state = "starting"
         self.why = ""
+        self.code = Code.OK
+        """The permit's, when the guard said `why`: with another code it is the reason of something else."""
         self.blind: dict[str, str] = {}
         """Cameras (or regions) that show nothing that can be judged, and why, in the words of their newest frame."""
         self.permit: SetPermit | None = None
@@ -253,6 +255,7 @@ class Numbers:
                     self.lost_frames += frames
                 case StateChanged(new=new, why=why):
                     self.state, self.why = new.value, why
+                    self.code = self.permit.code if self.permit else Code.OK  # the permit is an event's first action
                 case EyeChanged(camera, sees, why):
                     # The permit does not show it, so this is where people learn of it.
                     log.warning("optional camera", camera=camera, sees=sees, why=why)

@@ -20,7 +20,7 @@ from review import audit, shelving, suppression
 from review.alarms import UNACKED, Cause, State, fault_step
 from review.fault_kinds import KINDS, RUNS_ANYWAY, kind_of
 from review.language import _
-from review.live import PERMIT_STALE_MS, Now, cannot_see, unseen
+from review.live import PERMIT_STALE_MS, Now, cannot_see, said, unseen
 from review.store import OF_STATION, Fault, FaultEventRow, Shelf, Station, SuppressionRule
 from review.suppression import Situation
 
@@ -75,7 +75,8 @@ def sight(now: Now, now_ns: int) -> Sight:
         return Sight(found, frozenset(unknown | line_unknown))
     if (kind := BY_CODE.get(now.permit.code)) and not now.permit.halt:
         does = "the edge withdraws its permit" if not now.permit.run else "the site lets the line run on"
-        found[kind] = "; ".join(filter(None, (unseen(now, now_ns) if kind == "camera" else "", does)))
+        why = unseen(now, now_ns) if kind == "camera" else said(now, now.permit.code, now_ns)
+        found[kind] = "; ".join(filter(None, (why, does)))
     if now.skew_ms is not None and abs(now.skew_ms) > SKEW_MS:
         found["clock"] = f"{now.skew_ms / 1000:+.0f} s"
     pictures = {kind for kind in KINDS if kind.startswith("picture/")}

@@ -132,7 +132,9 @@ def _why_blind(now: Now, permit: Permit, now_ns: int) -> str:
     """An edge of a later version may have a reason that this hub does not know."""
     if permit.code == Code.CAMERA and (why := unseen(now, now_ns)):
         return why
-    return raw(BLIND_WHY[Code(permit.code if permit.code in BLIND_WHY else Code.DEFECT)])
+    words = raw(BLIND_WHY[Code(permit.code if permit.code in BLIND_WHY else Code.DEFECT)])
+    words_of_edge = said(now, permit.code, now_ns)
+    return f"{words} ({words_of_edge})" if words_of_edge else words
 
 
 def cannot_see(now: Now, *, optional: bool) -> list[tuple[str, str]]:
@@ -145,13 +147,18 @@ def cannot_see(now: Now, *, optional: bool) -> list[tuple[str, str]]:
 
 def unseen(now: Now, now_ns: int) -> str:
     """Why the cameras that must see do not, by name: what somebody can go and mend. Empty where the edge says none."""
-    if now.about is None or not now.tells(now_ns):
+    if not now.tells(now_ns):
         return ""
     found = [f"{name}: {_in_words(why)}" for name, why in cannot_see(now, optional=False)]
-    guard = now.about.facts.get("guard")
-    if not found and isinstance(guard, dict) and guard.get("state") == "blind":  # silence has no picture
-        found = [str(guard.get("why", ""))]
-    return "; ".join(found)[:400]
+    return "; ".join(found)[:400] or said(now, Code.CAMERA, now_ns)  # silence has no picture
+
+
+def said(now: Now, code: int, now_ns: int) -> str:
+    """The edge's own words for why it is blind, if they are of this code: it tells of itself after its permit."""
+    guard = now.about.facts.get("guard") if now.about and now.tells(now_ns) else None
+    if not isinstance(guard, dict) or guard.get("state") != "blind" or guard.get("code") != code:
+        return ""
+    return str(guard.get("why", ""))[:400]
 
 
 def _in_words(why: str) -> str:

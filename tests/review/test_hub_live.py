@@ -9,6 +9,7 @@ import pytest
 from inspection.live_picture import LivePicture
 from inspection.messages import Conn, Permit, PlcState, Topics
 from inspection.station_messages import About
+from inspection.types import Code
 from review.language import speaking
 from review.live import ABOUT_STALE_MS, NEVER_MS, PERMIT_STALE_MS, PLC_STALE_MS, Live, Mode, Now, shown
 
@@ -79,13 +80,14 @@ DARK = {"cam": {"optional": False, "blind": "dark: 99 % of the picture is below 
         (
             {
                 "cameras": {"cam": {"optional": False, "blind": "no"}},
-                "guard": {"state": "blind", "why": "cam: no frame"},
+                "guard": {"state": "blind", "code": 2, "why": "cam: no frame"},
             },
             "en",
             "cam: no frame",
         ),
         ({"cameras": {"side": {"optional": True, "blind": "dark: 9"}}}, "en", "camera: no picture that can be judged"),
         ({"guard": {"state": "running", "why": "sees"}}, "en", "camera: no picture that can be judged"),
+        ({"guard": {"state": "blind", "code": 7, "why": "x"}}, "en", "camera: no picture that can be judged"),
         ({"cameras": "?", "guard": 7}, "en", "camera: no picture that can be judged"),
     ],
 )
@@ -98,6 +100,14 @@ def test_why_a_camera_does_not_see_is_said_where_the_station_is(
         assert shown(now, NOW).why == why
         assert shown(replace(now, permit=permit(0, 3)), NOW).why.startswith("mod" if language == "en" else "Mod")
         assert "cam: " not in shown(replace(now, about_ns=NOW - (ABOUT_STALE_MS + 1) * 1_000_000), NOW).why
+
+
+def test_a_fault_inside_the_edge_is_told_in_its_words() -> None:
+    why = "another edge runs as haltline/v1/plant/line-a/weld-1"
+    told = about(guard={"state": "blind", "code": int(Code.INTERNAL), "why": why})
+    now = Now(TOPICS, permit(0, Code.INTERNAL), NOW, about=told, about_ns=NOW)
+    assert shown(now, NOW).why == f"a fault inside the edge ({why})"
+    assert shown(replace(now, permit=permit(0, Code.MODEL)), NOW).why == "model: it cannot judge pictures"
 
 
 def test_facts_come_in_one_at_a_time_and_stay() -> None:
