@@ -6,6 +6,7 @@ A hub of before, or a proxy that takes no large body, gets them one by one.
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 import httpx
 import structlog
 
+from edge.config import HubConfig
+from edge.named_files import hub_context, secret
 from inspection.bundle import sha256
 
 log = structlog.get_logger()
@@ -34,6 +37,13 @@ HERE = "/api/edge/frames/" + "0" * 64
 """Any answer to this address, "not found" as well, is a hub that is there."""
 
 
+TIMEOUT_S = 10.0
+"""For the hub to answer, or to take a piece, not for a whole file: a slow link is slow, and no hub that is away."""
+KERNEL_BYTES = 65536
+"""What the kernel may hold of a request (Linux takes it twice). By itself it takes up to 4 MB at once; on a slow link
+they are still on their way when the hub's answer is waited for, and the file came to nothing, again and again."""
+
+
 class Outcome(Enum):
     DONE = "done"
     AWAY = "away"
@@ -51,6 +61,19 @@ class Answer:
 
 File = tuple[str, Path]
 """sha256 and where it lies."""
+
+
+def client(config: HubConfig) -> httpx.Client:
+    """Connections to the hub. ConfigError where its files do not read."""
+    headers = {}
+    if config.token_file:
+        headers["authorization"] = f"Bearer {secret('hub.token_file', config.token_file)}"
+    transport = httpx.HTTPTransport(
+        verify=hub_context(config.ca) if config.ca else True,
+        trust_env=False,
+        socket_options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)],
+    )
+    return httpx.Client(base_url=config.url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False)
 
 
 class HubFiles:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import httpx
 import structlog
 
 from edge import runner
@@ -23,6 +22,7 @@ from edge.cameras.views import fitness_of
 from edge.config import CameraConfig, EdgeConfig
 from edge.desk import StationDesk
 from edge.film import Film
+from edge.hub_files import client
 from edge.inbox import Inbox
 from edge.last_order import LastOrder
 from edge.line.connection import Received
@@ -33,7 +33,6 @@ from edge.live import LiveView
 from edge.maintenance import MaintenanceWatch
 from edge.model_base import BundleModel
 from edge.models import open_model
-from edge.named_files import hub_context, secret
 from edge.ports import Camera, Ready
 from edge.preparation import Preparation
 from edge.recorder import Evidence, HaltMemory, Numbers
@@ -162,7 +161,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     film = Film(spool, topics, guard.levels, lambda: guard.policy, keeping.context_frames)
     numbers = Numbers()
     shadow = _shadow(config, model.manifest, guard, evidence)
-    http = _http(config)
+    http = client(config.hub) if config.hub else None
     uploader = Uploader(spool, outbox, http) if http else None
     rollout = Rollout(
         model,
@@ -267,16 +266,6 @@ def _let_simulated_seams_stop(line: MqttLine, cameras: Sequence[Camera | None]) 
             camera.line_runs = runs
 
     line.connection.on(line.topics.of(PlcState), 1, heard)
-
-
-def _http(config: EdgeConfig) -> httpx.Client | None:
-    if config.hub is None:
-        return None
-    headers = {}
-    if config.hub.token_file:
-        headers["authorization"] = f"Bearer {secret('hub.token_file', config.hub.token_file)}"
-    verify = hub_context(config.hub.ca) if config.hub.ca else True
-    return httpx.Client(base_url=config.hub.url, headers=headers, timeout=10, verify=verify, trust_env=False)
 
 
 def _shadow(config: EdgeConfig, served: Manifest, guard: LineGuard, evidence: Evidence) -> Shadow | None:

@@ -12,6 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.proxy import BadNetwork
+from edge.config import HubConfig
+from edge.hub_files import TIMEOUT_S, Answer, HubFiles, Outcome, client
 from inspection.bundle import sha256
 from inspection.messages import HaltEvent
 from tests.conftest import free_port
@@ -235,3 +238,16 @@ def test_nothing_told_while_the_hub_is_away_or_killed_is_lost(mosquitto: int, da
     finally:
         edge.close()
         hub.stop()
+
+
+def test_a_picture_goes_over_a_link_on_which_it_takes_longer_than_the_hub_may(hub: HubProcess, tmp_path: Path) -> None:
+    """The kernel swallowed the file whole, and while it was on its way the edge waited in vain for an answer."""
+    data = png(np.random.default_rng(7).integers(0, 255, (800, 800, 3)).astype(np.uint8))
+    (tmp_path / "frame.png").write_bytes(data)
+    sha = sha256(data)
+    link = BadNetwork(int(hub.url.rpartition(":")[2]), bytes_per_s=len(data) / (1.2 * TIMEOUT_S))
+    try:
+        with client(HubConfig(url=f"http://127.0.0.1:{link.port}")) as http:
+            assert HubFiles(http).put([(sha, tmp_path / "frame.png")]) == {sha: Answer(Outcome.DONE)}
+    finally:
+        link.close()
