@@ -4,6 +4,7 @@ config.json      everything the run was asked for, resolved; the environment; th
 packages.txt     every installed package with its version, as a constraints file
 checkpoint.pt    weights, their average, optimizer, place in the schedule
 metrics.jsonl    one line per epoch
+lock             held by the process that writes all this (`run_folder.py`)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from inspection.label_book import LabelBook
 from inspection.samples import ClassName, Sha256
 from training.augment import DEFAULT
 from training.backbones import Backbone
+from training.dataset.snapshot import first_error
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -101,7 +103,8 @@ def read_config(run: Path) -> RunConfig:
             run, f"is no training run: it has no {CONFIG_FILE}", "train one with `haltline train`"
         ) from e
     except ValidationError as e:
-        raise ConfigError(path, str(e.errors()[0]["msg"]), "train again") from e
+        fix = "train again, into another folder"
+        raise ConfigError(path, f"is no run's, or one of another version: {first_error(e)}", fix) from e
 
 
 def write_config(run: Path, config: RunConfig) -> None:

@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,11 +28,12 @@ from training.augment import Window
 from training.checkpoint import Ask, RunConfig
 from training.clips import ClipCourse, in_clips
 from training.course import Course, FrameCourse, Share, ahead
-from training.dataset.snapshot import SNAPSHOT_FILE, Snapshot
+from training.dataset.snapshot import Snapshot
 from training.environment import describe, packages
 from training.examples import Batch, input_spec, load
 from training.network import HEAT_STRIDE, SegmentAndDecide
 from training.parallel import Team
+from training.run_folder import claimed
 from training.streaming import StreamNetwork
 
 CHECKPOINT_EVERY_S, CHECKPOINT_AT_AN_END_S = 20.0, 2.0
@@ -73,10 +74,18 @@ def fit(snapshot: Snapshot, run: Path, ask: Ask, report: Report = lambda *_: Non
     # Two of the network's backward passes have no repeatable kernel on GPUs; there it warns instead of refusing.
     torch.use_deterministic_algorithms(True, warn_only=ask.device == "cuda")
     team = parallel.join()
+    if len(snapshot.split("train")) < 2:
+        raise DatasetError(
+            snapshot.folder,
+            f"has {len(snapshot.split('train'))} training pictures",
+            "import more, or lower --val, --test",
+        )
     if ask.batch % team.size:
         raise ConfigError("--batch", f"{ask.batch} is no multiple of {team.size} processes", "choose one that is")
-    trainer, course = prepare(snapshot, run, ask, team)
-    return learn(trainer, course, run, report)
+    # The others write nothing, and would find the folder taken by the first.
+    with claimed(run) if team.leads else nullcontext():
+        trainer, course = prepare(snapshot, run, ask, team)
+        return learn(trainer, course, run, report)
 
 
 def learn(trainer: Trainer, course: Course, run: Path, report: Report) -> RunConfig:
@@ -183,18 +192,6 @@ def low_precision(device: str, on: bool) -> AbstractContextManager[Any]:
 def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -> tuple[Trainer, Course]:
     """The run as it stands and what it is shown, in memory (0.3 MB a frame at 320x256)."""
     team = team or Team()
-    if len(snapshot.split("train")) < 2:
-        raise DatasetError(
-            snapshot.folder,
-            f"has {len(snapshot.split('train'))} training pictures",
-            "import more, or lower --val, --test",
-        )
-    if (run / SNAPSHOT_FILE).exists():
-        raise ConfigError(
-            "--out", f"{run} is a snapshot, which never changes", "choose a folder of its own for the run"
-        )
-    if run.is_file():
-        raise ConfigError("--out", f"{run} is a file", "choose a folder")
     resumes = (run / ckpt.CHECKPOINT_FILE).exists()
     config = ckpt.read_config(run) if resumes else new_config(snapshot, ask)
     if resumes:
@@ -208,7 +205,6 @@ def prepare(snapshot: Snapshot, run: Path, ask: Ask, team: Team | None = None) -
         if ask.epochs is None:
             epochs = epochs_in(ask.minutes, config, course) if ask.minutes else default_epochs(course)
             config = config.model_copy(update={"epochs": epochs})
-        run.mkdir(parents=True, exist_ok=True)
         ckpt.write_config(run, config)
         (run / ckpt.PACKAGES_FILE).write_text(packages())
     team.wait()

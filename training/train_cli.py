@@ -285,15 +285,17 @@ def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> Non
     leads = parallel.join().leads
     if leads and not ask.init and not (out / CONFIG_FILE).exists():
         Console().print(start(ask.backbone, ask.channels))
-    curves = _curves(out) if tensorboard and leads else None
+    curves, writer = None, _curve_writer() if tensorboard and leads else None
     try:
         with progress_bar(shown=leads) as progress:
             bar = progress.add_task("loading", total=None)
 
             def report(step: int, total: int, now: dict[str, float]) -> None:
+                nonlocal curves
                 words = f"epoch {now['epoch']:.0f}  where {now['segmentation']:.3f}  what {now['decision']:.3f}"
                 progress.update(bar, completed=step, total=total, description=words)
-                if curves:
+                if writer:  # only now: a folder that is refused stays as it was
+                    curves = curves or writer(out / "tensorboard")
                     for name, value in now.items():
                         curves.add_scalar(name, value, step)
 
@@ -308,9 +310,9 @@ def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> Non
         )
 
 
-def _curves(run: Path) -> Any:
+def _curve_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as e:
         raise ConfigError("--tensorboard", f"needs {e.name}", "pip install 'haltline[tensorboard]'") from e
-    return SummaryWriter(run / "tensorboard")
+    return SummaryWriter

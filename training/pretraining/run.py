@@ -33,6 +33,7 @@ from training.network import HEAT_STRIDE, Network, Stages, hottest, mean
 from training.pretraining.marks import KINDS
 from training.pretraining.surface import CLASSES, draw
 from training.pretraining.textures import Texture, textures
+from training.run_folder import claimed
 from training.warm_start import HEAD, load_encoder
 
 TEXTURES = 2100
@@ -120,6 +121,11 @@ def pretrain(run: Path, asked: Pretraining, report: fit.Report = lambda *_: None
         raise ConfigError("torchrun", "starts several processes, and an encoder is learnt in one", "leave it out")
     torch.set_num_threads(asked.threads)
     torch.use_deterministic_algorithms(True, warn_only=asked.device == "cuda")
+    with claimed(run):
+        return _pretrained(run, asked, report)
+
+
+def _pretrained(run: Path, asked: Pretraining, report: fit.Report) -> RunConfig:
     resumes = (run / ckpt.CHECKPOINT_FILE).exists()
     config = _config(asked)
     if resumes:
@@ -129,7 +135,6 @@ def pretrain(run: Path, asked: Pretraining, report: fit.Report = lambda *_: None
             raise ConfigError(run, "was started otherwise, or by another version", "choose another --out")
         config = began
     else:
-        run.mkdir(parents=True, exist_ok=True)
         ckpt.write_config(run, config)
         (run / ckpt.PACKAGES_FILE).write_text(packages())
     torch.manual_seed(asked.seed)
