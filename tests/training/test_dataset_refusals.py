@@ -248,6 +248,11 @@ def coco_images(*images: dict[str, Any]) -> dict[str, bytes | str]:
     return {"c.json": json.dumps(told), "a.png": GOOD_IMAGE, "b.png": png(picture(2))}
 
 
+def coco_categories(*categories: dict[str, Any]) -> dict[str, bytes | str]:
+    told = coco(bbox=[5, 5, 9, 9])
+    return told | {"c.json": json.dumps(json.loads(str(told["c.json"])) | {"categories": categories})}
+
+
 def pair(mask: np.ndarray, image: bytes = GOOD_IMAGE, **more: bytes | str) -> dict[str, bytes | str]:
     return {"images/a.png": image, "masks/a.png": png(mask), **more}
 
@@ -301,6 +306,11 @@ def table(*rows: str) -> dict[str, bytes | str]:
             coco_images({"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}),
             "coco",
             "c.json: gives a.png and b.png the same id 1",
+        ),
+        (
+            coco_categories({"id": 1, "name": "pore"}, {"id": 2, "name": "dent"}, {"id": 1, "name": "Crack"}),
+            "coco",
+            r"c.json: gives the categories 'pore' and 'Crack' the same id 1\n.*number them anew",
         ),
         (
             coco_images({"id": 1, "file_name": "a.png", "width": 160, "height": 128}),

@@ -84,14 +84,28 @@ def coco_book(path: Path) -> LabelBook | None:
 
 
 def coco_classes(path: Path) -> tuple[str, ...]:
-    return tuple(class_name(c.name, path) for c in sorted(read_coco(path).categories, key=lambda c: c.id))
+    return tuple(name for _, name in sorted(_categories(read_coco(path), path).items()))
+
+
+def _categories(coco: Coco, path: Path) -> dict[int, str]:
+    """Class names by their ids. An id of two classes is refused: the last would take the annotations of both."""
+    found: dict[int, CocoCategory] = {}
+    for category in coco.categories:
+        first = found.setdefault(category.id, category)
+        if class_name(first.name, path) != class_name(category.name, path):
+            raise DatasetError(
+                path,
+                f"gives the categories {first.name!r} and {category.name!r} the same id {category.id}",
+                "number them anew: nobody can say which one an annotation is of",
+            )
+    return {number: class_name(c.name, path) for number, c in found.items()}
 
 
 def import_coco(path: Path, target: Target) -> Iterator[Item]:
     """Pictures lie where `file_name` says, from the json's folder or the one above, there or in `images/`, or in the
     folder the json is named for: `annotations/instances_train2017.json` has its pictures in `train2017/`."""
     coco = read_coco(path)
-    names = {c.id: class_name(c.name, path) for c in coco.categories}
+    names = _categories(coco, path)
     files: dict[int, str] = {}
     for image in coco.images:
         if image.id in files:
