@@ -399,6 +399,59 @@ def test_blur_around_0_and_255_is_no_class_number(tmp_path: Path, quality: int) 
     assert {int((i.mask == 1).sum()) for i in items if i.mask is not None} == {int((mask > 0).sum())}
 
 
+def greys(*values: int) -> np.ndarray:
+    """Areas of 10x12 px beside one another."""
+    mask = EMPTY.copy()
+    for n, value in enumerate(values):
+        mask[20:30, 8 + 12 * n : 20 + 12 * n] = value
+    return mask
+
+
+MVTEC = {"train/good/a.png": GOOD_IMAGE, "test/crack/b.png": png(picture(2)), "test/pore/c.png": png(picture(3))}
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+@pytest.mark.parametrize(
+    ("values", "classes", "message"),
+    [
+        ((200, 255), None, r"b_mask.png: is a mask with areas of 200 and 255, which .*\n.*class numbers from 1"),
+        ((85, 170, 255), None, r"areas of 85, 170 and 255"),
+        ((85, 170, 255), "flaw", r"areas of 85, 170 and 255, which .*\n.*write 255 where the defect is"),
+    ],
+)
+def test_a_mask_of_greys_is_not_taken_for_one_of_0_and_255(
+    tmp_path: Path, values: tuple[int, ...], classes: str | None, message: str, ending: str
+) -> None:
+    mask = bytes(cv2.imencode(ending, greys(*values))[1].tobytes())
+    shown = {"ground_truth/crack/b_mask.png": mask, "ground_truth/pore/c_mask.png": BINARY}
+    source = open_source(write(tmp_path / "mvtec", MVTEC | shown))
+    target = make_target([source], "t", classes, None, None)
+    with pytest.raises(DatasetError, match=message):
+        list(source.items(target))
+
+
+def smoothed(mask: np.ndarray) -> dict[str, np.ndarray]:
+    half = cv2.resize(mask, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return {
+        "blurred": cv2.GaussianBlur(mask, (0, 0), 2.5),
+        "resized": cv2.resize(half, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR),
+    }
+
+
+def test_any_grey_from_128_on_is_a_single_class_and_smooth_edges_are_no_marks(tmp_path: Path) -> None:
+    single = open_source(write(tmp_path / "p", pair(greys(200, 255))))
+    (item,) = single.items(make_target([single], "t", None, None, None))
+    assert item.mask is not None
+    assert int((item.mask == 1).sum()) == 240
+    disc = cv2.ellipse(EMPTY.copy(), (40, 30), (24, 12), 30, 0, 360, 255, -1)
+    cv2.line(disc, (3, 3), (70, 3), 255, 1)
+    for name, mask in smoothed(disc).items():
+        shown = {"ground_truth/crack/b_mask.png": png(mask), "ground_truth/pore/c_mask.png": BINARY}
+        source = open_source(write(tmp_path / name, MVTEC | shown))
+        items = list(source.items(make_target([source], "t", None, None, None)))
+        assert [i.mask is not None and int((i.mask == 1).sum()) == int((mask > 127).sum()) for i in items][1], name
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

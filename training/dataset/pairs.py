@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from inspection.errors import DatasetError
@@ -35,6 +36,9 @@ GOOD = {"", "good", "ok", "free", "mt_free", "none"}
 SOME_DEFECT = "defect"
 """A row's label beside a box file whose boxes say which: it names no class unless there is one of that name."""
 JPEG = b"\xff\xd8"
+JPEG_APART = 16
+"""Greys so close are one: at quality 10 what JPEG left of 2,000 drawn masks' areas lay within 7 of 0 or 255."""
+FAINT, LEAST_INNER = 48, 9
 SPLIT_NAMES: dict[str, Split | None] = {
     "": None,
     "train": "train",
@@ -74,6 +78,7 @@ def _item(
     mask = decode_mask(encoded, mask_file)
     if not encoded.startswith(JPEG):  # which may blur a plain 0 and 255 into any of these
         _check_one_meaning(mask, target, mask_file)
+    _check_one_mark(mask, target, mask_file)
     # A mask of 0 and 255 is of the one class that is named; with several it must hold class numbers.
     mask = _with_class(mask, said[0] if len(said) == 1 else None, target, mask_file)
     item = Item(
@@ -118,6 +123,37 @@ def _check_one_meaning(mask: Mask, target: Target, where: Path) -> None:
             f"is a mask that holds {numbers[0]}, a class number, and {marks[0]} as well",
             "write 0 where nobody judged, and class numbers; or 0 and 255 alone",
         )
+
+
+def _check_one_mark(mask: Mask, target: Target, where: Path) -> None:
+    """Refuse a mask of greys, such as 200 for one class and 255 for another: as 0 and 255 it would be of one class, and
+    what is under 128 sound. With a single class it may hold any from 128 on."""
+    if mask.max(initial=0) < 128 or len(marks := _marks(mask)) < 2:
+        return
+    if len(target.classes) > 1:
+        fix = "write class numbers from 1, or 255 alone for the class its row or folder names"
+    elif marks[0] < 128:
+        fix = "write 255 where the defect is, and 0 where it is not"
+    else:
+        return
+    greys = f"{', '.join(str(m) for m in marks[:-1])} and {marks[-1]}"
+    raise DatasetError(where, f"is a mask with areas of {greys}, which 0 and 255 have no word for", fix)
+
+
+def _marks(mask: Mask) -> list[int]:
+    """The greys beside 0 that fill areas of their own, of 5x5 px or as much: smoothed edges fill none, and what JPEG
+    leaves of a plain area lies close by. Under FAINT they are what smoothing leaves of a thin line, and count as 0."""
+    around = np.ones((3, 3), np.uint8)
+    inner = mask[cv2.erode(mask, around) == cv2.dilate(mask, around)]
+    counts = np.bincount(inner, minlength=256)
+    found: list[list[int]] = []
+    for grey in range(FAINT, 256):
+        if counts[grey] < LEAST_INNER:
+            continue
+        if not found or grey - found[-1][-1] > JPEG_APART:
+            found.append([])
+        found[-1].append(grey)
+    return [max(near, key=lambda grey: int(counts[grey])) for near in found]
 
 
 def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mask:
