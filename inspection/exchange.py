@@ -76,8 +76,12 @@ def write(form: Form, entries: Iterable[Entry], book: LabelBook, made_by: str) -
     known: dict[str, Any] = {}
     for entry in kept:
         stem = entry.sample.image.rpartition("/")[2].rpartition(".")[0]
-        done.documents[f"labels/{stem}.txt"] = "".join(f"{line}\n" for line in yolo(entry, book)).encode()
-        known[stem] = beside(entry) | {"labels": list(entry.sample.labels)}
+        lines = yolo(entry, book)
+        done.documents[f"labels/{stem}.txt"] = "".join(f"{line}\n" for line in lines).encode()
+        # A line has no word for what is drawn and no defect, such as a scratch under the limit.
+        defects = {str(book.classes.index(cls)) for cls in entry.sample.labels}
+        passed = [line for line in lines if line.split()[0] not in defects]
+        known[stem] = beside(entry) | {"labels": list(entry.sample.labels), "no_defects": passed}
     done.documents["classes.txt"] = "".join(f"{cls}\n" for cls in book.classes).encode()
     done.documents[f"{KEY}.json"] = _json({"label_book": book.model_dump(mode="json"), "pictures": known})
     return done

@@ -66,8 +66,8 @@ def test_an_import_says_which_defects_nobody_outlined(commands: typer.Typer, tmp
     rows = ["image,mask_or_boxes,label,group", *(f"{n}.png,m{n}.png,{('good', 'pore')[n % 2]},{n}" for n in range(3))]
     (tmp_path / "t.csv").write_text("\n".join(rows))
     whole = run(commands, "dataset", "import", tmp_path / "t.csv", "--out", tmp_path / "whole", "--task", "t")
-    assert f"t.csv:3: is called pore, and {tmp_path / 'm1.png'} shows nothing" in whole
-    assert "1 taken as defects without a place" in whole
+    assert f"t.csv:3: is called pore, and {tmp_path / 'm1.png'} shows nothing: taken as a defect" in whole
+    assert "1 in doubt" in whole
     assert [s.labels for s in read_snapshot(tmp_path / "whole").samples].count(("pore",)) == 1
     cut = ("--task", "t", "--crop", "80x64")
     for source in ("t.csv", "whole"):

@@ -109,6 +109,70 @@ def test_yolo_gives_the_boxes_of_what_was_painted_within_half_a_pixel(tmp_path: 
                 assert np.abs(np.array(a.box_px) - b.box_px).max() < 0.5
 
 
+def doubts(path: Path) -> dict[str, tuple[tuple[str, ...], str]]:
+    """By group: the labels an import takes, and what it says of them."""
+    opened = open_source(path)
+    items = opened.items(make_target([opened], None, None, None, None))
+    return {i.group: (tuple(i.labels or ()), i.doubt) for i in items}
+
+
+def test_a_yolo_label_file_that_was_mended_counts_and_is_told(tmp_path: Path, source: Snapshot) -> None:
+    export_snapshot(source, "yolo", tmp_path / "there")
+    stem = {s.group: s.image_sha256 for s in source.samples}
+    there = tmp_path / "there"
+    before = doubts(there)
+    assert before["part-3"] == ((), ""), "a scratch under the limit was drawn, and is no defect"
+    assert not any(doubt for _, doubt in before.values())
+    files = {group: there / "labels" / f"{stem[group]}.txt" for group in before}
+    files["part-4"].write_text("0 .5 .5 .2 .2\n")  # a box on a good picture
+    files["part-3"].write_text(files["part-3"].read_text().replace("0000 ", " ") + "0 .8 .8 .1 .1\n")
+    files["part-1"].write_text("")
+    own = there / "haltline.json"
+    after = doubts(there)
+    assert after["part-4"] == (
+        ("scratch",),
+        f"is good in {own} and scratch by the boxes in {files['part-4']}, which count",
+    )
+    assert after["part-3"][0] == ("scratch",)
+    assert after["part-1"] == ((), f"is scratch in {own} and good by the boxes in {files['part-1']}, which count")
+    assert after["part-5"] == before["part-5"]
+    run = CliRunner().invoke(dataset, ["import", str(there), "--out", str(tmp_path / "back")], env={"COLUMNS": "999"})
+    assert "3 in doubt" in run.output
+    assert f"{there / 'images' / stem['part-4']}.png: is good in" in run.output
+
+
+def test_a_yolo_export_of_before_says_of_no_box_that_it_is_none(tmp_path: Path, source: Snapshot) -> None:
+    export_snapshot(source, "yolo", tmp_path / "there")
+    path = tmp_path / "there" / "haltline.json"
+    own = json.loads(path.read_text())
+    for known in own["pictures"].values():
+        del known["no_defects"]
+    path.write_text(json.dumps(own))
+    labels, doubt = doubts(tmp_path / "there")["part-3"]
+    assert labels == ("scratch",), "nobody can tell it from a box that was drawn since"
+    assert "is good in" in doubt
+
+
+def test_a_class_changed_in_a_yolo_file_is_not_lost(tmp_path: Path, welds: Snapshot) -> None:
+    export_snapshot(welds, "yolo", tmp_path / "there")
+    stem = next(s.image_sha256 for s in welds.samples if s.group == "part-0")
+    path = tmp_path / "there" / "labels" / f"{stem}.txt"
+    path.write_text("".join(f"1{line[1:]}\n" for line in path.read_text().splitlines()))
+    opened = open_source(tmp_path / "there")
+    (item,) = (i for i in opened.items(make_target([opened], None, None, None, None)) if i.group == "part-0")
+    assert (item.labels, item.soft_labels) == (("undercut",), None)
+    assert "is porosity in" in item.doubt
+
+
+def test_a_picture_moved_to_the_good_ones_of_mvtec_is_good_and_told(tmp_path: Path, source: Snapshot) -> None:
+    export_snapshot(source, "mvtec", tmp_path / "there")
+    stem = next(s.image_sha256 for s in source.samples if s.group == "part-1")
+    (tmp_path / "there/test/scratch" / f"{stem}.png").rename(tmp_path / "there/train/good" / f"{stem}.png")
+    labels, doubt = doubts(tmp_path / "there")["part-1"]
+    assert labels == ()
+    assert doubt == f"is scratch in {tmp_path / 'there/haltline.json'} and lies with the good ones, which counts"
+
+
 @pytest.mark.parametrize("form", ["pairs", "mvtec"])
 def test_folders_with_masks_come_back_with_every_outline_length_and_word(
     tmp_path: Path, source: Snapshot, form: Form

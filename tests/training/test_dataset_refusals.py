@@ -327,7 +327,9 @@ def test_a_row_that_names_a_defect_nobody_outlined_is_no_good_picture(tmp_path: 
     write(tmp_path / "t", table("a.png,e.png,pore,1,", "b.png,m.png,pore,2,") | {"b.png": png(picture(2))})
     (item, outlined) = open_source(tmp_path / "t" / "t.csv").items(Target("t", plain_book("t", ("pore",))))
     assert (item.labels, item.mask, item.where) == (("pore",), None, f"{tmp_path / 't' / 't.csv'}:2")
-    assert item.doubt == f"is called pore, and {tmp_path / 't' / 'e.png'} shows nothing"
+    assert (
+        item.doubt == f"is called pore, and {tmp_path / 't' / 'e.png'} shows nothing: taken as a defect without a place"
+    )
     assert (outlined.mask is None, outlined.doubt) == (False, "")
     left_out: list[str] = []
     assert {c.group for c in crop_items([item, outlined], Cut(32, 32, 32), left_out)} == {"2"}
@@ -374,7 +376,10 @@ def test_a_row_names_the_classes_of_its_boxes_their_numbers_or_just_a_defect(tmp
     nowhere = open_source(write(tmp_path / "n", rows_with_boxes("a.png,b/0.txt,crack,1")) / "t.csv")
     (item,) = nowhere.items(CRACK_PORE)
     assert (item.labels, item.mask, item.where) == (("crack",), None, f"{tmp_path / 'n' / 't.csv'}:2")
-    assert item.doubt == f"is called crack, and {tmp_path / 'n' / 'b' / '0.txt'} shows nothing"
+    assert (
+        item.doubt
+        == f"is called crack, and {tmp_path / 'n' / 'b' / '0.txt'} shows nothing: taken as a defect without a place"
+    )
 
 
 def test_a_row_whose_mask_shows_a_class_more_than_it_names(tmp_path: Path) -> None:

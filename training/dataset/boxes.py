@@ -31,8 +31,10 @@ from training.dataset.item import (
     read_bytes,
     read_text,
 )
-from training.dataset.lineage import read_beside, read_book_beside, read_file_beside, with_lineage
+from training.dataset.lineage import Beside, read_beside, read_book_beside, read_file_beside, with_lineage
 from training.dataset.snapshot import first_error
+
+SAME_BOX_PX = 0.5
 
 # ── COCO ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -236,15 +238,41 @@ def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
     names, file = yolo_classes(folder), folder / f"{KEY}.json"
     known = read_file_beside(folder).get("pictures", {})
     for image in pictures_by_stem(folder / "images").values():
-        item = yolo_item(image, folder / "labels" / f"{image.stem}.txt", names, target)
+        labels = folder / "labels" / f"{image.stem}.txt"
+        item = yolo_item(image, labels, names, target)
         own = read_beside(known.get(image.stem), file)
         if own is not None:
-            if own.labels is not None:
-                said = {target.class_of(cls, f"{file}: {image.name}") for cls in own.labels}
-                item = replace(item, labels=tuple(c for c in item.labels or () if c in said))
             # A box is all the format has: a picture without one was looked at all over.
             item = with_lineage(item, own.model_copy(update={"painted": True}))
+            item = _as_drawn(item, own, labels, file, names, target)
         yield item
+
+
+def _as_drawn(item: Item, own: Beside, file: Path, beside: Path, names: tuple[str, ...], target: Target) -> Item:
+    """The item with what is drawn in the label file, less the boxes that were no defect when they were exported. Where
+    that is another label than the export's, somebody mended the file since: it counts, and it is told."""
+    if own.labels is None:
+        return item
+    where = f"{beside}: {Path(item.where).name}"
+    was = {target.class_of(cls, where) for cls in own.labels}
+    assert item.mask is not None
+    size = item.mask.shape[0], item.mask.shape[1]
+    lines = [line.split() for line in own.no_defects if line.strip()]
+    passed = [_yolo_shape(fields, size, names, target, where)[0] for fields in lines]
+    drawn = [a.cls for a in item.annotations if not any(_same_box(a, other) for other in passed)]
+    labels = tuple(dict.fromkeys(drawn))
+    if set(labels) == was:
+        return replace(item, labels=labels)
+    said, now = ("+".join(c for c in target.classes if c in some) or "good" for some in (was, set(labels)))
+    doubt = f"is {said} in {beside} and {now} by the boxes in {file}, which count"
+    return replace(item, labels=labels, soft_labels=None, doubt=doubt)
+
+
+def _same_box(a: Annotation, b: Annotation) -> bool:
+    """Within what a program's rounding moves a box."""
+    assert a.box_px is not None
+    assert b.box_px is not None
+    return a.cls == b.cls and max(abs(x - y) for x, y in zip(a.box_px, b.box_px, strict=True)) < SAME_BOX_PX
 
 
 def yolo_item(image: Path, labels: Path, names: tuple[str, ...], target: Target, group: str | None = None) -> Item:

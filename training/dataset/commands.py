@@ -107,7 +107,7 @@ def import_(
         console.print(f"{manifest.duplicates_dropped} pictures were there already and are left out")
     _print_counts(console, manifest)
     _print_note(console, manifest)
-    _print_list(console, "taken as defects without a place", doubts, "")
+    _print_list(console, "in doubt", doubts, "")
     _print_list(console, "left out: a crop's label follows from its mask, and they have none", uncut, "")
     if warning := uneven(read_snapshot(out).samples, Shares(val, test, seed)):
         console.print(f"[yellow]{escape(warning)}[/yellow]")

@@ -24,7 +24,7 @@ from training.dataset.snapshot import first_error
 
 
 class Beside(BaseModel):
-    """The object under `haltline`."""
+    """The object under `haltline`. `no_defects`: of YOLO, the lines of boxes that were drawn and are no defect."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -39,6 +39,7 @@ class Beside(BaseModel):
     model: str = ""
     painted: bool = True
     labels: tuple[ClassName, ...] | None = None
+    no_defects: tuple[str, ...] = ()
     annotations: tuple[Annotation, ...] = ()
     mask_id: str = ""
 

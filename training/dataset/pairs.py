@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from inspection.errors import DatasetError
+from inspection.exchange import KEY
 from inspection.samples import Split
 from training.dataset.boxes import yolo_classes, yolo_item
 from training.dataset.item import (
@@ -106,7 +107,7 @@ def _item(
 
 def _nowhere(item: Item, said: tuple[str, ...], empty: Path) -> Item:
     """The item as a defect that nobody placed."""
-    doubt = f"is called {'+'.join(said)}, and {empty} shows nothing"
+    doubt = f"is called {'+'.join(said)}, and {empty} shows nothing: taken as a defect without a place"
     return replace(item, mask=None, labels=said, doubt=doubt)
 
 
@@ -192,12 +193,20 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
                 if kind.name == "good":
                     data = read_bytes(image)
                     item = Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
-                    yield with_folder_lineage(item, known.get(image.stem), folder, target)
+                    yield _as_good(with_folder_lineage(item, known.get(image.stem), folder, target), folder)
                     continue
                 mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
                 cls = target.class_of(class_name(kind.name, kind), image)
                 item = _item(image, mask_file, (cls,), target, group, "mvtec", named_by=image)
                 yield with_folder_lineage(item, known.get(image.stem), folder, target)
+
+
+def _as_good(item: Item, folder: Path) -> Item:
+    """Of a picture that was moved to the good ones since it was exported, the folder counts."""
+    if not item.labels:
+        return item
+    doubt = f"is {'+'.join(item.labels)} in {folder / KEY}.json and lies with the good ones, which counts"
+    return replace(item, labels=(), annotations=(), soft_labels=None, doubt=doubt)
 
 
 # ── a table ─────────────────────────────────────────────────────────────────────────────────────────────────────
