@@ -196,7 +196,8 @@ def model(
 def encoder(
     out: Annotated[Path, typer.Option(help="The run's folder. If it holds a run that was stopped, that run goes on.")],
     pictures: Annotated[
-        int, typer.Option(min=1, help="Drawn surfaces to learn from, each seen once: 75 a second and core.")
+        int,
+        typer.Option(min=1, help="Drawn surfaces to learn from, by 3,200, each seen once: 75 a second and core."),
     ] = 256_000,
     channels: Annotated[
         int | None, typer.Option(help="Channels of the first layer (16); the models it is for must have as many.")
@@ -218,6 +219,8 @@ def encoder(
     wide = channels or SIZES["S"].channels
     begins = encoder_weights("own", wide, weights or NOTHING)
     asked = Pretraining(pictures, wide, begins, seed=seed, threads=threads, device=_device(device))
+    if (shown := asked.epochs * EPOCH) != pictures:
+        Console().print(f"--pictures {pictures:,} becomes {shown:,}: surfaces are drawn by {EPOCH:,}")
     with progress_bar() as progress:
         bar = progress.add_task("drawing textures", total=None)
 
@@ -226,9 +229,7 @@ def encoder(
             progress.update(bar, completed=step, total=total, description=words)
 
         config = pretrain(out, asked, report)
-    saw = config.epochs * EPOCH
-    rounded = f" (asked {pictures:,}; it goes by {EPOCH:,})" if saw != pictures else ""
-    said = f"an encoder in {out}, of {saw:,} surfaces{rounded}"
+    said = f"an encoder in {out}, of {config.epochs * EPOCH:,} surfaces"
     Console().print(f"{said}; next: haltline train SNAPSHOT --weights {out} --out RUN")
 
 

@@ -161,7 +161,9 @@ def test_the_command(tmp_path: Path) -> None:
     run = tmp_path / "encoder"
     said = CliRunner().invoke(train, ["encoder", "--out", str(run), "--pictures", "70", "--channels", "8"])
     assert said.exit_code == 0, said.output
-    assert "of 64 surfaces (asked 70; it goes by 64); next" in " ".join(said.output.split())
+    told = " ".join(said.output.split())
+    assert told.startswith("--pictures 70 becomes 64: surfaces are drawn by 64"), "before it takes its time"
+    assert "of 64 surfaces; next" in told
     assert "--weights" in said.output
     assert ckpt.read_config(run).classes == CLASSES
     wrong = CliRunner().invoke(train, ["encoder", "--out", str(tmp_path / "x"), "--weights", str(tmp_path)])

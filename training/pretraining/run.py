@@ -57,6 +57,10 @@ class Pretraining:
     threads: int = 2
     device: Any = "cpu"
 
+    @property
+    def epochs(self) -> int:
+        return max(1, round(self.pictures / EPOCH))
+
 
 @dataclass(frozen=True, slots=True)
 class SurfaceExample(Example):
@@ -156,7 +160,7 @@ def _pretrained(run: Path, asked: Pretraining, report: fit.Report) -> RunConfig:
 
 def _config(asked: Pretraining) -> RunConfig:
     ask = Ask.of(
-        epochs=max(1, round(asked.pictures / EPOCH)),
+        epochs=asked.epochs,
         seed=asked.seed,
         width_px=SIZE[0],
         height_px=SIZE[1],
