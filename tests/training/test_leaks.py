@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from inspection.errors import DatasetError
 from tests.training.pictures import SCRATCH, Folder
-from training.dataset.alike import Pair, alike, joined
+from training.dataset import alike as room
+from training.dataset.alike import MIRRORS, Pair, alike, joined
 from training.dataset.build import Looking, Shares, build
 from training.dataset.commands import dataset
 from training.dataset.item import Target
@@ -65,6 +66,30 @@ def test_crops_that_overlap_are_the_same_scene() -> None:
     found = pairs_of([*(scene(seed) for seed in range(20, 26)), left, again(right, 0.8)])
     assert [(p.a, p.b) for p in found] == [(6, 7)]
     assert 0.8 < found[0].overlap < 1.0
+
+
+@pytest.mark.parametrize("mirror", list(MIRRORS))
+def test_half_of_the_products_say_what_all_of_them_do(mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that end in the middle, thumbnails with and without an empty rim, groups; against every shift of every
+    pair."""
+    monkeypatch.setattr(room, "_BLOCK", 7)
+    rng, reach, keep = np.random.default_rng(3), 1 if mirror else 2, 5
+    thumbs = np.zeros((24, 40, 40), np.float32)
+    thumbs[:, 5:35, 2:38] = rng.normal(size=(24, 30, 36))
+    thumbs[9, 2:, :] = thumbs[8, :-2, :]
+    thumbs[17] = thumbs[3][MIRRORS[mirror]]
+    thumbs /= np.linalg.norm(thumbs, axis=(1, 2), keepdims=True)
+    own = np.arange(24) // 2
+    turned = thumbs[:, *MIRRORS[mirror]]
+    shifts = [(y, x) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
+    every = np.max([np.einsum("nyx,myx->nm", np.roll(thumbs, s, (1, 2)), turned) for s in shifts], 0)
+    every[own[:, None] == own[None]] = -1
+    near, who = room._nearest(thumbs, own, mirror, keep)
+    assert np.sort(near) == pytest.approx(np.sort(every)[:, -keep:], abs=1e-6)
+    assert near == pytest.approx(np.take_along_axis(every, who, 1), abs=1e-6)
+    assert all(len(set(row)) == keep for row in who)
+    few, _ = room._nearest(thumbs[:3], own[:3], mirror, 2)
+    assert (few == -1).sum() == 2, "two of one group: each has one other, the third has both"
 
 
 def test_mirrored_pictures_are_found_and_say_how() -> None:

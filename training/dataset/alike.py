@@ -71,15 +71,25 @@ def alike(
     registration). A picture is held against its `nearest` only, so a burst of hundreds comes as a chain, not as every
     pair of it.
     """
-    small, large, hashes = _reduced(count, picture)
-    spectrum = lru_cache(maxsize=1024)(lambda k: np.fft.rfft2(_placed(large[k], _LARGE_PAD)))
+    small, kept = _reduced(count, picture)
+    hashes = [dhash(grey) for grey, _ in kept]
+
+    @lru_cache(maxsize=1024)
+    def large(k: int) -> tuple[Floats, NDArray[np.complexfloating]]:
+        """The structure that is registered, and its spectrum: of all pictures at once they are several times theirs."""
+        grey, scale = kept[k]
+        detail = structure(grey, scale, 2.5)
+        return detail, np.fft.rfft2(_placed(detail, _LARGE_PAD))
+
     found: dict[tuple[int, int], Pair] = {}
     for a, b, mirror in _candidates(small, groups, nearest):
         if (a, b) in found:
             continue
-        turned = large[b] if not mirror else np.ascontiguousarray(large[b][MIRRORS[mirror]])
-        other = spectrum(b) if not mirror else np.fft.rfft2(_placed(turned, _LARGE_PAD))
-        likeness, overlap = _registered(large[a], turned, spectrum(a), other)
+        (one, spectrum), (turned, other) = large(a), large(b)
+        if mirror:
+            turned = np.ascontiguousarray(turned[MIRRORS[mirror]])
+            other = np.fft.rfft2(_placed(turned, _LARGE_PAD))
+        likeness, overlap = _registered(one, turned, spectrum, other)
         if likeness >= LIKE and overlap >= LEAST_OVERLAP:
             same = not mirror and distance(hashes[a], hashes[b]) <= SAME_FILE_BITS and likeness >= SAME_FILE_LIKE
             found[a, b] = Pair(a, b, likeness, overlap, mirror, same)
@@ -104,16 +114,16 @@ def joined(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 def thumbnails(count: int, picture: Callable[[int], Grey]) -> Floats:
     """(N, N): how alike the thumbnails of `count` pictures are, -1 to 1; 1 on the diagonal."""
-    small, _, _ = _reduced(count, picture)
+    small, _ = _reduced(count, picture)
     placed = np.stack([_placed(s, _THUMB_PAD) for s in small])
-    return _nearness(placed, placed, _SHIFT)
+    return _nearness(placed, *_within(placed), _SHIFT)
 
 
 # ── fine structure ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _reduced(count: int, picture: Callable[[int], Grey]) -> tuple[list[Floats], list[Floats], list[int]]:
-    """Per picture its structure as a thumbnail and at the size of registration, and its hash.
+def _reduced(count: int, picture: Callable[[int], Grey]) -> tuple[list[Floats], list[tuple[Grey, float]]]:
+    """Per picture its structure as a thumbnail; and the picture, shrunk, with the factor to the size of registration.
 
     All pictures are reduced by one factor, so that crops of one scene keep their common scale; a picture of quite
     another size than most gets a factor of its own.
@@ -124,15 +134,15 @@ def _reduced(count: int, picture: Callable[[int], Grey]) -> tuple[list[Floats], 
         # Kept at twice the size that is needed: the common factor is known only when all have been seen.
         shrink = min(1.0, 2 * _LARGE_PAD / max(grey.shape))
         size = (max(9, round(grey.shape[1] * shrink)), max(9, round(grey.shape[0] * shrink)))
-        middles.append((cv2.resize(grey, size, interpolation=cv2.INTER_AREA), max(grey.shape)))
+        middles.append((np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8), max(grey.shape)))
     usual = float(np.median([side for _, side in middles])) if middles else 1.0
-    small, large = [], []
-    for kept, side in middles:
+    small, kept = [], []
+    for grey, side in middles:
         reference = usual if usual / OTHER_SIZE < side < usual * OTHER_SIZE else side
-        to_kept = max(kept.shape) / side
-        small.append(structure(np.asarray(kept), _THUMB / reference / to_kept, 3.0))
-        large.append(structure(np.asarray(kept), min(1.0, _LARGE / reference) / to_kept, 2.5))
-    return small, large, [dhash(np.asarray(kept)) for kept, _ in middles]
+        to_kept = max(grey.shape) / side
+        small.append(structure(grey, _THUMB / reference / to_kept, 3.0))
+        kept.append((grey, min(1.0, _LARGE / reference) / to_kept))
+    return small, kept
 
 
 def structure(grey: Grey, scale: float, sigma_px: float) -> Floats:
@@ -150,7 +160,7 @@ def structure(grey: Grey, scale: float, sigma_px: float) -> Floats:
 def _placed(detail: Floats, side: int) -> Floats:
     """In the middle of a square of `side` px, its rim faded, of unit length (all zero when there is no structure)."""
     h, w = detail.shape
-    faded = detail * np.outer(_fade(h), _fade(w))
+    faded = detail * _faded(h, w)
     y, x = max(0, (h - side) // 2), max(0, (w - side) // 2)
     faded = faded[y : y + side, x : x + side]
     square = np.zeros((side, side), np.float32)
@@ -160,8 +170,11 @@ def _placed(detail: Floats, side: int) -> Floats:
     return square / np.float32(length) if length > 1e-3 else square * np.float32(0)
 
 
-def _fade(length: int) -> Floats:
-    return np.asarray(np.hanning(length + 2)[1:-1] ** 0.25, np.float32)
+@lru_cache(maxsize=256)
+def _faded(height: int, width: int) -> Floats:
+    """(H, W): 1 in the middle, towards 0 at the rim."""
+    down, across = (np.asarray(np.hanning(length + 2)[1:-1] ** 0.25, np.float32) for length in (height, width))
+    return np.outer(down, across)
 
 
 # ── who might be alike ──────────────────────────────────────────────────────────────────────────────────────────
@@ -174,32 +187,67 @@ def _candidates(small: list[Floats], groups: Sequence[str] | None, nearest: int)
         return
     thumbs = np.stack([_placed(s, _THUMB_PAD) for s in small])
     own = _numbered(groups) if groups is not None else np.arange(count)
-    seen: set[tuple[int, int, str]] = set()
-    for mirror, (rows, columns) in MIRRORS.items():
-        other = np.ascontiguousarray(thumbs[:, rows, columns])
-        reach = _SHIFT if not mirror else 1
+    for mirror in MIRRORS:
         least = _WORTH_A_LOOK if not mirror else _WORTH_A_LOOK_MIRRORED
-        for start in range(0, count, _BLOCK):
-            block = slice(start, min(start + _BLOCK, count))
-            near = _nearness(thumbs[block], other, reach)
-            near[own[block][:, None] == own[None]] = -1
-            keep = min(nearest if not mirror else 3, count - 1)
-            top = np.argpartition(-near, keep - 1, axis=1)[:, :keep]
-            for row, place in enumerate(range(start, block.stop)):
-                for b in top[row]:
-                    pair = (min(place, int(b)), max(place, int(b)), mirror)
-                    if near[row, b] > least and pair not in seen:
-                        seen.add(pair)
-                        yield pair
+        near, who = _nearest(thumbs, own, mirror, min(nearest if not mirror else 3, count - 1))
+        seen: set[tuple[int, int]] = set()
+        for place, column in np.argwhere(near > least):
+            pair = (min(int(place), int(who[place, column])), max(int(place), int(who[place, column])))
+            if pair not in seen:
+                seen.add(pair)
+                yield *pair, mirror
 
 
-def _nearness(some: Floats, others: Floats, reach: int) -> Floats:
-    """(N, M): the largest product of two thumbnails when one is moved by up to `reach` px each way."""
-    flat = others.reshape(len(others), -1).T
+def _nearest(thumbs: Floats, own: NDArray[np.int64], mirror: str, keep: int) -> tuple[Floats, NDArray[np.int64]]:
+    """(N, keep): how near each picture's nearest ones of other groups are, -1 where there are none, and which.
+
+    Two pictures are as near one way as the other, mirrored ones too, so each pair is computed once: a block of rows is
+    held against itself and what comes after it, and says something of both.
+    """
+    count, reach = len(thumbs), _SHIFT if not mirror else 1
+    rows, columns = MIRRORS[mirror]
+    flat, box = _within(thumbs[:, rows, columns])
+    near, who = np.full((count, keep), -1, np.float32), np.zeros((count, keep), np.int64)
+
+    def offer(to: slice, values: Floats, first: int) -> None:
+        """To the rows `to` what is (n, m) near to them: the pictures from `first` on."""
+        if values.shape[1] > keep:
+            top = np.argpartition(-values, keep - 1, axis=1)[:, :keep]
+            values, names = np.take_along_axis(values, top, 1), top + first
+        else:
+            names = np.broadcast_to(np.arange(first, first + values.shape[1]), values.shape)
+        both, of_both = np.concatenate([near[to], values], 1), np.concatenate([who[to], names], 1)
+        top = np.argpartition(-both, keep - 1, axis=1)[:, :keep]
+        near[to], who[to] = np.take_along_axis(both, top, 1), np.take_along_axis(of_both, top, 1)
+
+    for start in range(0, count, _BLOCK):
+        block, after = slice(start, min(start + _BLOCK, count)), slice(start + _BLOCK, count)
+        found = _nearness(thumbs[block], flat[start:], box, reach)
+        found[own[block][:, None] == own[None, start:]] = -1
+        offer(block, found, start)
+        if after.start < count:
+            offer(after, np.ascontiguousarray(found[:, _BLOCK:].T), start)
+    return near, who
+
+
+def _within(thumbs: Floats) -> tuple[Floats, tuple[slice, slice]]:
+    """(N, h * w): thumbnails less the rim that is zero in all of them, and the box that is left of them."""
+    filled = np.asarray(thumbs.any(0))
+    if not filled.any():
+        filled[:1, :1] = True
+    rows, columns = (np.flatnonzero(filled.any(axis)) for axis in (1, 0))
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return np.ascontiguousarray(thumbs[:, *box]).reshape(len(thumbs), -1), box
+
+
+def _nearness(some: Floats, others: Floats, box: tuple[slice, slice], reach: int) -> Floats:
+    """(N, M): the largest product of two thumbnails when one is moved by up to `reach` px each way; `others` and `box`
+    as `_within` has them."""
     best = np.full((len(some), len(others)), -1, np.float32)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
-            np.maximum(best, np.roll(some, (dy, dx), (1, 2)).reshape(len(some), -1) @ flat, out=best)
+            moved = np.roll(some, (dy, dx), (1, 2))[:, *box]
+            np.maximum(best, moved.reshape(len(some), -1) @ others.T, out=best)
     return best
 
 
@@ -227,7 +275,7 @@ def _registered(
     if not (one.any() and two.any()):
         return 0.0, 0.0
     # The rim is faded here too: crops of one scene differ most in what lies beyond the part.
-    weight = np.outer(_fade(one.shape[0]), _fade(one.shape[1]))
+    weight = _faded(*one.shape)
     one, two = weight * (one - one.mean()), weight * (two - two.mean())
     length = float(np.linalg.norm(one) * np.linalg.norm(two))
     return (float((one * two).sum()) / length if length > 0 else 0.0), overlap
