@@ -6,27 +6,57 @@ No word of its own, but each room needs it and rooms do not import each other.
 from __future__ import annotations
 
 import logging
+import os
+import select
 import sys
-from typing import Any
+import threading
+from typing import Any, TextIO
 
 import structlog
 
+PIECE_BYTES = 4096
+"""What a pipe or a terminal that takes anything takes whole."""
+_writing = threading.Lock()
+
 
 class LastingLogger:
-    """Writes to whatever stderr is now, and never fails: a terminal that is gone, a closed pipe or a full disk behind
-    it costs the line, not the thread that wrote it. A halt that is not logged is still a halt.
+    """Writes to whatever stderr is now, and neither fails nor waits: a terminal that is gone or stopped with Ctrl+S, a
+    pipe that is closed or that nobody empties, a full disk behind it cost the line, not the thread that wrote it. A
+    halt that is not logged is still a halt; one whose thread waits for a reader is kept nowhere.
     """
 
+    lost = 0
+    """Lines that nobody took, since the last that somebody did."""
+
     def msg(self, message: str) -> None:
-        try:
-            # One write for the line and its end, so that lines of two threads do not mix.
-            sys.stderr.write(f"{message}\n")
-            sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: there is none (None)
-            pass
+        with _writing:  # lines of two threads must not mix
+            LastingLogger.lost += 1
+            try:
+                if _write(sys.stderr, f"{message}\n"):
+                    LastingLogger.lost = 0
+            except (OSError, ValueError, AttributeError):  # ValueError: closed; AttributeError: there is none (None)
+                pass
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
+
+
+def _write(to: TextIO, text: str) -> bool:
+    """Piece by piece, each only where it is taken at once; False when one was not."""
+    try:
+        fd = to.fileno()
+    except OSError:  # no file
+        to.write(text)
+        to.flush()
+        return True
+    takes = select.poll()
+    takes.register(fd, select.POLLOUT)
+    data = text.encode("utf-8", "backslashreplace")
+    for start in range(0, len(data), PIECE_BYTES):
+        piece = data[start : start + PIECE_BYTES]
+        if not takes.poll(0) or os.write(fd, piece) < len(piece):
+            return False
+    return True
 
 
 def set_up_logging(log_format: str) -> None:
@@ -40,6 +70,7 @@ def set_up_logging(log_format: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _with_lost,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info if log_format == "json" else _as_is,
             last,
@@ -47,6 +78,10 @@ def set_up_logging(log_format: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: LastingLogger(),
     )
+
+
+def _with_lost(_logger: Any, _method: str, event: Any) -> Any:
+    return {**event, "lines_lost_before_this": LastingLogger.lost} if LastingLogger.lost else event
 
 
 def _as_is(_logger: Any, _method: str, event: Any) -> Any:

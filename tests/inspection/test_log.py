@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,3 +68,33 @@ def test_work_goes_on_when_nobody_reads_the_log() -> None:
     child.stdin.write("go\n")
     child.stdin.flush()
     assert child.stdout.read() == "still here\n"
+
+
+@pytest.mark.parametrize("length", [100, 9000])
+def test_work_goes_on_while_nobody_empties_the_pipe_and_what_is_missing_is_said(length: int) -> None:
+    """What a container's log driver leaves whose server is away, or Ctrl+S in a terminal: open, and full."""
+    code = (
+        "import structlog, sys; from inspection.log import set_up_logging; set_up_logging('json')\n"
+        f"for n in range(2000): structlog.get_logger().info('x' * {length})\n"
+        "print('still here', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "structlog.get_logger().info('again')\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdin
+        assert child.stdout
+        assert child.stderr
+        assert select.select([child.stdout], [], [], 30)[0], "it waits for somebody to read its log"
+        assert child.stdout.readline() == "still here\n"
+        os.read(child.stderr.fileno(), 2**20)
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        last = json.loads("{" + child.stderr.read().rpartition("{")[2])
+        assert last["event"] == "again"
+        assert 0 < last["lines_lost_before_this"] < 2000
+    finally:
+        child.kill()
+        child.wait()
