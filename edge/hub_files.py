@@ -34,7 +34,7 @@ OF_THE_EDGE = frozenset((401, 429))
 NO_GROUPS = frozenset((*range(400, 500), 500, 501)) - OF_THE_EDGE
 """Of a group: its files may still go one by one, those at least that no hub or proxy stumbles over."""
 HERE = "/api/edge/frames/" + "0" * 64
-"""Any answer to this address, "not found" as well, is a hub that is there."""
+""""Not found" at this address is a hub that is there."""
 
 
 TIMEOUT_S = 10.0
@@ -87,10 +87,13 @@ class HubFiles:
         answer = self._http.head(HERE)
         if answer.status_code == 404:
             return Answer(Outcome.DONE)
+        if answer.is_success:
+            return _nobodys(answer)
         told = _read(answer)
         return Answer(Outcome.AWAY, told.why) if told.outcome is Outcome.NOT_NOW else told  # of no file, so of the hub
 
     def has(self, sha: str) -> bool:
+        """Ask only a hub that is there: a login page says yes to everything."""
         return self._http.head(f"/api/edge/frames/{sha}").is_success
 
     def put(self, files: Sequence[File]) -> dict[str, Answer]:
@@ -109,7 +112,9 @@ class HubFiles:
             if data is None:
                 continue
             try:
-                found[sha] = _read(self._http.put(f"/api/edge/frames/{sha}", content=data))
+                answer = self._http.put(f"/api/edge/frames/{sha}", content=data)
+                # A hub's yes has nothing behind it; a page is a login's, or a proxy's.
+                found[sha] = _nobodys(answer) if answer.is_success and answer.content else _read(answer)
             except httpx.HTTPError as e:
                 found[sha] = Answer(Outcome.AWAY, str(e) or type(e).__name__)
                 break
@@ -174,8 +179,18 @@ def _whole(sha: str, path: Path) -> tuple[Answer, bytes | None]:
     return Answer(Outcome.DONE), data
 
 
+def _nobodys(answer: httpx.Response) -> Answer:
+    """Taken for the hub's yes, it would let the only copy go to make room."""
+    return Answer(
+        Outcome.AWAY, f"{answer.url} answers {answer.status_code} as no hub does: a login or a proxy in its place?"
+    )
+
+
 def _read(answer: httpx.Response) -> Answer:
-    return _judge(answer.status_code, answer.text[:200], answer.request.url.path)
+    why = answer.text[:200]
+    if answer.has_redirect_location:
+        why = f"it is at {answer.headers['location'][:200]}, check hub.url in edge.yaml"
+    return _judge(answer.status_code, why, answer.request.url.path)
 
 
 def _judge(status: int, why: str, path: str = "") -> Answer:
@@ -184,4 +199,5 @@ def _judge(status: int, why: str, path: str = "") -> Answer:
     if status in FOR_EVER:
         return Answer(Outcome.PARKED, f"the hub refuses its file: {status} {why}")
     outcome = Outcome.AWAY if status in OF_THE_EDGE else Outcome.NOT_NOW
-    return Answer(outcome, f"{path or 'a file'}: {status}")
+    moved = f", {why}" if 300 <= status < 400 else ""
+    return Answer(outcome, f"{path or 'a file'}: {status}{moved}")

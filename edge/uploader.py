@@ -91,8 +91,6 @@ class FileRoad:
         """`found` gets what became of each file, and, as "", whether the hub is there where an item only asks that."""
         for sha in {sha for item in items for sha, _ in item.files if sha in self._up}:
             found[sha] = Answer(Outcome.DONE)
-        if not all(item.files for item in items):
-            found[""] = self._hub.is_there()
         # A file that made room because the hub had it may be doubted by a life that is over: the hub still knows.
         asked = list(
             dict.fromkeys(
@@ -102,6 +100,10 @@ class FileRoad:
                 if item.uid in self._doubted or (sha not in found and not path.exists())
             )
         )
+        if asked or not all(item.files for item in items):
+            found[""] = self._hub.is_there()
+            if found[""].outcome is not Outcome.DONE:
+                return
         for sha, has in zip(asked, self._pool.map(self._hub.has, asked), strict=True):
             if has:
                 found[sha] = Answer(Outcome.DONE)

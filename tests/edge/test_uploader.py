@@ -33,6 +33,8 @@ class FakeHub:
         """Files that make of a whole request this answer; 0 is a connection that ends."""
         self.no_groups: httpx.Response | None = None
         """What a group of files is answered with; None is a hub that takes them."""
+        self.instead: httpx.Response | None = None
+        """What somebody in its place answers to everything: a guest network's login, a proxy."""
         self.has: set[str] = set()
         self.order: list[str] = []
         self.seen: Counter[str] = Counter()
@@ -66,6 +68,8 @@ class FakeHub:
         with self._lock:
             self.at_once -= 1
         self.seen[request.method] += 1
+        if self.instead:
+            return self.instead
         group = request.method == "POST"
         inside = [sha for sha, _ in parts(request.content)] if group else [request.url.path.rsplit("/", 1)[1]]
         if code := next((self.stumbles[sha] for sha in inside if sha in self.stumbles), None):
@@ -210,6 +214,45 @@ def test_where_groups_are_not_taken_files_go_one_by_one(hub: FakeHub, spool: Spo
     assert hub.seen["POST"] == asked, "and it is not asked each time"
 
 
+INSTEAD = {
+    "a login page": httpx.Response(200, html="<html>please sign in</html>"),
+    "a way to one": httpx.Response(302, headers={"location": "https://login.example/"}),
+}
+
+
+@pytest.mark.parametrize("answer", INSTEAD)
+def test_what_somebody_else_answers_in_the_hubs_place_is_no_yes(
+    hub: FakeHub, spool: Spool, start: Any, capsys: pytest.CaptureFixture[str], answer: str
+) -> None:
+    """Taken for one, the pictures count as safe and go when room is needed."""
+    hub.acks, hub.instead = False, INSTEAD[answer]
+    put(spool, "a", "b", "c")
+    start(again_s=0.1)
+    wait_for(lambda: hub.seen["PUT"] + hub.seen["POST"] + hub.seen["HEAD"] >= 6, 5)
+    assert (spool.to_send(), hub.order, spool.counters.damaged) == ([], [], 0)
+    said = capsys.readouterr().out
+    assert "hub is away" in said
+    assert "as no hub does" in said or "it is at https://login.example/, check hub.url" in said
+    hub.instead, hub.acks = None, True
+    drained(spool)
+    assert hub.seen["file"] == 3
+
+
+def test_a_login_page_is_not_believed_to_have_what_the_hub_has_lost(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.acks = False
+    put(spool, "a", "b")
+    start(again_s=0.1)
+    wait_for(lambda: hub.seen["a"] and hub.seen["b"], 5)
+    hub.has.clear()
+    hub.instead = INSTEAD["a login page"]
+    before = hub.seen["HEAD"]
+    wait_for(lambda: hub.seen["HEAD"] > before + 2, 5)
+    assert spool.to_send() == []
+    hub.instead, hub.acks = None, True
+    drained(spool)
+    assert hub.seen["file"] == 4
+
+
 def test_what_the_hub_does_not_say_of_a_file_is_not_taken_for_a_yes(hub: FakeHub, spool: Spool, start: Any) -> None:
     hub.no_groups = httpx.Response(200, json={"files": []})
     put(spool, "a", "b")
@@ -288,7 +331,7 @@ def test_without_an_acknowledgement_it_goes_again_after_asking_what_the_hub_has(
     hub.has.discard(sha_of("gone"))  # a hub set up anew
     wait_for(lambda: all(hub.seen[name] == 2 for name in ("kept", "gone", "halt")), 5)
     assert hub.seen["file"] == 3, "only what the hub no longer has goes up again"
-    assert hub.seen["HEAD"] == 3
+    assert hub.seen["HEAD"] == 4, "and whether it is the hub that answers"
     hub.acks = True
     hub.ack("kept", "gone", "halt")
     drained(spool)
