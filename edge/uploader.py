@@ -100,14 +100,20 @@ class FileRoad:
                 if item.uid in self._doubted or (sha not in found and not path.exists())
             )
         )
+        there = Answer(Outcome.DONE)
         if asked or not all(item.files for item in items):
-            found[""] = self._hub.is_there()
-            if found[""].outcome is not Outcome.DONE:
-                return
-        for sha, has in zip(asked, self._pool.map(self._hub.has, asked), strict=True):
-            if has:
-                found[sha] = Answer(Outcome.DONE)
+            there = found[""] = self._hub.is_there()
+        if there.outcome is Outcome.DONE:
+            for sha, has in zip(asked, self._pool.map(self._hub.has, asked), strict=True):
+                if has:
+                    found[sha] = Answer(Outcome.DONE)
         missing = {sha: path for item in items for sha, path in item.files if sha not in found}
+        if (
+            there.outcome is not Outcome.DONE
+        ):  # what is no longer here is not lost: nobody knows yet whether it is there
+            gone = [sha for sha, path in missing.items() if not path.exists()]
+            found.update(dict.fromkeys(gone, there))
+            missing = {sha: path for sha, path in missing.items() if sha not in found}
         # One that may be what the hub stumbles over goes by itself, so that no group falls with it.
         struck = {sha for item in items if self._strikes[item.uid] >= STRIKES for sha, _ in item.files}
         alone = ([file] for file in missing.items() if file[0] in struck)

@@ -253,6 +253,15 @@ def test_a_login_page_is_not_believed_to_have_what_the_hub_has_lost(hub: FakeHub
     assert hub.seen["file"] == 4
 
 
+def test_a_proxy_that_knows_no_head_holds_up_no_file(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.refuses["0" * 64] = 405
+    hub.acks = False
+    put(spool, "a", "b")
+    start(again_s=0.2)
+    wait_for(lambda: hub.seen["a"] >= 2 and hub.seen["b"] >= 2, 5)
+    assert (hub.seen["file"], spool.counters.damaged) == (4, 0)
+
+
 def test_what_the_hub_does_not_say_of_a_file_is_not_taken_for_a_yes(hub: FakeHub, spool: Spool, start: Any) -> None:
     hub.no_groups = httpx.Response(200, json={"files": []})
     put(spool, "a", "b")
