@@ -217,6 +217,10 @@ class RecordRoad:
             return 0
         sent = 0
         for item in self._spool.to_send(room, ChainMap(self._in_flight, self._acked, self._resting)):
+            if not self._outbox.connection.fits(item.topic, item.payload):
+                with self._moved:  # a broker's limit may be raised; until then it holds up no other
+                    self._resting[item.uid] = now_s + AGAIN_MAX_S
+                continue
             with self._moved:
                 self._in_flight[item.uid] = now_s  # before the publish: its acknowledgement may be faster than we are
             if not self._outbox.connection.publish(item.topic, item.payload, qos=1):

@@ -289,6 +289,7 @@ def _facts(
         "bundle": rollout.serving.bundle_id,
         "provider": rollout.serving.provider,
         "mqtt_connected": line.connection.connected,
+        "mqtt_away": line.connection.away,
         "mqtt_refused": line.connection.rejected,
         "mqtt_handler_errors": line.connection.handler_errors,
         "permit_lapses": line.lapses,

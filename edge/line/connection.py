@@ -11,6 +11,7 @@ import contextlib
 import functools
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ KEEPALIVE_S = 2
 """Short, so that a half-open connection is noticed; the stop itself never waits for it."""
 SHORT_BYTES = 4096
 """A permit has 200; of a live picture paho keeps what does not fit into the socket."""
+HEAD_BYTES = 32
+"""At most what a packet has before its payload, besides the topic."""
 KERNEL_BYTES = 65536
 """What the kernel may hold of one connection (Linux takes it twice). By itself it takes up to 4 MB: on a slow link the
 answer to a ping then comes after the keepalive, and a connection that works is ended, again and again."""
@@ -140,6 +143,10 @@ class Connection:
         self.connected = False
         self.handler_errors = 0
         self.rejected = 0
+        self.away = ""
+        """Why the broker could not be reached when it was tried last; empty once it was."""
+        self._most_bytes: int | None = None
+        self._too_large: set[str] = set()
         self._keepalive_s = keepalive_s
         self._session_s = session_s
         self._subscriptions: list[tuple[str, int, Callable[[Received], None]]] = []
@@ -194,7 +201,7 @@ class Connection:
         Not before CONNACK: paho would put a packet in front of its own CONNECT, which the broker answers by hanging
         up, and would keep QoS 1 messages in memory, where nobody counts them.
         """
-        if not self.connected:
+        if not self.connected or not self.fits(topic, payload):
             return False
         if qos == 0 and self._prompt and len(payload) < SHORT_BYTES:
             return self._client.send_at_once(_packet(topic, payload, retain, expiry_s if self._v5 else None, self._v5))
@@ -203,6 +210,18 @@ class Connection:
             properties = _expires(expiry_s)
         info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         return info.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a message of this size. One that it does not ends the connection, and paho would
+        send it again after each reconnect: nothing else would ever get through. MQTT 3.1.1 does not tell."""
+        size = len(topic) + len(payload) + HEAD_BYTES
+        if self._most_bytes is None or size <= self._most_bytes:
+            return True
+        if topic not in self._too_large:
+            self._too_large.add(topic)
+            fix = "raise its limit (Mosquitto: max_packet_size), or lower live.width_px in edge.yaml for live pictures"
+            log.error("larger than the broker takes, not sent", topic=topic, bytes=size, most=self._most_bytes, fix=fix)
+        return False
 
     def takes_newest(self, of: str) -> bool:
         """Whether the last `publish_newest` of the same name has left for the broker, or went down with a link."""
@@ -214,7 +233,7 @@ class Connection:
         """QoS 0, one at a time of each name `of`: False while the one before waits for the socket. paho keeps QoS 0
         without a limit, so that on a link too slow for them pictures would get older and older, all evidence behind
         them."""
-        if not self.takes_newest(of):
+        if not self.takes_newest(of) or not self.fits(topic, payload):
             return False
         self._newest[of] = self._client.publish(topic, payload)
         return self._newest[of].rc is MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -238,6 +257,7 @@ class Connection:
         client.max_inflight_messages_set(100)
         client.reconnect_delay_set(1, 5)
         client.on_connect = self._guarded(self._connected)
+        client.on_connect_fail = self._guarded(self._not_reached)
         client.on_disconnect = self._guarded(self._disconnected)
         client.on_message = self._guarded(self._message)
         client.on_socket_open = self._guarded(_tune)
@@ -258,11 +278,21 @@ class Connection:
 
         return call
 
-    def _connected(self, client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
+    def _not_reached(self, _client: Client, _userdata: Any) -> None:
+        """In paho's own `except`: a name nobody knows, a port nobody listens on, a certificate that has expired. Said
+        once for each reason, it is tried every few seconds."""
+        why = str(sys.exc_info()[1])
+        if why != self.away:
+            log.warning("broker not reached, trying again", host=self.config.host, port=self.config.port, why=why)
+        self.away = why
+
+    def _connected(self, client: Client, _userdata: Any, _flags: Any, reason: Any, properties: Any = None) -> None:
+        self.away = ""
         if reason.is_failure:
             log.warning("broker refused the connection", host=self.config.host, reason=str(reason))
             return
         self.connected = True
+        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
         for topic, qos, _ in self._subscriptions:
             client.subscribe(topic, qos)
         for handler in self._on_up:

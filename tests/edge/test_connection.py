@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -13,8 +14,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.proxy import BadNetwork
 from benchmarks.station import wait_for
+from deploy import broker
 from edge.config import MqttConfig
 from edge.line.connection import Connection, Received
+from tests.conftest import free_port, missing
 
 TOPIC = "haltline/v1/test/line1/st1/state/permit"
 
@@ -204,5 +207,53 @@ def test_a_picture_that_went_down_with_its_link_holds_up_no_other(mosquitto: int
         wait_for(lambda: connection.connected)
         assert connection.publish_newest("cam", "live", b"new")
         again.close()
+    finally:
+        connection.stop()
+
+
+def test_what_the_broker_does_not_take_stays_here_and_the_connection_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broker whose owner allows less than ours: each live picture ended the evidence connection."""
+    if broker.mosquitto_path() is None:
+        missing("mosquitto")
+    shipped = broker.mosquitto_conf
+    monkeypatch.setattr(
+        broker, "mosquitto_conf", lambda port: shipped(port).replace("packet_size 524288", "packet_size 20000")
+    )
+    port = free_port()
+    mosquitto = broker.start_mosquitto(port, tmp_path)
+    connection, listener = Connection(MqttConfig(port=port), "edge"), Listener(port, "evt/#")
+    connection.start()
+    ended: list[float] = []
+    try:
+        wait_for(lambda: connection.connected)
+        connection._client.on_disconnect = lambda *_: ended.append(time.monotonic())
+        for _ in range(3):
+            assert not connection.publish_newest("cam", "live", bytes(30_000))
+            assert not connection.publish("evt/record", bytes(20_000), qos=1)
+        assert connection.publish("evt/record", bytes(19_900), qos=1)
+        wait_for(lambda: listener.heard, 5)
+        time.sleep(0.5)
+        assert not ended
+        said = capsys.readouterr().out
+        assert said.count("larger than the broker takes") == 2
+        assert "max_packet_size" in said
+    finally:
+        connection.stop()
+        listener.close()
+        mosquitto.kill()
+        mosquitto.wait()
+
+
+def test_why_a_broker_is_not_reached_is_said_once_for_each_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong name, a closed port, an expired certificate: the log of an edge that never got through was empty."""
+    connection = Connection(MqttConfig(host="127.0.0.1", port=free_port()), "edge")
+    connection.start()
+    try:
+        wait_for(lambda: connection.away)
+        time.sleep(2.5)
+        assert "refused" in connection.away
+        assert capsys.readouterr().out.count("broker not reached") == 1
     finally:
         connection.stop()

@@ -28,6 +28,7 @@ class FakeHub:
         self.acks = True
         self.http_up = True
         self.never: tuple[str, ...] = ()
+        self.too_large: tuple[str, ...] = ()
         self.refuses: dict[str, int] = {}
         self.stumbles: dict[str, int] = {}
         """Files that make of a whole request this answer; 0 is a connection that ends."""
@@ -45,6 +46,9 @@ class FakeHub:
 
     def on_ack(self, handler: Callable[[Sequence[str]], None]) -> None:
         self._ack = handler
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        return topic not in self.too_large
 
     def publish(self, topic: str, payload: bytes, qos: int = 0) -> bool:
         if not self.takes:
@@ -305,6 +309,14 @@ def test_while_the_broker_is_away_pictures_go_up(hub: FakeHub, spool: Spool, sta
     hub.connected = True
     drained(spool)
     assert hub.seen["file"] == 3
+
+
+def test_a_record_larger_than_the_broker_takes_holds_up_no_other(hub: FakeHub, spool: Spool, start: Any) -> None:
+    hub.too_large = ("large",)
+    put(spool, "large", "a", "b")
+    start()
+    wait_for(lambda: spool.counters.acknowledged == 2, 5, "the others")
+    assert (hub.seen["large"], spool.counters.pending) == (0, 1)
 
 
 def test_what_the_connection_does_not_take_is_not_on_its_way(hub: FakeHub, spool: Spool, start: Any) -> None:
