@@ -26,6 +26,13 @@ def secret(key: str, path: Path) -> str:
 def broker_context(tls: TlsConfig) -> ssl.SSLContext:
     """What a connection to the broker is made with; ConfigError names the one file it fails on."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    load(context, tls)
+    return context
+
+
+def load(context: ssl.SSLContext, tls: TlsConfig) -> None:
+    """The files as they are now, into a context that may hold earlier ones: its own certificate is replaced, another
+    authority is trusted beside the one before."""
     _pem("mqtt.tls.ca", tls.ca, CERTIFICATE)
     try:
         context.load_verify_locations(tls.ca)
@@ -41,7 +48,6 @@ def broker_context(tls: TlsConfig) -> ssl.SSLContext:
         except (OSError, ValueError) as e:
             fix = "name the key that belongs to mqtt.tls.cert, without a passphrase"
             raise ConfigError(own[0], f"{own[1]} does not open {tls.cert}: {e}", fix) from e
-    return context
 
 
 def hub_context(ca: Path) -> ssl.SSLContext:

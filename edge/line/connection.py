@@ -24,8 +24,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.config import MqttConfig
-from edge.named_files import broker_context, secret
-from inspection.errors import MessageError
+from edge.named_files import broker_context, load, secret
+from inspection.errors import ConfigError, MessageError
 from inspection.messages import Topics
 
 log = structlog.get_logger()
@@ -151,6 +151,7 @@ class Connection:
         self._session_s = session_s
         self._subscriptions: list[tuple[str, int, Callable[[Received], None]]] = []
         self._on_up: list[Callable[[], None]] = []
+        self._before_connect: list[Callable[[], None]] = [self._renew]
         self._newest: dict[str, MQTTMessageInfo] = {}
         self._v5 = config.protocol == "5"
         self._prompt = config.tls is None
@@ -168,7 +169,7 @@ class Connection:
 
     def before_connect(self, handler: Callable[[], None]) -> None:
         """Call `handler` before each CONNECT, the first and every later one."""
-        self._client.on_pre_connect = self._guarded(lambda *_: handler())
+        self._before_connect.append(handler)
 
     def set_will(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """The will of the next CONNECT; the broker keeps the present one for the present connection."""
@@ -256,13 +257,28 @@ class Connection:
         )
         client.max_inflight_messages_set(100)
         client.reconnect_delay_set(1, 5)
+        client.on_pre_connect = self._guarded(self._connects)
         client.on_connect = self._guarded(self._connected)
         client.on_connect_fail = self._guarded(self._not_reached)
         client.on_disconnect = self._guarded(self._disconnected)
         client.on_message = self._guarded(self._message)
         client.on_socket_open = self._guarded(_tune)
-        _log_in(client, self.config)
+        self._tls = broker_context(self.config.tls) if self.config.tls else None
+        if self._tls:
+            client.tls_set_context(self._tls)
+        _name(client, self.config)
         return client
+
+    def _renew(self) -> None:
+        """Certificates and passwords are replaced while an edge runs, and the broker lets in no old one: read before
+        each connect. What does not read, as while somebody replaces it, leaves what was there."""
+        try:
+            if self._tls and self.config.tls:
+                broker_context(self.config.tls)  # whole and fitting, before the one in use is touched
+                load(self._tls, self.config.tls)
+            _name(self._client, self.config)
+        except ConfigError as e:
+            log.warning("the broker is asked with what was read before", where=e.where, what=e.what)
 
     def _guarded(self, handler: Callable[..., None]) -> Callable[..., None]:
         def call(*args: Any) -> None:
@@ -277,6 +293,10 @@ class Connection:
                 log.exception("mqtt handler failed")
 
         return call
+
+    def _connects(self, _client: Client, _userdata: Any) -> None:
+        for handler in self._before_connect:
+            handler()
 
     def _not_reached(self, _client: Client, _userdata: Any) -> None:
         """In paho's own `except`: a name nobody knows, a port nobody listens on, a certificate that has expired. Said
@@ -350,9 +370,7 @@ def _tune(_client: Client, _userdata: Any, sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
 
 
-def _log_in(client: Client, config: MqttConfig) -> None:
+def _name(client: Client, config: MqttConfig) -> None:
     if config.username is not None:
         password = secret("mqtt.password_file", config.password_file) if config.password_file else None
         client.username_pw_set(config.username, password)
-    if config.tls:
-        client.tls_set_context(broker_context(config.tls))

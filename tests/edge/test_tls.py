@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import ssl
 import subprocess
@@ -22,6 +23,8 @@ from tls import EDGE, HUB, NEIGHBOUR, NOBODY, PLC, SHIPPED, TOPICS, Client, Plan
 
 from benchmarks.proxy import BadNetwork
 from benchmarks.station import end, run_line, start_edge, wait_for, write_station
+from deploy import broker
+from edge.config import MqttConfig
 from edge.line.connection import Connection
 from edge.line.plc_sim import PlcSim
 from inspection.messages import (
@@ -37,7 +40,7 @@ from inspection.messages import (
     Trigger,
 )
 from inspection.watchdog import WatchdogLimits
-from tests.conftest import free_port
+from tests.conftest import free_port, missing
 
 pytestmark = pytest.mark.broker
 FORGED_BOOT = 4_000_000
@@ -292,3 +295,53 @@ def test_a_bad_option_of_the_simulated_controller_is_named(option: str, value: s
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith(f"{option}: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_certificate_that_was_replaced_is_shown_without_a_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The old one expires while the edge runs, and the broker takes no old one: the line stood until a restart."""
+    with plant(tmp_path) as there:
+        used = tmp_path / "used"
+        shutil.copytree(tmp_path / "other", used)
+        shutil.copy(there.tls / "ca.crt", used / "ca.crt")
+        paths = {"ca": used / "ca.crt", "cert": used / f"{EDGE}.crt", "key": used / f"{EDGE}.key"}
+        config = MqttConfig.model_validate({"host": "localhost", "port": there.port, "tls": paths})
+        connection = Connection(config, "edge")
+        connection.start()
+        try:
+            wait_for(lambda: there.log.read_text(errors="replace").count("rror") >= 2, 15, "the broker's refusal")
+            assert not connection.connected
+            shutil.copy(there.tls / f"{EDGE}.crt", used)  # half replaced: it does not open with the old key
+            wait_for(lambda: "what was read before" in capsys.readouterr().out, 15)
+            assert not connection.connected
+            shutil.copy(there.tls / f"{EDGE}.key", used)
+            wait_for(lambda: connection.connected, 15)
+        finally:
+            connection.stop()
+
+
+def test_a_password_that_was_replaced_is_given_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if broker.mosquitto_path() is None or shutil.which("mosquitto_passwd") is None:
+        missing("mosquitto")
+    people, word = tmp_path / "people", tmp_path / "word"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(people), "edge", "new"], check=True)
+    word.write_text("old")
+    shipped = broker.mosquitto_conf
+    own = f"allow_anonymous false\npassword_file {people}"
+    monkeypatch.setattr(broker, "mosquitto_conf", lambda port: shipped(port).replace("allow_anonymous true", own))
+    port = free_port()
+    mosquitto = broker.start_mosquitto(port, tmp_path)
+    connection = Connection(MqttConfig(port=port, username="edge", password_file=word), "edge")
+    connection.start()
+    try:
+        time.sleep(1)
+        assert not connection.connected
+        word.write_text("new")
+        wait_for(lambda: connection.connected, 15)
+    finally:
+        connection.stop()
+        mosquitto.kill()
+        mosquitto.wait()
