@@ -64,6 +64,10 @@ def verify(
     return VerifiedBundle(manifest, sha256(manifest_bytes), files, signed)
 
 
+class HubAway(BundleError):
+    """Nothing is wrong with the bundle: the hub is not there, or not yet."""
+
+
 def fetch_bundle(
     http: httpx.Client, url: str, wanted_sha256: str, store: Path, trusted_keys: Iterable[Path]
 ) -> VerifiedBundle:
@@ -145,7 +149,9 @@ def _get(http: httpx.Client, url: str, limit: int) -> bytes | None:
                     raise BundleError(url, f"is longer than {limit} bytes", "no released bundle is that large")
             return bytes(body)
     except httpx.HTTPError as e:
-        raise BundleError(url, f"cannot be fetched: {e}", "check the hub's address in edge.yaml") from e
+        passes = not isinstance(e, httpx.HTTPStatusError) or e.response.is_server_error
+        kind = HubAway if passes else BundleError
+        raise kind(url, f"cannot be fetched: {e}", "check the hub's address in edge.yaml") from e
 
 
 def _key(path: Path) -> bytes:

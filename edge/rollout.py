@@ -17,7 +17,7 @@ from typing import Literal
 import httpx
 import structlog
 
-from edge.bundle_store import VerifiedBundle, fetch_bundle, read_bundle
+from edge.bundle_store import HubAway, VerifiedBundle, fetch_bundle, read_bundle
 from edge.line.outbox import Outbox
 from edge.model_base import BundleModel
 from edge.ports import Serve
@@ -28,6 +28,9 @@ from inspection.policy import Policy
 from inspection.types import Frame
 
 log = structlog.get_logger()
+
+AGAIN_S = 5.0
+"""A hub that is away is asked again for what it ordered: it orders once, and what it withdrew serves until then."""
 
 Load = Callable[[VerifiedBundle], BundleModel]
 
@@ -67,13 +70,20 @@ class Rollout:
         self._thread.join(timeout=5)
 
     def _work(self) -> None:
-        while (order := self._newest()) is not None:
+        again: ModelDesired | None = None
+        while (order := self._newest(again)) is not None:
+            said_before, again = order == again, None
             if order.sha256 == self.serving.sha256:
                 self._keep(order)
                 self._report("serving", order.bundle)
                 continue
             try:
-                self._change(order)
+                self._change(order, quietly=said_before)
+            except HubAway as e:
+                again = order
+                if not said_before:
+                    log.warning("the hub is away, the bundle waits for it", bundle=order.bundle, why=e.what)
+                    self._report("fetching", order.bundle, f"{e.what}; it is tried again"[:400])
             except BundleError as e:
                 log.warning("bundle refused", bundle=order.bundle, where=e.where, why=e.what)
                 self._report("refused", order.bundle, f"{e.what}. {e.fix}"[:400])
@@ -81,14 +91,19 @@ class Rollout:
                 log.exception("rollout failed", bundle=order.bundle)
                 self._report("refused", order.bundle, f"internal: {e}"[:400])
 
-    def _newest(self) -> ModelDesired | None:
-        order = self._orders.get()
+    def _newest(self, again: ModelDesired | None) -> ModelDesired | None:
+        """The newest order, as soon as there is one; after a while `again`, if there is none."""
+        try:
+            order = self._orders.get(timeout=AGAIN_S if again else None)
+        except queue.Empty:
+            order = again
         while order is not None and not self._orders.empty():
             order = self._orders.get()
         return order
 
-    def _change(self, order: ModelDesired) -> None:
-        self._report("fetching", order.bundle)
+    def _change(self, order: ModelDesired, *, quietly: bool) -> None:
+        if not quietly:
+            self._report("fetching", order.bundle)
         bundle = self._get(order)
         check_order(order, bundle, self.serving.manifest, datetime.now(UTC))
         model = self._load(bundle)

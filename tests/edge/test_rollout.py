@@ -6,6 +6,7 @@ import json
 import resource
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from inspection.bundle import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, sha256,
 from inspection.errors import BundleError, CameraError
 from inspection.messages import ModelDesired, ModelReported, Topics
 from inspection.types import Frame
+from tests.conftest import free_port
 
 KEY = Ed25519PrivateKey.generate()
 STRANGER = Ed25519PrivateKey.generate()
@@ -325,6 +327,29 @@ def test_a_good_bundle_is_served_and_an_older_one_only_as_a_rollback(tmp_path: P
         assert (refused.state, refused.bundle) == ("refused", "red-1.1.0")
         assert "is older than red-1.1.0" in refused.why
         assert station.order(older, rollback=True, bundle="red-1.0.5").bundle == "red-1.0.5"
+    finally:
+        station.close()
+
+
+def test_an_order_waits_for_a_hub_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that restarts is at the broker before it answers HTTP, and orders once: refused, what it had withdrawn
+    served on."""
+    monkeypatch.setattr("edge.rollout.AGAIN_S", 0.2)
+    station = Station(tmp_path)
+    there = station.rollout._http
+    try:
+        station.rollout._http = httpx.Client(base_url=f"http://127.0.0.1:{free_port()}", trust_env=False)
+        station.hub.files = station.good
+        order = ModelDesired(
+            bundle="red-1.1.0", sha256=sha256(station.good[MANIFEST_FILE]), url="/api/edge/bundles/x", rollback=False
+        )
+        station.rollout._orders.put(order)
+        wait_for(lambda: "tried again" in station.outbox.told[-1].why, 10)
+        time.sleep(0.6)
+        assert [r.state for r in station.outbox.told[-2:]] == ["fetching", "fetching"], "said once"
+        station.rollout._http = there
+        wait_for(lambda: station.outbox.told[-1].state == "serving", 10)
+        assert [s.model.bundle_id for s in station.served] == ["red-1.1.0"]
     finally:
         station.close()
 
