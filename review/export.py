@@ -180,7 +180,7 @@ def export_labels(
         frames, need = FolderFrames(settings.frames_dir), settings.labels_per_frame
         return export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need)
     except SQLAlchemyError as e:
-        raise StorageError(f"{settings.database} cannot be read: {e}") from e
+        raise StorageError(f"{store.name} cannot be read: {e}") from e
     finally:
         store.close()
 

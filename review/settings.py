@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, SecretStr
+from sqlalchemy import URL
 
 from inspection.errors import ConfigError
 from review.owner import give
@@ -72,8 +73,9 @@ class Settings(BaseModel):
     washout_days: float = Field(default=7, ge=0, le=365)
 
     @property
-    def database(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir / 'hub.db'}"
+    def database(self) -> str | URL:
+        """Of a file an object and no text: a folder's `%20`, `?` or `#` would mean something else in an address."""
+        return self.database_url or URL.create("sqlite", database=str(self.data_dir / "hub.db"))
 
     @property
     def frames_dir(self) -> Path:

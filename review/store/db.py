@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -31,17 +31,23 @@ NO_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PE
 class Store:
     """The hub's database. Sessions keep their objects readable after commit, so that pages can show them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self.watchers: list[Callable[[Session], None]] = []
         """Each is shown every writing session before its block begins; the audit log is one."""
         try:
             parsed = make_url(url)
             if parsed.get_backend_name() == "sqlite":
-                self._writer, self._reader = _sqlite(url, read_only=False), _sqlite(url, read_only=True)
+                self._writer, self._reader = _sqlite(parsed, read_only=False), _sqlite(parsed, read_only=True)
             else:
                 self._writer = self._reader = create_engine(url, pool_pre_ping=True)
         except (ArgumentError, NoSuchModuleError, ImportError) as e:
             raise ConfigError("database_url", f"{url!r}: {e}", "sqlite:///file or postgresql+psycopg://…") from e
+
+    @property
+    def name(self) -> str:
+        """As a person knows it: the file, as its folder is written, or the address without its password."""
+        url = self._writer.url
+        return url.database if url.database and url.get_backend_name() == "sqlite" else url.render_as_string()
 
     def migrate(self) -> None:
         """Bring the schema to this version; StorageError when the database is newer or cannot be opened."""
@@ -57,7 +63,7 @@ class Store:
                 command.upgrade(config, "head")
         except Exception as e:
             raise StorageError(
-                f"{self._writer.url!r} cannot be brought to this version's schema: {e}\n"
+                f"{self.name} cannot be brought to this version's schema: {e}\n"
                 "  fix: start the Haltline version that made it, or give an empty data folder"
             ) from e
 
@@ -145,8 +151,8 @@ def must_hold_hub(path: Path) -> None:
             raise ConfigError("--data", f"{path} is no hub's database: it has no tables of one", fix)
 
 
-def _sqlite(url: str, *, read_only: bool) -> Engine:
-    database = make_url(url).database
+def _sqlite(url: URL, *, read_only: bool) -> Engine:
+    database = url.database
     if not database or database == ":memory:":
         raise ConfigError("database_url", f"{url!r} names no file", "sqlite:////path/to/hub.db")
     Path(database).parent.mkdir(parents=True, exist_ok=True)

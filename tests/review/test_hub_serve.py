@@ -127,6 +127,40 @@ def test_people_are_added_once(tmp_path: Path) -> None:
     assert "nothing changed" in CliRunner().invoke(app, add).output
 
 
+@pytest.mark.parametrize("name", ["plant%20east", "plant?mode=ro", "plant#2", "100 %"])
+def test_a_data_folder_is_taken_as_it_is_written(mosquitto: int, tmp_path: Path, name: str) -> None:
+    """Not as an address: the database lay in another folder, beside keys and pictures in this one."""
+    data, out, again = tmp_path / name / "hub", tmp_path / "out", tmp_path / "again" / name
+    data.parent.mkdir()
+    hub = HubProcess(data, free_port(), mosquitto).start()
+    try:
+        assert httpx.get(f"{hub.url}/alarms").status_code == 200
+    finally:
+        hub.stop()
+    for command in (
+        ["user", "add", "Ann", "--data", data],
+        ["audit", "verify", "--data", data],
+        ["audit", "export", tmp_path / "log.jsonl", "--data", data],
+        ["backup", "--data", data, "--out", out],
+    ):
+        said = CliRunner().invoke(app, [*map(str, command)])
+        assert said.exit_code == 0, said.output
+    (made,) = (folder for folder in out.iterdir() if folder.name != "pool")
+    assert CliRunner().invoke(app, ["restore", str(made), "--data", str(again)]).exit_code == 0
+    assert "Ann is already there" in CliRunner().invoke(app, ["user", "add", "Ann", "--data", str(again)]).output
+    found = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("hub.db")}
+    assert found == {name, "again", "out"}, "and no second one beside"
+
+
+def test_an_error_names_the_folder_as_it_is_written(tmp_path: Path) -> None:
+    data = tmp_path / "plant%20east"
+    data.mkdir()
+    (data / "hub.db").write_text("no database of any kind, but long enough to be looked at as one")
+    said = CliRunner().invoke(app, ["user", "add", "Ann", "--data", str(data)])
+    assert said.exit_code == 2
+    assert f"{data / 'hub.db'} cannot be brought to this version" in said.output
+
+
 def test_pages_carry_safe_headers_and_need_nothing_from_outside(hub: HubProcess) -> None:
     for path in ("/", "/alarms", "/who"):
         answer = httpx.get(hub.url + path)
