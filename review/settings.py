@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,9 @@ from sqlalchemy import URL
 
 from inspection.errors import ConfigError
 from review.owner import give
+
+BADGE_KEY_BYTES = 32
+MEND = "make it a file that the hub's user may read, or put a backup's back"
 
 
 class MqttSettings(BaseModel):
@@ -94,8 +98,31 @@ class Settings(BaseModel):
         return self.secret.get_secret_value() if self.secret else self._kept("secret", secrets.token_urlsafe(32))
 
     def badge_key(self) -> bytes:
-        """What badge numbers are hashed with; kept beside the database and not in it. Without it no badge is known."""
-        return self._kept("badge_key", secrets.token_hex(32)).encode()
+        """What badge numbers are hashed with; kept beside the database and not in it. Without it no badge is known, so
+        a file that is none is refused: under what is left of a key every badge would be somebody unknown."""
+        held = self._kept("badge_key", secrets.token_hex(BADGE_KEY_BYTES)).strip()
+        if not re.fullmatch(rf"[0-9a-f]{{{2 * BADGE_KEY_BYTES}}}", held):
+            what = f"is no key: it holds {len(held)} characters"  # and not which: it may be most of one
+            fix = (
+                f"{2 * BADGE_KEY_BYTES} hexadecimal digits, as in a backup's badge_key; where none is left, remove it, "
+                "start the hub anew and enrol every badge again: haltline review user badge NAME"
+            )
+            raise ConfigError(self.data_dir / "badge_key", what, fix)
+        return held.encode()
+
+    def badges_failing(self) -> str:
+        """Why no badge can be read right now; empty when they can. A look makes no key: it would be one that fits no
+        badge."""
+        path = self.data_dir / "badge_key"
+        try:
+            if not path.exists():
+                return str(ConfigError(path, "is missing", f"{MEND}; a hub that may write there makes one"))
+            self.badge_key()
+        except ConfigError as e:
+            return str(e)
+        except OSError as e:
+            return str(ConfigError(path, f"cannot be read: {e.strerror}", MEND))
+        return ""
 
     def mqtt_client_id(self) -> str:
         """The hub's name at the broker; kept, because what arrived while the hub was away waits under it."""
@@ -107,9 +134,17 @@ class Settings(BaseModel):
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                path.touch(mode=0o600)
-                give(path)
-                path.write_text(fresh)
-            return path.read_text()
+                # Whole or not at all: a crash half-way would leave an empty one for good.
+                new = path.with_suffix(".new")
+                new.touch(mode=0o600)
+                give(new)
+                new.write_text(fresh)
+                new.replace(path)
         except OSError as e:
             raise ConfigError("data_dir", f"{self.data_dir} cannot be written: {e}", "name a folder you own") from e
+        try:
+            return path.read_text()
+        except OSError as e:
+            raise ConfigError(path, f"cannot be read: {e.strerror}", MEND) from e
+        except UnicodeDecodeError as e:
+            raise ConfigError(path, "cannot be read: it is no text", MEND) from e

@@ -36,6 +36,7 @@ WITHOUT = {
     "database": N_("nothing can be read or acknowledged here; edges keep their evidence and the line stays guarded"),
     "storage": N_("new records wait at the edges and the broker; what is here can be read"),
     "broker": N_("no station is heard; lines are still stopped by their edges and controllers"),
+    "badges": N_("no badge signs anybody in or can be enrolled; names with a PIN or a password do"),
 }
 """What still works while this part does not."""
 
@@ -89,6 +90,8 @@ def failing(hub: Hub) -> dict[str, str]:
         wrong["storage"] = why
     if not hub.connected():
         wrong["broker"] = f"not connected to {hub.settings.mqtt.host}:{hub.settings.mqtt.port}"
+    if why := hub.settings.badges_failing():
+        wrong["badges"] = why
     return wrong
 
 

@@ -76,7 +76,7 @@ def badge(
         person, token = badges.enter(hub.store, hub.settings.badge_key(), read, screen, wall_ms())
     except ConfigError:
         log.exception("badge_key cannot be read")
-        told = _("no badge can be read: the hub may not read its own badge_key. A PIN still works")
+        told = _("no badge can be read: the hub cannot use its badge_key, the System page says why. A PIN still works")
         words = {"people": everybody(hub.store), "next": onward, "title": _("Who are you?"), "problem": told}
         return page(request, "who.html", 503, **words)
     except (sign_in.WrongSecret, sign_in.LockedOut) as e:

@@ -141,15 +141,57 @@ def test_the_key_is_there_from_the_start(tmp_path: Path) -> None:
     world.hub.store.close()
 
 
-def test_a_key_that_cannot_be_read_is_said_and_the_hub_starts(tmp_path: Path) -> None:
-    (tmp_path / "badge_key").mkdir()  # as root's file is to the hub: nothing to read
+def held(folder: Path, content: bytes | None) -> Path:
+    """What is there under the key's name; None is what root's file is to the hub: nothing to read."""
+    path = folder / "badge_key"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    return path
+
+
+BAD_KEYS = {
+    None: "cannot be read: Is a directory",
+    b"\xff\xfe\x00": "cannot be read: it is no text",
+    b"": "is no key: it holds 0 characters",
+    b"3f" * 31: "is no key: it holds 62 characters",
+}
+
+
+@pytest.mark.parametrize(("content", "says"), BAD_KEYS.items())
+def test_a_key_that_cannot_be_used_is_said_and_the_hub_starts(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = held(tmp_path, content)
     world = World(tmp_path)
     client = world.client()
     answer = client.post("/who/badge", data={"read": BADGE}, headers={"Accept-Language": "de"})
     assert answer.status_code == 503
-    assert "darf seinen eigenen badge_key nicht lesen" in answer.text
+    assert "kann seinen badge_key nicht verwenden" in answer.text
+    health = client.get("/healthz")
+    assert health.status_code == 503
+    assert health.json()["badges"].startswith(f"{path}: {says}\n  fix: ")
+    page = client.get("/system", headers={"Accept-Language": "de"}).text
+    assert "<b>Ausweise</b>" in page
+    assert f"{path}: {says}" in page
+    assert "kein Ausweis meldet jemanden an" in page
+    asked = ["user", "badge", "Olga", "--stdin", "--data", str(tmp_path)]
+    said = CliRunner().invoke(cli, asked, input=f"{BADGE}\n")
+    assert (said.exit_code, f"{path}: {says}" in said.output) == (2, True)
     assert enter(client, "Olga", PIN).status_code == 303
     world.hub.store.close()
+
+
+def test_a_key_that_is_gone_is_said_and_not_made_by_the_look(world: World) -> None:
+    client = world.client()
+    assert "badges" not in client.get("/healthz").json()
+    path = world.hub.settings.data_dir / "badge_key"
+    kept = path.read_bytes()
+    path.unlink()
+    assert client.get("/healthz").json()["badges"].startswith(f"{path}: is missing")
+    assert not path.exists()
+    path.write_bytes(kept + b"\n")  # typed back by hand
+    assert "badges" not in client.get("/healthz").json()
+    assert read(client, BADGE).status_code == 303
 
 
 def test_one_person_one_badge_one_badge_one_person(world: World) -> None:
