@@ -87,10 +87,11 @@ def hash_of(seq: int, utc_ms: int, who: str, what: str, subject: str, detail: st
 
 
 def in_turn(session: Session) -> None:
-    """Before what is read here in order to be changed: whoever else means to do so waits for this transaction's end.
+    """Whoever else means to change something waits for this transaction's end: one writes at a time, as on SQLite.
 
-    As on SQLite, where one writes at a time. Every change ends with a row of this log, and so with its head's lock.
-    With locks on the things themselves beside it, two could wait for each other; taken first, it is the only one."""
+    Every change ends with a row of this log, and so with its head's lock. With locks on the things themselves taken
+    before it (a station's row by an edge's message, its key by a request that refers to it) two could wait for each
+    other for ever. So it is the first lock of a transaction, before what is read in order to be changed."""
     session.connection().execute(select(AuditHead.id).where(AuditHead.id == 1).with_for_update())
 
 
@@ -156,13 +157,16 @@ FACTS: dict[type, Callable[[Any], Told]] = {
 
 
 def keep(store: Store, data_dir: Path) -> None:
-    """From now on every fact this store commits is told in the log, and the anchor file follows."""
+    """From now on every fact this store commits is told in the log, the anchor file follows, and whoever writes takes
+    the log's head before anything else."""
     anchor = AnchorFile(data_dir)
     head = newest(store)
     if head.seq == 1:  # the log has just begun; a file that is missing later must stay missed
         anchor.follow((head.seq, head.hash))
 
     def watch(session: Session) -> None:
+        if session.get_bind().dialect.name != "sqlite":  # there its BEGIN IMMEDIATE has done it
+            in_turn(session)
         event.listen(session, "after_flush", _tell_facts)
         event.listen(session, "after_commit", lambda s: anchor.follow(s.info.pop("audit_head", None)))
 

@@ -31,6 +31,7 @@ def retire(hub: Hub, key: str, who: str, now_ms: int) -> None:
         raise NotNow(_("its edge or its line's controller is heard: switch them off first"))
     hub.live.retire(key)
     with hub.store.writing() as session:
+        audit.in_turn(session)  # before the station's lock
         row = ids_by_key(session).get(key)
         if row is not None:
             session.get_one(Station, row, with_for_update=True).retired_ms = now_ms
@@ -57,7 +58,6 @@ def bring_back(hub: Hub, session: Session, *, write: bool = True) -> bool:
 
 def _let_go(session: Session, station_id: int) -> None:
     """Nobody is left to end its halts. Those that nobody acknowledged or judged still ask for it."""
-    audit.in_turn(session)  # behind the station's lock, as where a message of its edge is stored
     found = select(Halt).where(Halt.station_id == station_id, Halt.state.in_([*ACTIVE]))
     for halt in session.scalars(found.options(selectinload(Halt.events))):
         change(session, halt, Cause.GONE, why="the station was retired")

@@ -15,12 +15,13 @@ import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, select
 
-from inspection.messages import HaltEvent, ResumeAnswer, Tally, Topics
-from review import audit, halts, ingest
+from inspection.messages import Conn, HaltEvent, Message, ResumeAnswer, Tally, Topics
+from review import audit, halts, ingest, retirement, rollout
 from review.alarms import Cause, State, Verdict
 from review.frames import FolderFrames
+from review.live import Live
 from review.store import Base, Halt, HaltEventRow, Station, Store
 from review.upkeep import Upkeep
 from tests.conftest import free_port
@@ -120,7 +121,8 @@ def test_a_halt_of_a_part_padded_with_nul_is_shown(mosquitto: int, data_dir: Pat
 
 
 class AtOnce:
-    """Two things done to one halt, each on a thread; neither writes before both have read, where both may."""
+    """Two things done at once, each on a thread; neither goes on from where they `meet` before the other is there too,
+    where both may."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.store = Store(url)
@@ -146,13 +148,13 @@ class AtOnce:
             session.add(HaltEventRow(halt_id=row.id, kind=Cause.RESET_ASKED, who="Ana", at_ms=0, detail={}))
             return row.id
 
-    def do(self, *acts: Callable[[], object]) -> list[str]:
+    def meet(self, *_: object) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self._both.wait(1)
+
+    def do(self, *acts: Callable[[], object], meet_before_writing: bool = True) -> list[str]:
         """What went wrong with each; empty where nothing did."""
         wrong = ["", ""]
-
-        def meet(*_: object) -> None:
-            with contextlib.suppress(threading.BrokenBarrierError):
-                self._both.wait(1)
 
         def run(n: int, act: Callable[[], object]) -> None:
             try:
@@ -160,7 +162,8 @@ class AtOnce:
             except Exception as e:
                 wrong[n] = str(e) or type(e).__name__
 
-        self.store.watchers.append(lambda session: event.listen(session, "before_flush", meet))
+        if meet_before_writing:
+            self.store.watchers.append(lambda session: event.listen(session, "before_flush", self.meet))
         threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
         for thread in threads:
             thread.start()
@@ -206,3 +209,84 @@ def test_an_answer_that_comes_with_its_deadline_is_not_taken_back_on_postgresql(
     kinds = [e.kind for e in now.events]
     # Whichever was first: a halt that its edge let go holds the line no longer.
     assert now.state not in (State.ACTIVE_ACKED, State.RESET_REQUESTED), kinds
+
+
+# ── one order of locks ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_batch_of_messages_and_a_station_that_comes_back_wait_for_each_other_once_on_postgresql(
+    at_once: AtOnce, tmp_path: Path
+) -> None:
+    """The batch held the station and wanted the log; who looks at the stations held the log and wanted the station."""
+    at_once.halt(State.RESET_REQUESTED)
+    at_once.hub.live.retired = lambda: ()
+    with at_once.store.writing() as session:
+        session.scalars(select(Station).where(Station.station == at_once.name)).one().retired_ms = 1
+    topics = Topics("p", "l", at_once.name)
+    messages = [
+        Conn(state="ONLINE", boot=1),
+        ResumeAnswer(halt=1, who="Ana", nonce="8d1f22c0ab", accepted=True, why="", ts_ms=1),
+    ]
+
+    def batch() -> None:
+        with at_once.store.writing() as session:
+            taken = ingest.Batch(session, FolderFrames(tmp_path / "f"), messages)
+            taken.store(topics, messages[0])
+            session.flush()  # as the next look into the database does
+            at_once.meet()
+            taken.store(topics, messages[1])
+            taken.close()
+
+    def look() -> None:
+        with at_once.store.writing() as session:
+            audit.in_turn(session)
+            at_once.meet()
+            retirement.bring_back(at_once.hub, session)
+
+    assert at_once.do(batch, look, meet_before_writing=False) == ["", ""]
+    with at_once.store.reading() as session:
+        station = session.scalars(select(Station).where(Station.station == at_once.name)).one()
+    assert (station.conn, station.retired_ms) == ("ONLINE", None)
+
+
+def test_a_roll_out_of_a_new_bundle_and_a_retirement_wait_for_each_other_once_on_postgresql(
+    at_once: AtOnce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle's row held the log and its request wanted the station, which whoever retires it held."""
+    at_once.halt(State.ACTIVE_ACKED)
+    key = f"p~l~{at_once.name}"
+    at_once.hub.live = Live()
+    at_once.hub.live.know(Topics("p", "l", at_once.name), Conn(state="BROKEN", boot=1))
+    keep_row, let_go = rollout.keep_row, retirement._let_go
+
+    def kept_then_met(*given: Any) -> Any:
+        row = keep_row(*given)
+        at_once.meet()
+        return row
+
+    def met_then_let_go(*given: Any) -> None:
+        at_once.meet()
+        let_go(*given)
+
+    monkeypatch.setattr(rollout, "keep_row", kept_then_met)
+    monkeypatch.setattr(retirement, "_let_go", met_then_let_go)
+    registry: Any = SimpleNamespace(folder=Path("bundles"), get=lambda bundle: None)
+    bundle: Any = SimpleNamespace(id="weld-9.9.9", sha256="ab" * 32, url="/bundles/weld-9.9.9")
+    sent: list[Message] = []
+
+    def publish(_topics: Topics, message: Message) -> bool:
+        sent.append(message)
+        return True
+
+    def ask() -> None:
+        with at_once.store.writing() as session:
+            station = rollout.find_station(session, key)
+            rollout.ask(session, publish, registry, station, bundle, "Chen", 1, rollback=False)
+
+    def retire() -> None:
+        retirement.retire(at_once.hub, key, "Chen", 1)
+
+    assert at_once.do(ask, retire, meet_before_writing=False) == ["", ""]
+    assert len(sent) == 1
+    with at_once.store.reading() as session:
+        assert rollout.find_station(session, key).retired_ms == 1
