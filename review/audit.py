@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import event, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
@@ -105,6 +106,7 @@ def note(session: Session, who: str, what: str, subject: str, **detail: object) 
     row = Link(seq, at_ms, who, what, subject, text, head.hash, digest)
     connection.execute(insert(AuditRow), asdict(row))
     connection.execute(update(AuditHead).where(AuditHead.id == 1).values(seq=seq, hash=digest))
+    session.info.setdefault("audit_began", (head.seq, head.hash))
     session.info["audit_head"] = (seq, digest)
 
 
@@ -162,13 +164,18 @@ def keep(store: Store, data_dir: Path) -> None:
     anchor = AnchorFile(data_dir)
     head = newest(store)
     if head.seq == 1:  # the log has just begun; a file that is missing later must stay missed
-        anchor.follow((head.seq, head.hash))
+        anchor.follow(store, (0, GENESIS), (head.seq, head.hash))
+
+    def committed(session: Session) -> None:
+        began, head = session.info.pop("audit_began", None), session.info.pop("audit_head", None)
+        if began and head:
+            anchor.follow(store, began, head)
 
     def watch(session: Session) -> None:
         if session.get_bind().dialect.name != "sqlite":  # there its BEGIN IMMEDIATE has done it
             in_turn(session)
         event.listen(session, "after_flush", _tell_facts)
-        event.listen(session, "after_commit", lambda s: anchor.follow(s.info.pop("audit_head", None)))
+        event.listen(session, "after_commit", committed)
 
     store.watchers.append(watch)
 
@@ -184,7 +191,7 @@ class AnchorFile:
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "audit.anchor"
-        self._missed = False
+        self._told = False
         self._lock = threading.Lock()
 
     def read(self) -> Anchor | None:
@@ -193,25 +200,46 @@ class AnchorFile:
             return None
         try:
             found = json.loads(self._path.read_text())
-            return Anchor(int(found["seq"]), str(found["hash"]), str(self._path))
-        except (ValueError, KeyError, TypeError, OSError) as e:
+            seq = int(found["seq"])
+            if not 0 < seq < 2**63:
+                raise ValueError(f"seq {seq} is no row's number")  # noqa: TRY301 - like what int() finds wrong
+            return Anchor(seq, str(found["hash"]), str(self._path))
+        except (ValueError, KeyError, TypeError, OverflowError, OSError) as e:
             raise InputError(self._path, f"is no anchor: {e}", "compare with the newest handover on paper") from e
 
-    def follow(self, head: tuple[int, str] | None) -> None:
-        if head is None:
-            return
+    def problem(self, store: Store, known: Anchor | None) -> str:
+        """Why what was read does not vouch for the log's end; empty when it does."""
+        if known is None:
+            return f"{self._path} is missing: whether the end was cut off cannot be said. {ANEW}"
+        with store.reading() as session:
+            digest = session.scalar(select(AuditRow.hash).where(AuditRow.seq == known.seq))
+        if digest == known.hash:
+            return ""
+        found = "has another one there" if digest else "does not reach it"
+        return (
+            f"{known.source} knows row {known.seq}, the log {found}: its end was cut off or changed, or an older "
+            f"backup was put back. {ANEW}"
+        )
+
+    def follow(self, store: Store, began: tuple[int, str], head: tuple[int, str]) -> None:
+        """The log went from `began` on to `head`."""
         with self._lock:
             try:
                 known = self.read()
-                if known is None and head[0] > 1:
-                    # Made here, it would know only what is left: whoever cuts the end off would remove it as well.
-                    if not self._missed:  # once: every act comes by here
-                        log.error("audit anchor is missing", fix=ANEW)
-                    self._missed = True
+                # Where an act goes on from the very row that is known, nobody has to look whether the log has that.
+                goes_on = known is not None and (known.seq, known.hash) == began
+                first = known is None and head[0] == 1
+                why = "" if goes_on or first else self.problem(store, known)
+                if why:
+                    # It stays as it is, and missing: made here it would know only what is left, and the acts that come
+                    # after a cut would do away with the one thing that shows it.
+                    if not self._told:  # once: every act comes by here
+                        log.error("audit anchor does not follow", why=why)
                 # A command and the hub may both write; the newer one stays.
                 elif known is None or known.seq < head[0]:
                     self._write(head)
-            except (OSError, InputError) as e:
+                self._told = bool(why)
+            except (OSError, InputError, SQLAlchemyError) as e:
                 # The act is committed and stays; what is lost is that a missing end would be found.
                 log.error("audit anchor not written", why=str(e))  # noqa: TRY400 - the reason says it all
 
@@ -240,6 +268,16 @@ def begin_anchor(store: Store, data_dir: Path, who: str) -> Anchor:
         head = session.info["audit_head"]
     file.begin(head)
     return Anchor(head[0], head[1], str(data_dir / "audit.anchor"))
+
+
+def failing(store: Store, data_dir: Path) -> str:
+    """Why the anchor file does not vouch for the log's end; empty when it does. One row is looked up, not the chain."""
+    file = AnchorFile(data_dir)
+    try:
+        # Before the row: whatever is appended meanwhile only makes the log longer than its anchor.
+        return file.problem(store, file.read())
+    except InputError as e:
+        return str(e)
 
 
 # ── reading and checking ────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,7 +340,7 @@ def stored_problems(store: Store, data_dir: Path, more: Iterable[Anchor] = ()) -
         outside, wrong = None, [str(e)]
     head = newest(store)
     if outside is None and not wrong:
-        wrong = [f"{data_dir / 'audit.anchor'} is missing: whether the end was cut off cannot be said. {ANEW}"]
+        wrong = [AnchorFile(data_dir).problem(store, None)]
     with store.reading() as session:
         signed = [
             Anchor(h.audit_seq, h.audit_hash, f"handover {h.id}")

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inspection.errors import HaltlineError, StorageError
 from inspection.station_messages import CameraAnswer
-from review import backup, retirement
+from review import audit, backup, retirement
 from review.clock import wall_ms
 from review.hub import Hub
 from review.language import N_
@@ -36,6 +36,7 @@ WITHOUT = {
     "database": N_("nothing can be read or acknowledged here; edges keep their evidence and the line stays guarded"),
     "storage": N_("new records wait at the edges and the broker; what is here can be read"),
     "broker": N_("no station is heard; lines are still stopped by their edges and controllers"),
+    "audit": N_("acts are recorded and chained as before; whether one is missing at the end is shown by paper alone"),
     "badges": N_("no badge signs anybody in or can be enrolled; names with a PIN or a password do"),
 }
 """What still works while this part does not."""
@@ -84,8 +85,12 @@ def failing(hub: Hub) -> dict[str, str]:
     wrong: dict[str, str] = {}
     try:
         hub.store.check()
+        if why := audit.failing(hub.store, hub.settings.data_dir):
+            wrong["audit"] = why
     except StorageError as e:
         wrong["database"] = str(e)
+    except SQLAlchemyError as e:
+        wrong["database"] = str(e).splitlines()[0]
     if why := hub.failing():
         wrong["storage"] = why
     if not hub.connected():

@@ -21,6 +21,7 @@ from review.clock import wall_ms
 from review.ingest import change
 from review.people import add_person
 from review.store import AuditRow, Halt, Label, Record, Station, Store
+from tests.review.doors import World
 
 ACTS = 40
 
@@ -245,6 +246,61 @@ def test_a_missing_anchor_is_missed_until_somebody_begins_it_anew_and_the_log_sa
     add_person(store, "Ben", "operator")
     assert json.loads((folder / "audit.anchor").read_text())["seq"] == last.seq + 1, "and it follows again"
     assert CliRunner().invoke(app, ["audit", "anchor", "--data", str(tmp_path)]).exit_code == 2
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_anchor_that_a_cut_left_behind_outlives_later_acts(made: Path, tmp_path: Path, restarted: bool) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "hub"))
+    store, before = opened(folder), (folder / "audit.anchor").read_text()
+    known = json.loads(before)["seq"]
+    rewrite(folder, lambda rows: rows[:-3])
+    if restarted:
+        store.close()
+        store = opened(folder)
+    for n in range(5):  # past the row that it knows
+        add_person(store, f"Ana {n}", "operator")
+    assert audit.newest(store).seq > known
+    assert (folder / "audit.anchor").read_text() == before
+    assert found(folder) == [f"row {known} is not the one that {folder / 'audit.anchor'} knows"]
+    assert CliRunner().invoke(app, ["audit", "anchor", "--data", str(folder)]).exit_code == 0
+    assert found(folder) == []
+    last = list(audit.links(store))[-1]
+    assert (last.what, str(known) in last.detail) == ("anchor_begun", True), "what it knew is in the log itself"
+    add_person(store, "Ben", "operator")
+    assert json.loads((folder / "audit.anchor").read_text())["seq"] == last.seq + 1, "and it follows again"
+
+
+def test_health_and_the_system_page_say_what_the_anchor_shows(tmp_path: Path) -> None:
+    world = World(tmp_path / "hub")
+    client, anchor = world.client(), tmp_path / "hub" / "audit.anchor"
+    assert "audit" not in client.get("/healthz").json()
+    seq = json.loads(anchor.read_text())["seq"]
+
+    def said() -> str:
+        return str(client.get("/healthz").json().get("audit", ""))
+
+    rewrite(tmp_path / "hub", lambda rows: rows[:-2])
+    assert said().startswith(f"{anchor} knows row {seq}, the log does not reach it: its end was cut off")
+    assert said().endswith("haltline review audit anchor")
+    for n in range(3):
+        add_person(world.hub.store, f"Ana {n}", "operator")
+    assert f"knows row {seq}, the log has another one there" in said()
+    page = client.get("/system", headers={"Accept-Language": "de"}).text
+    assert "<b>Auditprotokoll</b>" in page
+    assert f"knows row {seq}, the log has another one there" in page
+    assert "ob am Ende eine fehlt, zeigt nur das Papier" in page
+    kept = anchor.read_text()
+    for content in ("not json", '{"seq":1e999,"hash":""}', '{"seq":99999999999999999999,"hash":""}'):
+        anchor.write_text(content)
+        assert "is no anchor" in said()
+        add_person(world.hub.store, f"with {content}", "operator")
+        assert anchor.read_text() == content
+    anchor.unlink()
+    assert "is missing" in said()
+    anchor.write_text(kept)
+    assert CliRunner().invoke(app, ["audit", "anchor", "--data", str(tmp_path / "hub")]).exit_code == 0
+    assert said() == ""
+    world.hub.store.close()
 
 
 @pytest.mark.parametrize("content", ["not json", '{"seq":99999,"hash":"of a log that was longer"}'])

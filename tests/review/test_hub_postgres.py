@@ -40,6 +40,12 @@ def url() -> Iterator[str]:
         yield own
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for one database: a second folder would lack the anchor of its audit log, and the hub would say so."""
+    return tmp_path_factory.mktemp("hub") / "data"
+
+
 def test_labels_rules_and_escapes_on_postgresql(mosquitto: int, data_dir: Path, url: str) -> None:
     """The tables of the label book, and the queries that read JSON as text, which differs between databases."""
     hub = HubProcess(data_dir, free_port(), mosquitto, "--database", url).start()
