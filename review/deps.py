@@ -10,6 +10,7 @@ from typing import Annotated
 from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 from pydantic import Field
@@ -93,24 +94,43 @@ class NameNeeded(Exception):
 
 PAGE_PERSON = "Haltline-Person"
 """The name in the bar of the page that sends; percent-encoded, as headers hold no letters beyond Latin 1."""
+PAGE_PERSON_FIELD = "page_person"
+"""The same of a plain form, which sends no headers of its own: `static/unsent.js` adds it to every one."""
+FORM = "application/x-www-form-urlencoded"
 
 
 class OtherPerson(Exception):
     """A page that names one person acts while another is signed in; `other_person` says so."""
 
 
-def require_person(request: Request, person: MaybePerson) -> Person:
+async def named_person(request: Request, person: MaybePerson) -> Person:
     """Whoever is signed in. Where the page says whose it is, that has to be the same person: somebody may have signed
     in on another tab meanwhile, and what is done here would be recorded with the wrong name."""
     if person is None:
         raise NameNeeded
-    on_page = unquote(request.headers.get(PAGE_PERSON, ""))
+    must_be(person, unquote(request.headers.get(PAGE_PERSON, "")))
+    return person
+
+
+NamedPerson = Annotated[Person, Depends(named_person)]
+"""For routes that read what is sent by themselves, and only so much of it."""
+
+
+async def require_person(request: Request, person: NamedPerson) -> Person:
+    """The same also where a plain form says it. One with files is read by its own route, once it has looked how long
+    it is."""
+    if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
+        must_be(person, (await request.form()).get(PAGE_PERSON_FIELD))
+    return person
+
+
+def must_be(person: Person, on_page: object) -> None:
+    """OtherPerson where a page names somebody else; one that names nobody is asked nothing."""
     if on_page and on_page != person.name:
-        words = {"page": on_page, "now": person.name}
+        words = {"page": str(on_page), "now": person.name}
         raise OtherPerson(
             language._("this page is %(page)s's, and %(now)s has signed in since: reload it, or sign in again", **words)
         )
-    return person
 
 
 ActingPerson = Annotated[Person, Depends(require_person)]
@@ -195,8 +215,13 @@ async def name_needed(request: Request, _exc: Exception) -> Response:
     return Response(language._("choose a name at /who first: what is done is recorded with who did it") + "\n", 401)
 
 
-async def other_person(_request: Request, exc: Exception) -> Response:
-    """In words, which the page's own script shows: the header tells them from a page of the hub."""
+async def other_person(request: Request, exc: Exception) -> Response:
+    """A page where a form was sent; else in words, which the page's own script shows: the header tells them from a page
+    of the hub."""
+    if wants_page(request):
+        answer = await run_in_threadpool(page, request, "refused.html", 409, says=str(exc), title=language._("Refused"))
+        answer.headers[PAGE_PERSON] = "other"
+        return answer
     headers = {PAGE_PERSON: "other", "HX-Reswap": "none"}
     return Response(f"{exc}\n", 409, media_type="text/plain", headers=headers)
 

@@ -18,7 +18,7 @@ from inspection.errors import InputError, StorageError
 from inspection.label_book import LabelBook
 from review import label_books, mirror
 from review import label_queue as queue
-from review.deps import ActingPerson, HubDep, page
+from review.deps import ActingPerson, HubDep, NamedPerson, page
 from review.exchange import Wanted
 from review.export import export_zip
 from review.hub import Hub, wall_ms
@@ -133,7 +133,7 @@ async def read_label(request: Request) -> LabelIn | InputError:
 
 @router.post("/label/{uid}")
 def save_label(
-    hub: HubDep, person: ActingPerson, uid: str, label: Annotated[LabelIn | InputError, Depends(read_label)]
+    hub: HubDep, person: NamedPerson, uid: str, label: Annotated[LabelIn | InputError, Depends(read_label)]
 ) -> Response:
     task, book = _labelable(hub, uid, person)
     width_px, height_px = task.record.width_px, task.record.height_px

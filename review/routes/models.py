@@ -13,7 +13,7 @@ from inspection.errors import BundleError, InputError
 from review import rollout
 from review.broadcast import News
 from review.clock import wall_ms
-from review.deps import ActingPerson, Engineer, HubDep, page
+from review.deps import PAGE_PERSON_FIELD, ActingPerson, Engineer, HubDep, must_be, page
 from review.hub import Hub
 from review.language import _
 from review.registry import MAX_ZIP_BYTES, Bundle, Registry
@@ -50,6 +50,7 @@ async def upload(request: Request, hub: HubDep, person: Engineer) -> Response:
         if not length.isdigit() or int(length) > MAX_ZIP_BYTES + FORM_BYTES:
             raise BundleError("upload", f"has {length or 'an unknown number of'} bytes", f"at most {MAX_ZIP_BYTES}")
         async with request.form(max_files=1, max_fields=1) as form:
+            must_be(person, form.get(PAGE_PERSON_FIELD))
             file = form.get("bundle")
             if not isinstance(file, UploadFile):
                 raise BundleError("upload", "brings no file", "choose the bundle's .zip")

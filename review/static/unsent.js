@@ -103,6 +103,9 @@ const unsent = (() => {
     const { request } = e.detail.ctx;
     if (person() && request.method.toUpperCase() !== "GET") Object.assign(request.headers, as(person()));
   });
+  document.addEventListener("formdata", (e) => {
+    if (person() && e.target.method === "post") e.formData.set("page_person", person());
+  });
   document.addEventListener("htmx:response:error", (e) => {
     const { response, text } = e.detail.ctx;
     if (!response.headers.has(OTHER)) return;

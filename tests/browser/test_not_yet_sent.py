@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
 
 from review.alarms import State, Verdict
 from review.clock import wall_ms
 from review.halts import judge, load
-from review.store import Halt, SignIn
+from review.store import Halt, ShiftNote, SignIn
 from tests.browser.label_desk import World
 from tests.browser.where import wait_for_path
 from tests.review.factory import until
@@ -154,3 +155,23 @@ def test_a_page_of_one_person_records_nothing_once_another_signed_in_elsewhere(p
     sign_in(world, other, "Bob", "/alarms")
     label.keyboard.press("Control+Enter")
     until(lambda: [row.person for row in world.labels()] == ["Bob"])
+
+
+def test_a_plain_form_of_one_persons_page_is_refused_once_another_signed_in_elsewhere(page: Page, world: World) -> None:
+    sign_in(world, page, "Ann", "/handover")
+    page.get_by_label("Note for the next shift").fill("nozzle 2 drips")
+    other = page.context.new_page()
+    sign_in(world, other, "Bob", "/alarms")
+    page.get_by_role("button", name="Add the note").click()
+    expect(page.locator("main")).to_contain_text("this page is Ann's, and Bob has signed in since")
+    page.get_by_role("link", name="Back to the page").click()
+    wait_for_path(page, "/handover")
+    expect(page.locator(".person")).to_have_text("Bob")
+    expect(page.get_by_label("Note for the next shift")).to_have_value("nozzle 2 drips")
+    with world.hub.store.reading() as session:
+        assert session.scalars(select(ShiftNote)).all() == []
+    page.get_by_role("button", name="Add the note").click()
+    wait_for_path(page, "/handover")
+    expect(page.locator("main")).to_contain_text("nozzle 2 drips")
+    with world.hub.store.reading() as session:
+        assert [note.by for note in session.scalars(select(ShiftNote))] == ["Bob"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from urllib.parse import unquote
 
 import pytest
@@ -11,7 +12,7 @@ from httpx import Response
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from review import secret_hash
+from review import audit, secret_hash
 from tests.review.doors import World, secret_of
 
 PAGE = {"accept": "text/html,application/xhtml+xml"}
@@ -125,3 +126,33 @@ def test_a_refusal_opens_without_the_database_and_names_nobody(tmp_path_factory:
 
 def _no_database(*_: object) -> None:
     raise OSError("disk I/O error")
+
+
+@pytest.mark.parametrize(("path", "data", "page"), FORMS, ids=[f[0] for f in FORMS])
+def test_a_form_of_one_persons_page_does_nothing_once_another_signed_in(
+    still: World, path: str, data: dict[str, str], page: str
+) -> None:
+    ian, before = still.client("Ian"), list(audit.links(still.hub.store))
+    headers = PAGE | {"referer": f"http://hub{page}", "accept-language": "de,en;q=0.5"}
+    answer = ian.post(path, data=data | {"page_person": "Olga"}, headers=headers)
+    assert answer.status_code == 409
+    assert "auf dieser Seite ist Olga angemeldet, inzwischen aber Ian" in answer.text
+    assert f'href="{escape(page)}"' in answer.text, "the way back"
+    assert "data-refused" in answer.text, "what was typed is kept"
+    assert list(audit.links(still.hub.store)) == before
+    told = ian.post(path, data=data | {"page_person": "Olga"}).text
+    assert told == "this page is Olga's, and Ian has signed in since: reload it, or sign in again\n"
+
+
+def test_a_form_of_ones_own_page_and_one_that_names_nobody_are_taken(still: World) -> None:
+    ian = still.client("Ian")
+    for more in ({"page_person": "Ian"}, {"page_person": ""}, {}):
+        assert ian.post("/handover/note", data={"text": "nozzle 2 drips"} | more, headers=PAGE).status_code == 303
+
+
+def test_an_upload_from_another_persons_page_is_refused(still: World) -> None:
+    ada, files = still.client("Ada"), {"bundle": ("weld.zip", b"PK", "application/zip")}
+    answer = ada.post("/models/upload", data={"page_person": "Eve"}, files=files, headers=PAGE)
+    assert (answer.status_code, "this page is Eve" in answer.text) == (409, True)
+    answer = ada.post("/models/upload", data={"page_person": "Ada"}, files=files, headers=PAGE)
+    assert answer.status_code == 422, "looked at, and no bundle"
