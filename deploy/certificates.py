@@ -2,6 +2,10 @@
 
 The broker takes a certificate's common name as the user of its ACL: `edge-east-line1-weld1`, `plc-east-line1-weld1`,
 `hub`. A plant that runs a CA of its own uses that one; then only the common names matter.
+
+Site `a-b`, line `c` and site `a`, line `b-c` give one common name, and the ACL would let each write the other's permit.
+So a name with more than one reading is written with its levels (`edge-a-b/c/weld1`); the common name stays what it was,
+the certificate also holds the station, and a second station of that name is refused.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -18,27 +24,108 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from inspection.errors import InputError
+from inspection.messages import Topics
+
 CA_DAYS, LEAF_DAYS = 3650, 825
+OF_STATIONS = ("edge-", "plc-")
+STATION = "haltline:"
+"""What the address in a certificate begins with that says whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """`name`: the common name and the file's. `station`: SITE/LINE/STATION, empty for the hub and whatever has none."""
+
+    name: str
+    station: str
 
 
 def main(
     folder: Path,
-    names: Annotated[list[str], typer.Argument(help="Common names of the clients.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Common names of the clients; with a `-` in a level: edge-SITE/LINE/STATION.")
+    ],
     broker_host: Annotated[list[str], typer.Option(help="Names and addresses the broker is reached by.")],
 ) -> None:
     """Add certificates to FOLDER; the CA there is kept, so that clients can be added later."""
-    make(folder, names, broker_host)
-    typer.echo(f"{folder}: ca.crt, broker.crt, {', '.join(f'{name}.crt' for name in names)}, each with its .key")
+    try:
+        made = make(folder, names, broker_host)
+    except InputError as e:
+        typer.echo(f"certificates: {e}", err=True)
+        raise typer.Exit(2) from e
+    typer.echo(
+        f"{folder}: ca.crt, broker.crt, {', '.join(f'{client.name}.crt' for client in made)}, each with its .key"
+    )
 
 
-def make(folder: Path, names: Iterable[str], broker_hosts: Iterable[str]) -> None:
+def make(folder: Path, names: Iterable[str], broker_hosts: Iterable[str]) -> list[Client]:
+    """InputError, and nothing is made, where a name is another station's already or does not say whose it is."""
+    clients = [_client(name) for name in names]
+    _one_station_each(folder, clients)
     folder.mkdir(parents=True, exist_ok=True)
     ca = _ca(folder)
     hosts = [_host(host) for host in broker_hosts]
     _leaf(folder, "broker", ca, x509.SubjectAlternativeName(hosts), ExtendedKeyUsageOID.SERVER_AUTH)
-    for name in names:
-        san = x509.SubjectAlternativeName([x509.DNSName(name)])
-        _leaf(folder, name, ca, san, ExtendedKeyUsageOID.CLIENT_AUTH)
+    for client in clients:
+        whose = [x509.UniformResourceIdentifier(STATION + client.station)] if client.station else []
+        san = x509.SubjectAlternativeName([x509.DNSName(client.name), *whose])
+        _leaf(folder, client.name, ca, san, ExtendedKeyUsageOID.CLIENT_AUTH)
+    return clients
+
+
+def _client(asked: str) -> Client:
+    kind = next((kind for kind in OF_STATIONS if asked.startswith(kind)), "")
+    rest = asked.removeprefix(kind)
+    if not kind:
+        return Client(asked, "")
+    if "/" in rest:
+        levels = rest.split("/")
+        if len(levels) != 3:
+            raise InputError(asked, f"has {len(levels)} levels", f"write {kind}SITE/LINE/STATION")
+        Topics(*levels)  # says which level is none
+        return Client(kind + "-".join(levels), rest)
+    readings = _readings(rest)
+    if len(readings) > 1:
+        may = ", ".join(readings)
+        raise InputError(asked, f"may be any of the stations {may}", f"write which: {kind}{readings[-1]}")
+    return Client(asked, readings[0] if readings else "")
+
+
+def _readings(joined: str) -> list[str]:
+    """Every SITE/LINE/STATION that is written so when its levels are joined by `-`."""
+    parts = joined.split("-")
+    cuts = combinations(range(1, len(parts)), 2)
+    split = (("-".join(parts[:a]), "-".join(parts[a:b]), "-".join(parts[b:])) for a, b in cuts)
+    return ["/".join(levels) for levels in split if all(level[:1].isalnum() for level in levels)]
+
+
+def _one_station_each(folder: Path, clients: list[Client]) -> None:
+    known: dict[str, str] = {}
+    for client in clients:
+        path = folder / f"{client.name}.crt"
+        if client.name not in known and path.exists():
+            known[client.name] = _station_in(path)
+        if (other := known.setdefault(client.name, client.station)) != client.station:
+            fix = "rename a level of one of the two in its edge.yaml: the broker's ACL knows this name alone"
+            raise InputError(path, f"is the name of {other} already, and {client.station} would have the same", fix)
+
+
+def _station_in(path: Path) -> str:
+    """Whose a certificate is; of one made before they said so, by its name: one reading, or no station's."""
+    try:
+        held = x509.load_pem_x509_certificate(path.read_bytes())
+        names = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        addresses = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (OSError, ValueError, x509.ExtensionNotFound) as e:
+        raise InputError(path, f"is no certificate of ours: {e}", "move it away") from e
+    found = [address.removeprefix(STATION) for address in addresses if address.startswith(STATION)]
+    kind = next((kind for kind in OF_STATIONS if path.stem.startswith(kind)), "")
+    readings = _readings(path.stem.removeprefix(kind)) if kind else []
+    if not found and len(readings) > 1:
+        fix = "if it is the same station's, move it away and run this again"
+        raise InputError(path, f"is there already and does not say which of {', '.join(readings)} it is for", fix)
+    return (found or readings or [""])[0]
 
 
 Authority = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]

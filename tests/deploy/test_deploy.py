@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from deploy.certificates import make
 from edge.config import EdgeConfig
 from edge.config_file import load
+from inspection.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -255,3 +256,34 @@ def test_the_guides_links_lead_somewhere_and_it_says_what_the_stop_is_not() -> N
     for target in re.findall(r"\]\(([^)#]+?)\)", GUIDE):
         assert (ROOT / "docs" / target).exists(), target
     assert "not a safety function: no PL, no SIL" in " ".join(GUIDE.split())
+
+
+# ── whose a certificate is ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_station_of_one_certificate_name_is_refused(tmp_path: Path) -> None:
+    first = [c.name for c in make(tmp_path, ["edge-a-b/c/weld1", "plc-a-b/c/weld1", "hub"], ["localhost"])]
+    assert first == ["edge-a-b-c-weld1", "plc-a-b-c-weld1", "hub"]
+    kept = (tmp_path / "edge-a-b-c-weld1.key").read_bytes()
+    with pytest.raises(InputError, match=r"edge-a-b-c-weld1\.crt: is the name of a-b/c/weld1 already, and a/b-c/weld1"):
+        make(tmp_path, ["edge-east-line1-weld1", "edge-a/b-c/weld1"], ["localhost"])
+    assert (tmp_path / "edge-a-b-c-weld1.key").read_bytes() == kept
+    assert not (tmp_path / "edge-east-line1-weld1.crt").exists(), "all or none"
+    make(tmp_path, ["edge-a-b/c/weld1"], ["localhost"])  # the same one's again, before it runs out
+    with pytest.raises(InputError, match="is the name of x/y-z/w already"):
+        make(tmp_path / "new", ["edge-x/y-z/w", "edge-x-y/z/w"], ["localhost"])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("edge-a-b-c-weld1", "may be any of the stations a/b/c-weld1, a/b-c/weld1, a-b/c/weld1"),
+        ("plc-a/b", "has 2 levels"),
+        ("edge-a//b", "line: '' is no topic level"),
+    ],
+)
+def test_a_name_that_does_not_say_whose_it_is_is_refused_with_the_fix(tmp_path: Path, name: str, says: str) -> None:
+    command = [sys.executable, "-m", "deploy.certificates", str(tmp_path / "tls"), name, "--broker-host", "localhost"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, says in done.stderr, "fix: " in done.stderr) == (2, True, True), done.stderr
+    assert not (tmp_path / "tls").exists()
