@@ -115,7 +115,7 @@ def _keep(bundle: VerifiedBundle, manifest_bytes: bytes, signature: bytes | None
 
 def _list(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise BundleError(folder, "is no folder", "give the bundle's folder, e.g. models/weld-0.2.0")
+        raise BundleError(folder, "is no folder", "give the bundle's folder, e.g. models/weld-0.3.0")
     names = []
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():

@@ -50,7 +50,7 @@ def render(
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A model bundle, e.g. models/weld-0.2.0.")],
+    bundle: Annotated[Path, typer.Argument(help="A model bundle, e.g. models/weld-0.3.0.")],
     snapshot: Annotated[Path, typer.Argument(help="A snapshot with pictures the model never saw.")],
     split: Annotated[str, typer.Option(help="Which part of the snapshot: test, val or train.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
@@ -168,7 +168,7 @@ def export(
 
 
 def quantize(
-    bundle: Annotated[Path, typer.Argument(help="The float bundle, e.g. models/weld-0.2.0.")],
+    bundle: Annotated[Path, typer.Argument(help="The float bundle, e.g. models/weld-0.3.0.")],
     snapshot: Annotated[Path, typer.Option(help="The snapshot it was trained on.")],
     out: Annotated[Path, typer.Option(help="The int8 bundle's folder; it must not exist.")],
     name: Annotated[str | None, typer.Option(help="Its name; default the bundle's with -int8.")] = None,

@@ -53,11 +53,11 @@ class Recipe:
 
 
 RECIPES = {
-    "weld": Recipe("weld", "0.2.0", 4000, 11, ((16, "480x384", 0.001),), "models/weld-0.1.0"),
-    "scratch": Recipe("scratch", "0.2.0", 4000, 12, ((24, "320x256", 0.001),), "models/scratch-0.1.0"),
+    "weld": Recipe("weld", "0.3.0", 4000, 51, ((16, "480x384", 0.001),), "models/weld-0.2.0"),
+    "scratch": Recipe("scratch", "0.3.0", 4000, 52, ((24, "320x256", 0.001),), "models/scratch-0.2.0"),
 }
-"""Those of 0.1.0 had 2,000 frames of seeds 1 and 2: weld 20 epochs at 320x256 and 15 at 480x384 from there, scratch 20
-at 320x256, from nothing."""
+"""Those of 0.2.0 had as many frames of seeds 11 and 12 and began with 0.1.0; those of 0.1.0 had 2,000 of seeds 1 and 2:
+weld 20 epochs at 320x256 and 15 at 480x384 from there, scratch 20 at 320x256, from nothing."""
 
 
 def main(tasks: list[str]) -> None:

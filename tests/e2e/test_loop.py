@@ -229,9 +229,9 @@ def _retrain(folder: Path, parent: Path) -> Path:
     samples.write_text(samples.read_text().replace('"split":null', '"split":"train"'))
     began = time.monotonic()
     command("dataset", "import", folder / "base", folder / "labels", "--out", folder / "snapshot")
-    run, new = folder / "run", folder / "models" / "scratch-0.2.1"
+    run, new = folder / "run", folder / "models" / "scratch-0.3.1"
     command("train", folder / "snapshot", "--out", run, "--init", parent, "--epochs", EPOCHS, nice=True)
-    command("export", run, "--out", new, "--version", "0.2.1", "--no-stream", nice=True)
+    command("export", run, "--out", new, "--version", "0.3.1", "--no-stream", nice=True)
     say(f"retrained on {BASE_FRAMES} rendered and the labelled frames in {time.monotonic() - began:.0f} s: {new.name}")
     return new
 
