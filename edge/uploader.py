@@ -108,9 +108,7 @@ class FileRoad:
                 if has:
                     found[sha] = Answer(Outcome.DONE)
         missing = {sha: path for item in items for sha, path in item.files if sha not in found}
-        if (
-            there.outcome is not Outcome.DONE
-        ):  # what is no longer here is not lost: nobody knows yet whether it is there
+        if there.outcome is not Outcome.DONE:  # what is no longer here is not lost: nobody knows yet if it is there
             gone = [sha for sha, path in missing.items() if not path.exists()]
             found.update(dict.fromkeys(gone, there))
             missing = {sha: path for sha, path in missing.items() if sha not in found}
