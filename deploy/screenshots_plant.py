@@ -26,7 +26,7 @@ from sqlalchemy import select
 from deploy.broker import free_port, start_mosquitto
 from inspection.label_book import BOOKS
 from inspection.render import DefectSpec, render
-from review import people
+from review import audit, people
 from review.store import Station, Store
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def _employ(data: Path) -> None:
     data.mkdir()
     store = Store(f"sqlite:///{data / 'hub.db'}")
     store.migrate()
+    audit.keep(store, data)
     people.add_person(store, WITH_PIN, "operator")
     people.set_secret(store, WITH_PIN, PIN)
     store.close()
