@@ -18,6 +18,7 @@ import structlog
 
 from edge.config import HubConfig
 from edge.named_files import hub_context, secret
+from edge.tuning import KERNEL_BYTES
 from inspection.bundle import sha256
 
 log = structlog.get_logger()
@@ -39,9 +40,6 @@ HERE = "/api/edge/frames/" + "0" * 64
 
 TIMEOUT_S = 10.0
 """For the hub to answer, or to take a piece, not for a whole file: a slow link is slow, and no hub that is away."""
-KERNEL_BYTES = 65536
-"""What the kernel may hold of a request (Linux takes it twice). By itself it takes up to 4 MB at once; on a slow link
-they are still on their way when the hub's answer is waited for, and the file came to nothing, again and again."""
 
 
 class Outcome(Enum):

@@ -20,6 +20,11 @@ LONG_TURN_NS = 100_000_000
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 """The system call's number (asm/unistd_64.h, asm-generic/unistd.h)."""
 
+KERNEL_BYTES = 65536
+"""What the kernel may hold of one connection to the broker or the hub (Linux takes it twice). By itself it takes up to
+4 MB, which a slow link carries for minutes: the answer to a ping then comes after the keepalive, that to a file after
+its timeout, and what works is ended, again and again."""
+
 
 def tune() -> None:
     """For the whole process. OpenCV's own threads spin when they are done, on the core the model needs next, and a

@@ -200,12 +200,13 @@ class AnchorFile:
             return None
         try:
             found = json.loads(self._path.read_text())
-            seq = int(found["seq"])
-            if not 0 < seq < 2**63:
-                raise ValueError(f"seq {seq} is no row's number")  # noqa: TRY301 - like what int() finds wrong
-            return Anchor(seq, str(found["hash"]), str(self._path))
+            anchor = Anchor(int(found["seq"]), str(found["hash"]), str(self._path))
         except (ValueError, KeyError, TypeError, OverflowError, OSError) as e:
             raise InputError(self._path, f"is no anchor: {e}", "compare with the newest handover on paper") from e
+        if not 0 < anchor.seq < 2**63:
+            what = f"is no anchor: seq {anchor.seq} is no row's number"
+            raise InputError(self._path, what, "compare with the newest handover on paper")
+        return anchor
 
     def problem(self, store: Store, known: Anchor | None) -> str:
         """Why what was read does not vouch for the log's end; empty when it does."""

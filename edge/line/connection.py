@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 
 from edge.config import MqttConfig
 from edge.named_files import broker_context, load, secret
+from edge.tuning import KERNEL_BYTES
 from inspection.errors import ConfigError, MessageError
 from inspection.messages import Topics
 
@@ -36,9 +37,6 @@ SHORT_BYTES = 4096
 """A permit has 200; of a live picture paho keeps what does not fit into the socket."""
 HEAD_BYTES = 32
 """At most what a packet has before its payload, besides the topic."""
-KERNEL_BYTES = 65536
-"""What the kernel may hold of one connection (Linux takes it twice). By itself it takes up to 4 MB: on a slow link the
-answer to a ping then comes after the keepalive, and a connection that works is ended, again and again."""
 
 
 @dataclass(frozen=True, slots=True)

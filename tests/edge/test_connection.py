@@ -182,7 +182,7 @@ def test_on_a_slow_link_pictures_are_few_and_new_and_the_connection_stays(mosqui
             taken = connection.publish_newest("cam", "live", str(time.monotonic()).encode().ljust(40_000))
             took += taken
             assert connection.takes_newest("other"), "another camera's picture waits for nobody"
-            time.sleep(0.2)
+            time.sleep(0.2)  # 200 kB/s, where the link carries 60
         ages = [at_s - float(payload) for payload, at_s in listener.heard]
         assert not ended
         assert 5 < len(ages) <= took < 30
@@ -234,7 +234,7 @@ def test_what_the_broker_does_not_take_stays_here_and_the_connection_stays(
             assert not connection.publish("evt/record", bytes(20_000), qos=1)
         assert connection.publish("evt/record", bytes(19_900), qos=1)
         wait_for(lambda: listener.heard, 5)
-        time.sleep(0.5)
+        time.sleep(0.5)  # a broker that minds hangs up when it reads it
         assert not ended
         said = capsys.readouterr().out
         assert said.count("larger than the broker takes") == 2
@@ -252,7 +252,7 @@ def test_why_a_broker_is_not_reached_is_said_once_for_each_reason(capsys: pytest
     connection.start()
     try:
         wait_for(lambda: connection.away)
-        time.sleep(2.5)
+        time.sleep(2.5)  # two tries more: paho makes one a second at first
         assert "refused" in connection.away
         assert capsys.readouterr().out.count("broker not reached") == 1
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ from inspection.events import CannotJudge, Event, Judged
 from inspection.live_picture import LivePicture
 from inspection.messages import Message, Topics
 from inspection.policy import ClassPolicy, Policy
-from inspection.station_messages import CameraTest
+from inspection.station_messages import About, CameraTest
 from inspection.types import Call, Code, Frame, Prediction, Stages
 
 REGIONS = (RegionConfig(name="left", x=0, y=0, w=160, h=128), RegionConfig(name="right", x=320, y=256, w=160, h=128))
@@ -246,14 +247,17 @@ def test_it_tells_at_once_why_a_camera_that_must_see_does_not_and_that_it_sees_a
     (one,) = framing.frames(frame(5))
 
     def told() -> list[str]:
-        return [m.facts["cameras"]["cam"]["blind"] for m in sent.messages]  # type: ignore[attr-defined]
+        return [m.facts["cameras"]["cam"]["blind"] for m in sent.messages if isinstance(m, About)]
+
+    def kind() -> str:
+        return told()[-1].partition(":")[0]
 
     made.start()
     try:
         wait(lambda: told() == ["no"])
         for why in ("dark: 98 % of it", "dark: 99 % of it", "blurred: sharpness 3"):
             judged(CannotJudge("cam", 5, 0, Code.CAMERA, why), numbers, one)
-            wait(lambda why=why: told()[-1].partition(":")[0] == why.partition(":")[0])  # type: ignore[misc]
+            wait(partial(lambda wanted: kind() == wanted, why.partition(":")[0]))
         judged(Judged("cam", 5, 0, 0, {"pore": 0.1}), numbers, one)
         wait(lambda: told()[-1] == "no")
     finally:

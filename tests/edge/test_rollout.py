@@ -345,7 +345,7 @@ def test_an_order_waits_for_a_hub_that_is_away(tmp_path: Path, monkeypatch: pyte
         )
         station.rollout._orders.put(order)
         wait_for(lambda: "tried again" in station.outbox.told[-1].why, 10)
-        time.sleep(0.6)
+        time.sleep(0.6)  # some tries more
         assert [r.state for r in station.outbox.told[-2:]] == ["fetching", "fetching"], "said once"
         station.rollout._http = there
         wait_for(lambda: station.outbox.told[-1].state == "serving", 10)

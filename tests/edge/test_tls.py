@@ -337,7 +337,7 @@ def test_a_password_that_was_replaced_is_given_without_a_restart(
     connection = Connection(MqttConfig(port=port, username="edge", password_file=word), "edge")
     connection.start()
     try:
-        time.sleep(1)
+        time.sleep(1)  # the old word has been tried
         assert not connection.connected
         word.write_text("new")
         wait_for(lambda: connection.connected, 15)
