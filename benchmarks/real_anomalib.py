@@ -41,7 +41,7 @@ class Anomalib(nn.Module):
 
 
 def pixels(image: Tensor) -> Tensor:
-    return image.flip(3).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return image.permute(0, 3, 1, 2).flip(1).float() / 127.5 - 1
 
 
 def _share(x: Tensor, high: float) -> Tensor:

@@ -140,7 +140,7 @@ class Plain(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        x = (image.flip(3).permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = (image.permute(0, 3, 1, 2).flip(1).float() - self.mean) / self.std
         body = cast(Any, self.body)
         head = body.get_classifier()
         maps = F.conv2d(body.forward_features(x), head.weight[:, :, None, None], head.bias)

@@ -72,7 +72,8 @@ class OnBackbone(SegmentAndDecide):
         self.build_head(channels, classes, width, prior)
 
     def see(self, image: Tensor) -> Tensor:
-        rgb = image.flip(3).permute(0, 3, 1, 2).float()
+        # Whole planes change places: a step of -1 through every pixel took a twentieth of an inference.
+        rgb = image.permute(0, 3, 1, 2).flip(1).float()
         return ((rgb - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def stages(self, x: Tensor) -> Stages:

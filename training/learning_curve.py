@@ -1,8 +1,10 @@
 """How many more labels are worth collecting: a power law through results at several label counts, with its interval.
 
 The error falls as c + a n^-b (J. Hestness et al., 2017; C. Cortes et al., 1993). Few results do not tell the three
-apart, so no single curve is believed: every (b, c) of a grid is weighed by how well it fits, and the interval is what
-those weights leave between 2.5 and 97.5 %.
+apart, so no single curve is believed. What is expected is the median of all (b, c) of a grid, each weighed by how well
+it fits. The interval is the profile likelihood's: from the lowest to the highest that any curve says whose misfit
+exceeds the least by no more than Student's t allows. Weights alone made it too short: a law without a floor lies at the
+grid's edge, where few curves share the weight.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from inspection.errors import DatasetError
 
 Floats = NDArray[np.float64]
 LEAST_COUNTS = 3
 EXPONENTS = np.linspace(0.05, 2.0, 79)
-FLOORS = np.linspace(0.0, 1.0, 81)  # as a share of the lowest error seen
-LEAST_NOISE = 0.03  # relative: no result is surer than that, however well three points lie on a line
+FLOORS = np.linspace(0.0, 0.99, 81)  # as a share of the lowest mean error of a count
+PRIOR_NOISE, PRIOR_RESULTS = 0.1, 2
+"""Relative, of one run: what is believed before any result, worth so many; three points may lie on a line by chance."""
+NEWTON_STEPS, MOST_STEP = 5, 1.0
 FURTHEST = 100  # a promise for more than so many times the labels there are is none
 
 
@@ -35,25 +40,40 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Error = floor + scale * n^-exponent for every row, with its weight (they sum to 1). `noise` is relative."""
+    """Error = floor + scale * n^-exponent for every row, with its weight (they sum to 1). A row with `give` >= 0 is
+    within the interval, from scale * e^-give to scale * e^give; others have NaN. `noise` is relative."""
 
     exponent: Floats
     floor: Floats
     scale: Floats
     weight: Floats
+    give: Floats
     noise: float
     most: int
 
     def at(self, n: float) -> Range:
         """The figure (1 - error) expected with n labels, and its 95 % interval. The noise of one run is not in it."""
-        return _range(1 - self.floor - self.scale * n**-self.exponent, self.weight)
+        falls = self.scale * n**-self.exponent
+        spread = falls * np.exp(self.give)
+        low, high = np.nanmin(1 - self.floor - spread), np.nanmax(1 - self.floor - falls / np.exp(self.give))
+        return Range(self._median(1 - self.floor - falls), float(max(0.0, low)), float(high))
 
     def labels_for(self, figure: float) -> Range:
         """How many labels in all until the figure is reached; infinity where a curve never gets there."""
+        within = ~np.isnan(self.give)
+        most, least = (self._needed(figure, self.scale * np.exp(side * self.give))[within] for side in (1, -1))
+        return Range(self._median(self._needed(figure, self.scale)), float(least.min()), float(most.max()))
+
+    def _needed(self, figure: float, scale: Floats) -> Floats:
         room = (1 - figure) - self.floor
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            needed = np.where(room > 0, (self.scale / np.maximum(room, 1e-12)) ** (1 / self.exponent), np.inf)
-        return _range(np.where(needed > FURTHEST * self.most, np.inf, needed), self.weight)
+            needed = np.where(room > 0, (scale / np.maximum(room, 1e-12)) ** (1 / self.exponent), np.inf)
+        return np.where(needed > FURTHEST * self.most, np.inf, needed)
+
+    def _median(self, values: Floats) -> float:
+        place = np.argsort(values)
+        below = np.cumsum(self.weight[place])
+        return float(values[place][min(len(below) - 1, int(np.searchsorted(below, 0.5)))])
 
 
 def fit_curve(labels: Sequence[int], figures: Sequence[float]) -> Curve:
@@ -69,24 +89,33 @@ def fit_curve(labels: Sequence[int], figures: Sequence[float]) -> Curve:
     if not (np.isfinite(error).all() and (error >= 0).all() and (error <= 1).all()):
         raise DatasetError("learning curve", "a figure is not between 0 and 1", "give AP, AUROC or recall as a share")
     error = np.maximum(error, 1e-4)
-    b, f = (grid.ravel() for grid in np.meshgrid(EXPONENTS, FLOORS * error.min() * 0.999, indexing="ij"))
-    # Relative errors: log(error - floor) is a straight line in log n, its height the mean.
-    falls = np.log(np.maximum(error[None] - f[:, None], 1e-9)) + b[:, None] * np.log(n)[None]
-    height = falls.mean(axis=1)
+    lowest = min(float(error[n == count].mean()) for count in set(labels))
+    b, f = (grid.ravel() for grid in np.meshgrid(EXPONENTS, FLOORS * lowest, indexing="ij"))
+    # Relative errors. Where the floor is 0, log(error) is a straight line in log n, its height the mean: Newton's steps
+    # go from there to the height of least squares.
+    power = n[None] ** -b[:, None]
+    height = (np.log(np.maximum(error[None] - f[:, None], 0.02 * error[None])) - np.log(power)).mean(axis=1)
+    for _ in range(NEWTON_STEPS):
+        falls = np.exp(height)[:, None] * power
+        steep = falls / (f[:, None] + falls)
+        step = (steep * _misses(error, f, falls)).sum(1) / (steep**2).sum(1)
+        height = height + np.clip(step, -MOST_STEP, MOST_STEP)
+    falls = np.exp(height)[:, None] * power
+    misfit = (_misses(error, f, falls) ** 2).sum(1)
+    steep = falls / (f[:, None] + falls)
 
-    def misfit(height: Floats) -> Floats:
-        expected = f[:, None] + np.exp(height)[:, None] * n[None] ** -b[:, None]
-        return np.asarray(((np.log(error)[None] - np.log(expected)) ** 2).sum(1))
+    degrees = max(0, len(n) - 3) + PRIOR_RESULTS
+    noise = math.sqrt((float(misfit.min()) + PRIOR_RESULTS * PRIOR_NOISE**2) / degrees)
+    bound = (noise * float(stats.t.ppf(0.975, degrees))) ** 2
+    left = misfit.min() + bound - misfit
+    give = np.sqrt(np.where(left >= 0, left, np.nan) / (steep**2).sum(1))
+    weight = np.exp(-0.5 * (misfit - misfit.min()) / noise**2)
+    return Curve(b, f, np.exp(height), weight / weight.sum(), give, noise, int(n.max()))
 
-    noise = max(LEAST_NOISE, math.sqrt(float(misfit(height).min()) / max(1, len(n) - 3)))
-    noise *= 1 + 2 / max(1, len(n) - 3)  # itself known from few results: as much as Student's t widens
-    # The height is no better known than its mean: without that the interval is too short.
-    heights = np.concatenate([height + z * noise / math.sqrt(len(n)) for z in np.linspace(-2, 2, 9)])
-    b, f = np.tile(b, 9), np.tile(f, 9)
-    missed = misfit(heights)
-    weight = np.exp(-0.5 * (missed - missed.min()) / noise**2)
-    scale = np.exp(heights)
-    return Curve(b, f, scale, weight / weight.sum(), noise, int(n.max()))
+
+def _misses(error: Floats, floor: Floats, falls: Floats) -> Floats:
+    """(curves, results) by how much each result's logarithm lies above each curve."""
+    return np.asarray(np.log(error)[None] - np.log(floor[:, None] + falls))
 
 
 def read_results(data: bytes, where: object) -> tuple[list[int], list[float]]:
@@ -105,12 +134,3 @@ def read_results(data: bytes, where: object) -> tuple[list[int], list[float]]:
             where_now = f"{where}:{reader.line_num}"
             raise DatasetError(where_now, f"is {dict(row)}", "write a whole number and a share, e.g. 100,0.93") from e
     return labels, figures
-
-
-def _range(values: Floats, weight: Floats) -> Range:
-    place = np.argsort(values)
-    below = np.cumsum(weight[place])
-    low, middle, high = (
-        float(values[place][min(len(below) - 1, int(np.searchsorted(below, q)))]) for q in (0.025, 0.5, 0.975)
-    )
-    return Range(middle, low, high)
