@@ -15,7 +15,19 @@ from inspection.errors import ConfigError, DatasetError
 from training.dataset.item import read_bytes
 from training.dataset.snapshot import SNAPSHOT_FILE, read_snapshot
 from training.progress import progress_bar
-from training.train_cli import OwnWeights, SizeOption, input_size_of, train
+from training.train_cli import (
+    AlsoOption,
+    BackboneOption,
+    FrozenOption,
+    PixelRange,
+    PixelsOption,
+    SizeOption,
+    Weights,
+    WithoutOption,
+    chosen_variations,
+    input_size_of,
+    train,
+)
 
 if TYPE_CHECKING:
     from training.compare import Comparison
@@ -111,20 +123,39 @@ def kfold(
     lr: Annotated[
         float | None, typer.Option(help="Top learning rate; default 0.002, from another task's model 0.001.")
     ] = None,
-    weights: OwnWeights = None,
+    backbone: BackboneOption = "own",
+    weights: Weights = None,
+    pixels: PixelsOption = PixelRange.IMAGENET,
+    frozen: FrozenOption = False,
+    without: WithoutOption = "",
+    also: AlsoOption = "",
     seed: Annotated[int, typer.Option(help="Deals folds and order.")] = 0,
     threads: Threads = 2,
 ) -> None:
     """Judge the recipe on every picture: K runs, each judged on the groups it never saw, figures from all together."""
     data = read_snapshot(snapshot)
     _threads(threads)
-    from training.defaults import ask_of, own_encoder, start
+    from training.backbones import Backbone
+    from training.defaults import ask_of, encoder_weights, start
     from training.kfold import kfold as run
     from training.page import write_page
     from training.report import figure_tables
 
-    encoder, in_px = own_encoder(channels, weights), input_size_of(size) if size else None
-    ask = ask_of(data, encoder, in_px, lr=lr, epochs=epochs, channels=channels, batch=batch, seed=seed, threads=threads)
+    encoder = Backbone(
+        name=backbone, weights=encoder_weights(backbone, channels, weights), pixels=pixels.value, frozen=frozen
+    )
+    ask = ask_of(
+        data,
+        encoder,
+        input_size_of(size) if size else None,
+        lr=lr,
+        epochs=epochs,
+        channels=channels,
+        batch=batch,
+        seed=seed,
+        threads=threads,
+        augment=chosen_variations(without, also),
+    )
     Console().print(start(encoder, channels))
     with progress_bar() as progress:
         bar = progress.add_task("fold 1", total=None)

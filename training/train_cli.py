@@ -48,10 +48,6 @@ Weights = Annotated[
         "for timm's a file with a state_dict, or hub; none: from random weights."
     ),
 ]
-OwnWeights = Annotated[
-    str | None,
-    typer.Option(help="Where the encoder starts: a bundle or run of ours; default the released one; none: nothing."),
-]
 SizeOption = Annotated[
     str | None,
     typer.Option(help="The network's input in px, multiples of 16; default the pictures', shrunk to about 320x256."),
@@ -79,6 +75,12 @@ PixelsOption = Annotated[
     PixelRange,
     typer.Option(help="What the weights were trained on: ImageNet's mean and deviation, or x / 127.5 - 1."),
 ]
+BackboneOption = Annotated[
+    str, typer.Option(help="The encoder: own, or a timm model's name (needs the backbones extra).")
+]
+FrozenOption = Annotated[bool, typer.Option("--frozen", help="Leave the backbone as it is, train what is behind.")]
+WithoutOption = Annotated[str, typer.Option(help="Variations to leave out, with commas, e.g. noise,warp.")]
+AlsoOption = Annotated[str, typer.Option(help="Variations to add: flicker, spatter, synthetic.")]
 
 
 @train.command("model")
@@ -123,20 +125,16 @@ def model(
     channels: Annotated[
         int | None, typer.Option(help="Channels of the first layer (16): more see more and cost more time.")
     ] = None,
-    backbone: Annotated[
-        str, typer.Option(help="The encoder: own, or a timm model's name (needs the backbones extra).")
-    ] = "own",
+    backbone: BackboneOption = "own",
     weights: Weights = None,
     pixels: PixelsOption = PixelRange.IMAGENET,
-    frozen: Annotated[
-        bool, typer.Option("--frozen", help="Leave the backbone as it is, train what is behind.")
-    ] = False,
+    frozen: FrozenOption = False,
     frames: Annotated[
         int,
         typer.Option(min=1, max=64, help="Above 1: clips of so many frames, for a model that remembers."),
     ] = 1,
-    without: Annotated[str, typer.Option(help="Variations to leave out, with commas, e.g. noise,warp.")] = "",
-    also: Annotated[str, typer.Option(help="Variations to add: flicker, spatter, synthetic.")] = "",
+    without: WithoutOption = "",
+    also: AlsoOption = "",
     seed: Annotated[int, typer.Option(help="Same seed, same pictures, same machine: the same model.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     device: Annotated[Device, typer.Option(help="auto takes a GPU where torch has one.")] = Device.AUTO,

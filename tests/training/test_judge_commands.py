@@ -7,14 +7,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from inspection.bundle import parse_manifest
 from inspection.errors import InputError
 from training import cli
+from training.backbones import Backbone
+from training.checkpoint import RunConfig
 from training.dataset.snapshot import Snapshot
 from training.kfold import deal
+from training.timm_models import timm
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,19 @@ def test_kfold_judges_every_picture_once(commands: typer.Typer, tiny: Snapshot, 
     before = [(p.name, p.stat().st_mtime_ns) for p in sorted(out.glob("fold-*/checkpoint.pt"))]
     run(commands, "train", "kfold", tiny.folder, "--out", out, "-k", 3, *small)
     assert before == [(p.name, p.stat().st_mtime_ns) for p in sorted(out.glob("fold-*/checkpoint.pt"))]
+
+
+@pytest.mark.timeout(240)
+def test_kfold_takes_what_train_takes(commands: typer.Typer, tiny: Snapshot, tmp_path: Path) -> None:
+    out, weights = tmp_path / "k", tmp_path / "w.pth"
+    torch.save(timm().create_model("mobilenetv2_050").state_dict(), weights)
+    of_timm = ("--backbone", "mobilenetv2_050", "--weights", weights, "--pixels", "signed", "--frozen")
+    asked = (*of_timm, "--also", "synthetic", "--without", "noise", "--size", "80x64", "--epochs", 1, "--threads", 1)
+    run(commands, "train", "kfold", tiny.folder, "--out", out, "-k", 3, *asked)
+    ask = RunConfig.model_validate_json((out / "fold-2/config.json").read_bytes()).ask
+    assert ask.backbone == Backbone(name="mobilenetv2_050", weights=str(weights), pixels="signed", frozen=True)
+    assert ask.augment == ("flip", "warp", "light", "synthetic")
+    assert ask.lr == 0.001, "half of the rate from weights of another task"
 
 
 def test_debug_ends_with_1_when_something_is_strange(commands: typer.Typer, tiny: Snapshot, tiny_run: Path) -> None:
