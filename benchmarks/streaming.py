@@ -1,9 +1,10 @@
-"""`python -m benchmarks.streaming CLIPS FRAMES [--clips 48]`: a model that remembers against one of single frames.
+"""`python -m benchmarks.streaming REMEMBERS [SINGLE] [--clips 48] [--choose 24]`: a model that remembers, alone or
+against one of single frames.
 
 Both bundles have the same width and input, so the same cost, and were trained on the same clips for the same time. Both
 run frame by frame behind the edge's own guard, over clips nobody trained on. Each is given its best rule: every k of n
-and every limit is tried on one half of the clips, the one with fewest false halts that misses at most as many bubbles
-as allowed is taken, and judged on the other half.
+and every limit is tried on the first clips, the one with fewest false halts that misses at most as many bubbles as
+allowed is taken, and judged on the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cli import AsJson
 from benchmarks.figures import Figure, tell
-from inspection.errors import InputError
+from inspection.errors import ConfigError, InputError
 from inspection.escape import upper_bound
 from inspection.model_io import to_input
 from inspection.render.clip import FPS, ClipSpec, render_clip
@@ -151,15 +152,15 @@ def best_rule(seen: Sequence[Seen], allowed: float = MISSES_ALLOWED) -> tuple[fl
     return min(good, key=lambda t: (t[0].false_halts, t[0].missed, -t[1], -t[2] / t[3], -t[3]))[1:]
 
 
-def measure(bundles: dict[str, Path], count: int) -> Iterator[Figure]:
-    """`count` clips: half to choose the rule, half to judge it."""
+def measure(bundles: dict[str, Path], count: int, choose: int) -> Iterator[Figure]:
+    """`count` clips: the first `choose` to choose the rule, the others to judge it."""
     results: dict[str, Outcome] = {}
-    judged = range(count // 2, count)
+    judged = range(choose, count)
     for name, path in bundles.items():
         served = read_bundle(path)
         seen, took = watch(served, 1.0, range(count))
-        level, k, n = best_rule(seen[: count // 2])
-        found = results[name] = outcome(seen[count // 2 :], level, k, n)
+        level, k, n = best_rule(seen[:choose])
+        found = results[name] = outcome(seen[choose:], level, k, n)
         note = f"halt at {k} of {n} frames from {level:g} on"
         yield Figure(f"{name}: missed", found.missed, f"of {found.bubbles}", note=note)
         yield _false_halts(f"{name}: false halts", found)
@@ -167,7 +168,7 @@ def measure(bundles: dict[str, Path], count: int) -> Iterator[Figure]:
             these = [seen[c] for c in judged if weather(c) == place]
             yield _false_halts(f"{name}: false halts at {droplets:g} droplets a frame", outcome(these, level, k, n))
         for allowed in MORE_ALLOWED:
-            other = outcome(seen[count // 2 :], *best_rule(seen[: count // 2], allowed))
+            other = outcome(seen[choose:], *best_rule(seen[:choose], allowed))
             yield Figure(f"{name}: missed, {allowed:.0%} allowed", other.missed, f"of {other.bubbles}")
             yield _false_halts(f"{name}: false halts, {allowed:.0%} of misses allowed", other)
         yield Figure(f"{name}: delay, median", float(np.median(found.delays or [np.nan])), "frames", goal="<= 15")
@@ -197,13 +198,21 @@ def _false_halts(name: str, found: Outcome) -> Figure:
 
 def main(
     remembers: Annotated[Path, typer.Argument(help="The bundle trained with --frames.")],
-    single: Annotated[Path, typer.Argument(help="The other, of single frames.")],
-    count: Annotated[int, typer.Option("--clips", min=2 * KINDS, help="Of 3.2 s each; half choose the rule.")] = CLIPS,
+    single: Annotated[Path | None, typer.Argument(help="The other, of single frames.")] = None,
+    count: Annotated[int, typer.Option("--clips", min=2 * KINDS, help="Of 3.2 s each.")] = CLIPS,
+    choose: Annotated[
+        int | None, typer.Option(min=KINDS, help="So many of them choose the rule, the others judge it; default half.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A model that remembers against one that sees single frames, behind the same search for a rule."""
-    count -= count % (2 * KINDS)  # every weather in both halves
-    tell(measure({"remembers": remembers, "single frames": single}, count), as_json=as_json)
+    """A model that remembers, alone or against one that sees single frames, behind the same search for a rule."""
+    # Every weather in both parts.
+    choose = (choose or count // 2) // KINDS * KINDS
+    count -= count % KINDS
+    if choose >= count:
+        raise ConfigError("--choose", f"is {choose} of {count} clips", "leave some to judge")
+    bundles = {"remembers": remembers} | ({"single frames": single} if single else {})
+    tell(measure(bundles, count, choose), as_json=as_json)
 
 
 if __name__ == "__main__":
