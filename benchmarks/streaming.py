@@ -25,21 +25,18 @@ from benchmarks.figures import Figure, tell
 from inspection.errors import ConfigError, InputError
 from inspection.escape import upper_bound
 from inspection.model_io import to_input
-from inspection.render.clip import FPS, ClipSpec, render_clip
+from inspection.render.clip import FPS, render_clip
+from training.moving import DROPLETS, clip_spec, weather, whole_in_view
 from training.served import Served, read_bundle
 
-FRAMES, CLIPS, SEED = 96, 48, 900_000
+CLIPS, SEED = 48, 900_000
 KINDS = 12  # of clips; they come in turn
-DROPLETS = (0.1, 0.4, 1.0)
-"""A frame, from calm to a storm."""
 RULES = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 5), (5, 6), (6, 8))
 LEVELS = np.round(np.concatenate([np.linspace(0.02, 0.9, 23), [0.93, 0.95, 0.97, 0.98, 0.99, 0.995]]), 3)
 MISSES_ALLOWED = 0.05
 MORE_ALLOWED = (0.1, 0.2, 0.35, 0.5)
 """What fewer false halts would cost: where the goal is out of reach, whether it is by a little."""
 AMBIENT = (0.6, 1.0, 1.6)
-IN_VIEW = 3.0
-"""Px: a bubble counts as in view when its mask's box lies this far from the frame's sides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +73,10 @@ class Outcome:
 
 
 def clips(ambient: float, which: range) -> Iterator[tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]]:
-    """Frames and masks. Half of the clips hold bubbles; every weather from calm to a storm; the exposure steps."""
+    """Frames and masks."""
     for k in which:
-        spec = ClipSpec(
-            frames=FRAMES,
-            bubbles=(0, 2)[k % 2],
-            flashes_per_frame=DROPLETS[weather(k)],
-            speed_mm_s=(8.0, 14.0)[k // 6 % 2],
-            ambient=ambient,
-        )
-        drawn = list(render_clip(SEED + k, spec))
+        drawn = list(render_clip(SEED + k, clip_spec(k, ambient)))
         yield [f.image for f in drawn], [f.mask for f in drawn]
-
-
-def weather(clip: int) -> int:
-    """Its place in DROPLETS."""
-    return clip // 2 % len(DROPLETS)
 
 
 def watch(served: Served, ambient: float, which: range) -> tuple[list[Seen], list[float]]:
@@ -110,12 +95,7 @@ def watch(served: Served, ambient: float, which: range) -> tuple[list[Seen], lis
 
 def _bubbles(masks: Sequence[NDArray[np.uint8]]) -> tuple[tuple[int, int], ...]:
     """(first, last) of the stretches in which a whole bubble is in view; two at once are one stretch."""
-    width = masks[0].shape[1]
-    whole = []
-    for m in masks:
-        columns = np.flatnonzero(m.any(0))
-        runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1) if len(columns) else []
-        whole.append(any(r[0] >= IN_VIEW and r[-1] < width - IN_VIEW for r in runs))
+    whole = [whole_in_view(m) for m in masks]
     edges = np.diff(np.concatenate([[0], np.array(whole, int), [0]]))
     return tuple(zip(np.flatnonzero(edges == 1).tolist(), (np.flatnonzero(edges == -1) - 1).tolist(), strict=True))
 

@@ -81,7 +81,7 @@ def evaluate(
         )
     from training.compare import compare, read_must_catch
     from training.evaluate import evaluate as run
-    from training.evaluate import evaluate_stream
+    from training.moving import evaluate_stream
     from training.served import read_bundle
 
     served, old = read_bundle(bundle, threads), read_bundle(against, threads) if against else None

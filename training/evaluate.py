@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,17 +13,13 @@ from numpy.typing import NDArray
 
 from inspection.errors import DatasetError
 from inspection.label_book import LabelBook
-from inspection.render import TASKS, DefectSpec, Seam
 from inspection.types import Call
 from training import metrics
 from training.checkpoint import write_atomically
 from training.dataset.snapshot import Snapshot
-from training.judging import JudgedPicture, StreamFrame, StreamResult, judge_pictures, judge_stream
+from training.judging import JudgedPicture, judge_pictures
 from training.served import Served
 from training.slices import Slice, by_kind, by_size
-
-FPS = 30.0
-STREAM_SPACING_MM = 100.0  # a camera's width between two defects: a good stretch follows every bad one
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,61 +179,6 @@ def _class_figures(k: int, cls: str, pictures: Sequence[JudgedPicture]) -> Class
         length_bias_mm=float(errors.mean()) if len(errors) else math.nan,
         lengths=len(errors),
     )
-
-
-def evaluate_stream(
-    served: Served, book: LabelBook, seed: int = 9000, strips: int = 4, k: int = 2, n: int = 3
-) -> dict[str, float]:
-    """The model over seams it never saw, a lap each, behind k of n; empty for a task that cannot be rendered."""
-    if served.manifest.task not in TASKS:
-        return {}
-    laps = [judge_stream(served, seam_frames(served.manifest.task, book, seed + i), k, n) for i in range(strips)]
-    all_laps = sum(laps, StreamResult(0, 0, 0, 0, ()))
-    return {
-        "k": k,
-        "n": n,
-        "fps": FPS,
-        "minutes": all_laps.frames / FPS / 60,
-        "defects": all_laps.defects,
-        "caught": all_laps.caught,
-        "missed": len(all_laps.missed),
-        "false_halts": all_laps.false_halts,
-        "false_halts_per_hour": all_laps.false_halts_per_hour(FPS),
-    }
-
-
-def seam_frames(
-    task: str, book: LabelBook, seed: int, length_mm: float = 600.0, speed_mm_s: float = 30.0
-) -> Iterator[StreamFrame]:
-    """One lap over a rendered seam. A defect counts as in view as long as any part of it is."""
-    spec, rng = TASKS[task], np.random.default_rng((seed, 1))
-    low_y, high_y = (f * spec.height_px / spec.px_per_mm for f in (0.2, 0.8))
-    defects = []
-    for i in range(int(length_mm / STREAM_SPACING_MM)):
-        cls = str(rng.choice(spec.classes))
-        low, high = spec.length_mm[cls]
-        at = ((i + 0.5) * STREAM_SPACING_MM, float(rng.uniform(low_y, high_y)))
-        length = float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        defects.append(DefectSpec(cls, length, contrast=float(rng.uniform(0.65, 1.3)), at_mm=at))
-    seam = Seam(task, seed, length_mm=length_mm, defects=defects, speed_mm_s=speed_mm_s, fps=FPS)
-    width_mm = spec.width_px / spec.px_per_mm
-    for number in range(int(length_mm / speed_mm_s * FPS)):
-        left = number * speed_mm_s / FPS
-        frame = seam.frame(number)
-        yield StreamFrame(frame.image, frame.px_per_mm, _in_view(defects, left, width_mm, length_mm, book))
-
-
-def _in_view(
-    defects: list[DefectSpec], left_mm: float, width_mm: float, lap_mm: float, book: LabelBook
-) -> frozenset[str]:
-    names = set()
-    for number, d in enumerate(defects):
-        assert d.at_mm is not None
-        half = d.length_mm / 2
-        from_left = (d.at_mm[0] - left_mm + half) % lap_mm - half
-        if -half <= from_left <= width_mm + half and book.rule(d.cls).is_defect(d.length_mm):
-            names.add(f"{d.cls} {d.length_mm:.1f} mm #{number}")
-    return frozenset(names)
 
 
 def _finite(value: object) -> object:

@@ -41,9 +41,10 @@ from training.checkpoint import RunConfig
 from training.clips import in_clips
 from training.dataset.snapshot import Snapshot
 from training.dataset.whole import whole
-from training.evaluate import Figures, evaluate, evaluate_stream
+from training.evaluate import Figures, evaluate
 from training.examples import Example, load
 from training.graph import Graph, graph_of, state_of, to_onnx, torch_outputs
+from training.moving import evaluate_stream
 from training.network import SegmentAndDecide
 from training.novelty import Novelty, distances, evenly, evenly_of_clips, learn, spec_for
 from training.parity import RANDOM_FRAMES, Answer, Parity, held_against, random_frames

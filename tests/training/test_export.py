@@ -20,11 +20,12 @@ from tests.training.pictures import tiny_ask
 from training.calibrate import Platt
 from training.checkpoint import read_config, write_config
 from training.dataset.snapshot import Snapshot
-from training.evaluate import evaluate, evaluate_stream, seam_frames
+from training.evaluate import evaluate
 from training.export import Release, check_parity, export
 from training.fit import fit
 from training.graph import Graph
 from training.judging import StreamFrame, judge_stream
+from training.moving import evaluate_stream
 from training.outcome import Judge
 from training.served import Served, bundle_files, read_bundle
 from training.trained import trained
@@ -187,14 +188,6 @@ def test_a_stream_counts_events_not_frames(released: Release) -> None:
     missed = judge_stream(served, painted(served, [*quiet, (0.9, True), *quiet]), k=2, n=3)
     assert (missed.caught, missed.missed) == (0, ("scratch #1",)), "one frame is not 2 of 3"
     assert found.false_halts_per_hour(30) == pytest.approx(1 / (103 / 30 / 3600))
-
-
-def test_a_seam_says_what_is_in_view(tiny: Snapshot) -> None:
-    frames = list(seam_frames("scratch", tiny.manifest.label_book, seed=3, length_mm=200.0, speed_mm_s=150.0))
-    assert len(frames) == 40
-    named = {name for f in frames for name in f.visible}
-    assert all("scratch" in name for name in named)
-    assert any(not f.visible for f in frames)
 
 
 def test_tasks_that_cannot_be_rendered_have_no_stream(released: Release, tiny: Snapshot) -> None:
