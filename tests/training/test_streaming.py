@@ -16,6 +16,7 @@ from edge.model_base import BundleModel
 from edge.models import open_model
 from inspection.bundle import StateSpec, parse_manifest
 from inspection.errors import BundleError, DatasetError
+from inspection.label_book import BOOKS
 from inspection.render.clip import ClipSpec, render_clip
 from inspection.types import Frame
 from tests.training.pictures import SCRATCH, Folder, tiny_ask
@@ -32,6 +33,7 @@ from training.fit import fit
 from training.network import Network
 from training.novelty import evenly_of_clips
 from training.quantize import quantize
+from training.rendering import render_folder
 from training.served import read_bundle
 from training.streaming import StreamNetwork
 
@@ -72,6 +74,17 @@ def bundle(clips: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "stream"
     fit(clips, run, tiny_ask(epochs=12, width_px=64, height_px=48, frames=4, augment=("flip", "noise"), lr=8e-3))
     return export(run, run.parent / "stream-0.1.0", "stream", "0.1.0", stream=False).folder
+
+
+def test_drawn_clips_stay_clips_and_say_that_they_were_drawn(tmp_path: Path) -> None:
+    drawn = list(render_folder("weld", tmp_path / "drawn", 48, seed=3, clip_frames=8))
+    assert len(drawn) == 48
+    target, thirds = Target("weld", BOOKS["weld"]), Shares(0.34, 0.34)
+    build(import_labelled(tmp_path / "drawn", target), tmp_path / "out", target, thirds, ("test",), Looking.SKIP)
+    snapshot = read_snapshot(tmp_path / "out")
+    found = [clip for split in ("train", "val", "test") for clip in in_clips(snapshot, split)]
+    assert sorted(len(clip) for clip in found) == [8] * 6
+    assert snapshot.manifest.made_by == ("rendered:",), "or its card would not say that it saw no real metal"
 
 
 def edge_model(bundle: Path, provider: str = "CPUExecutionProvider") -> BundleModel:

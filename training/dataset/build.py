@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from inspection.errors import DatasetError
 from inspection.samples import Sample, Split
 from inspection.types import Image
 from training.dataset import rule
+from training.dataset.clip_source import place_of
 from training.dataset.item import Item, Mask, Target, check_mask, decode
 from training.dataset.leaks import Leaks, look, tied
 from training.dataset.snapshot import (
@@ -338,7 +340,10 @@ def _write_manifest(
 
 
 def _kind(source: str) -> str:
-    """`rendered:seed=7` -> `rendered:`; a source that says nothing is unknown."""
+    """`rendered:seed=7` -> `rendered:`, also of a drawn clip's frame; a source that says nothing is unknown."""
+    place = place_of(source)
+    if place and re.fullmatch(r"rendered-\d+", place.clip):
+        return "rendered:"
     head, colon, _ = source.partition(":")
     return (head.partition("#")[0] + colon) or "unknown"
 
