@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import Counter
@@ -106,6 +107,8 @@ class MqttIn:
         self.counts: Counter[str] = Counter()
         """`received`, `undecodable`, `callback_errors`, `thread_restarts`: loss is counted, never only logged."""
         self.connected = False
+        self.away = ""
+        """Why the broker is not there; empty while it is, and before the first try."""
         self.on_up: Callable[[], None] = lambda: None
         """Called after each connect, on a thread of its own: a database that is slow must not end the connection."""
         self._stopping = threading.Event()
@@ -149,10 +152,13 @@ class MqttIn:
         )
         if s.user:
             client.username_pw_set(s.user, s.password.get_secret_value() if s.password else None)
-        if s.tls or s.ca_file:
-            client.tls_set_context(_tls(s))
+        self._tls = _tls(s) if s.tls or s.ca_file else None
+        if self._tls:
+            client.tls_set_context(self._tls)
         client.reconnect_delay_set(1, 5)
+        client.on_pre_connect = self._guarded(self._renew)
         client.on_connect = self._guarded(self._on_connect)
+        client.on_connect_fail = self._guarded(self._on_connect_fail)
         client.on_disconnect = self._guarded(self._on_disconnect)
         client.on_message = self._guarded(self._on_message)
         client.on_socket_open = self._guarded(_no_delay)
@@ -188,20 +194,42 @@ class MqttIn:
 
         return call
 
+    def _renew(self, _client: mqtt.Client, _data: Any) -> None:
+        """Certificates are replaced while a hub runs, and the broker lets in no old one: read before each connect. What
+        does not read, as while somebody replaces it, leaves what was there."""
+        if self._tls is None:
+            return
+        try:
+            _tls(self._settings)  # whole and fitting, before the one in use is touched
+            _load(self._tls, self._settings)
+        except ConfigError as e:
+            log.warning("the broker is asked with what was read before", where=e.where, what=e.what)
+
+    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
+        """In paho's own `except`: a name nobody knows, a port nobody listens on, a certificate that has expired. Said
+        once for each reason, it is tried every few seconds."""
+        self._is_away("broker not reached, trying again", str(sys.exc_info()[1]))
+
+    def _is_away(self, event: str, why: str) -> None:
+        if why != self.away:
+            log.warning(event, host=self._settings.host, port=self._settings.port, why=why)
+        self.away = why
+
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            log.warning("broker refuses the hub", reason=str(reason), host=self._settings.host)
+            self._is_away("broker refuses the hub", str(reason))
             return
         client.subscribe(list(FILTERS))
-        self.connected = True
+        self.connected, self.away = True, ""
         log.info("connected to broker", host=self._settings.host, port=self._settings.port)
         self._tell(News("line", ""))
         threading.Thread(target=self._guarded(self.on_up), name="mqtt-up", daemon=True).start()
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        # A refusal has said why; what paho makes of its end says less.
+        if not self._stopping.is_set() and (self.connected or not self.away):
+            self._is_away("broker lost", str(reason))
         self.connected = False
-        if not self._stopping.is_set():
-            log.warning("broker lost", reason=str(reason))
         self._tell(News("line", ""))
 
     def _on_message(self, client: mqtt.Client, _data: Any, raw: mqtt.MQTTMessage) -> None:
@@ -276,16 +304,28 @@ class MqttIn:
 
 
 def _tls(s: MqttSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _load(context, s)
+    return context
+
+
+def _load(context: ssl.SSLContext, s: MqttSettings) -> None:
+    """The files as they are now, into a context that may hold earlier ones: the hub's own certificate is replaced,
+    another authority is trusted beside the one before."""
     try:
-        context = ssl.create_default_context(cafile=str(s.ca_file) if s.ca_file else None)
+        if s.ca_file:
+            context.load_verify_locations(s.ca_file)
+        else:
+            context.load_default_certs()
     except OSError as e:
         raise ConfigError("mqtt.ca_file", f"{s.ca_file}: {e}", "name the broker's CA certificate (PEM)") from e
     if s.cert_file:
         try:
-            context.load_cert_chain(s.cert_file, s.key_file)
+            # Without a password OpenSSL would ask for it at a terminal, and wait.
+            context.load_cert_chain(s.cert_file, s.key_file, password="")
         except OSError as e:
-            raise ConfigError("mqtt.cert_file", f"{s.cert_file}: {e}", "name a certificate and its key (PEM)") from e
-    return context
+            fix = "name a certificate and its key (PEM), without a passphrase"
+            raise ConfigError("mqtt.cert_file", f"{s.cert_file}: {e}", fix) from e
 
 
 def _no_delay(_client: mqtt.Client, _data: Any, sock: socket.socket) -> None:

@@ -95,6 +95,8 @@ def failing(hub: Hub) -> dict[str, str]:
         wrong["storage"] = why
     if not hub.connected():
         wrong["broker"] = f"not connected to {hub.settings.mqtt.host}:{hub.settings.mqtt.port}"
+        if why := hub.mqtt.away:
+            wrong["broker"] += f": {why}"
     if why := hub.settings.badges_failing():
         wrong["badges"] = why
     return wrong
