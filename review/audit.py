@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-from sqlalchemy import event, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import event, exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
+from review.audit_anchor import Anchor, AnchorFile
 from review.clock import wall_ms
-from review.owner import give
 from review.store import (
     AuditHead,
     AuditRow,
@@ -36,6 +33,7 @@ from review.store import (
     Handover,
     Label,
     Maintenance,
+    Person,
     Rollout,
     Shelf,
     ShiftNote,
@@ -43,12 +41,9 @@ from review.store import (
     SuppressionRule,
 )
 
-log = structlog.get_logger("review.audit")
-
 GENESIS = "0" * 64
 """What the first row names as the row before."""
 PAGE = 2000
-ANEW = "compare the newest link with a handover on paper, then: haltline review audit anchor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +58,6 @@ class Link:
     detail: str
     prev: str
     hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """What somebody knows from outside the table: the row `seq` had this hash. `source` says who knows."""
-
-    seq: int
-    hash: str
-    source: str
 
 
 def canonical(value: object) -> str:
@@ -163,8 +149,9 @@ def keep(store: Store, data_dir: Path) -> None:
     the log's head before anything else."""
     anchor = AnchorFile(data_dir)
     head = newest(store)
-    if head.seq == 1:  # the log has just begun; a file that is missing later must stay missed
-        anchor.follow(store, (0, GENESIS), (head.seq, head.hash))
+    # A file that is missing later must stay missed, and a log cut back to its first row looks as if it had just begun.
+    if head.seq == 1 and _nothing_done(store):
+        anchor.make((head.seq, head.hash))
 
     def committed(session: Session) -> None:
         began, head = session.info.pop("audit_began", None), session.info.pop("audit_head", None)
@@ -180,80 +167,16 @@ def keep(store: Store, data_dir: Path) -> None:
     store.watchers.append(watch)
 
 
+def _nothing_done(store: Store) -> bool:
+    """Whether this database holds nothing that its log would have told."""
+    with store.reading() as session:
+        return not any(session.scalar(select(exists().select_from(kind))) for kind in (Person, *FACTS))
+
+
 def _tell_facts(session: Session, _context: object) -> None:
     told = [FACTS[type(row)](row) for row in session.new if type(row) in FACTS]
     for who, what, subject, detail in told:
         note(session, who, what, subject, **detail)
-
-
-class AnchorFile:
-    """`data_dir/audit.anchor`. It may be behind the table for a moment, or for good after a crash; never ahead."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / "audit.anchor"
-        self._told = False
-        self._lock = threading.Lock()
-
-    def read(self) -> Anchor | None:
-        """None when there is none; InputError when it is no anchor, because then somebody wrote into it."""
-        if not self._path.exists():
-            return None
-        try:
-            found = json.loads(self._path.read_text())
-            anchor = Anchor(int(found["seq"]), str(found["hash"]), str(self._path))
-        except (ValueError, KeyError, TypeError, OverflowError, OSError) as e:
-            raise InputError(self._path, f"is no anchor: {e}", "compare with the newest handover on paper") from e
-        if not 0 < anchor.seq < 2**63:
-            what = f"is no anchor: seq {anchor.seq} is no row's number"
-            raise InputError(self._path, what, "compare with the newest handover on paper")
-        return anchor
-
-    def problem(self, store: Store, known: Anchor | None) -> str:
-        """Why what was read does not vouch for the log's end; empty when it does."""
-        if known is None:
-            return f"{self._path} is missing: whether the end was cut off cannot be said. {ANEW}"
-        with store.reading() as session:
-            digest = session.scalar(select(AuditRow.hash).where(AuditRow.seq == known.seq))
-        if digest == known.hash:
-            return ""
-        found = "has another one there" if digest else "does not reach it"
-        return (
-            f"{known.source} knows row {known.seq}, the log {found}: its end was cut off or changed, or an older "
-            f"backup was put back. {ANEW}"
-        )
-
-    def follow(self, store: Store, began: tuple[int, str], head: tuple[int, str]) -> None:
-        """The log went from `began` on to `head`."""
-        with self._lock:
-            try:
-                known = self.read()
-                # Where an act goes on from the very row that is known, nobody has to look whether the log has that.
-                goes_on = known is not None and (known.seq, known.hash) == began
-                first = known is None and head[0] == 1
-                why = "" if goes_on or first else self.problem(store, known)
-                if why:
-                    # It stays as it is, and missing: made here it would know only what is left, and the acts that come
-                    # after a cut would do away with the one thing that shows it.
-                    if not self._told:  # once: every act comes by here
-                        log.error("audit anchor does not follow", why=why)
-                # A command and the hub may both write; the newer one stays.
-                elif known is None or known.seq < head[0]:
-                    self._write(head)
-                self._told = bool(why)
-            except (OSError, InputError, SQLAlchemyError) as e:
-                # The act is committed and stays; what is lost is that a missing end would be found.
-                log.error("audit anchor not written", why=str(e))  # noqa: TRY400 - the reason says it all
-
-    def begin(self, head: tuple[int, str]) -> None:
-        """Whatever was there; OSError when the disk would not."""
-        with self._lock:
-            self._write(head)
-
-    def _write(self, head: tuple[int, str]) -> None:
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(canonical({"seq": head[0], "hash": head[1]}) + "\n")
-        give(fresh)
-        fresh.replace(self._path)
 
 
 def begin_anchor(store: Store, data_dir: Path, who: str) -> Anchor:
@@ -269,16 +192,6 @@ def begin_anchor(store: Store, data_dir: Path, who: str) -> Anchor:
         head = session.info["audit_head"]
     file.begin(head)
     return Anchor(head[0], head[1], str(data_dir / "audit.anchor"))
-
-
-def failing(store: Store, data_dir: Path) -> str:
-    """Why the anchor file does not vouch for the log's end; empty when it does. One row is looked up, not the chain."""
-    file = AnchorFile(data_dir)
-    try:
-        # Before the row: whatever is appended meanwhile only makes the log longer than its anchor.
-        return file.problem(store, file.read())
-    except InputError as e:
-        return str(e)
 
 
 # ── reading and checking ────────────────────────────────────────────────────────────────────────────────────────────

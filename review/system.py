@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from inspection.errors import HaltlineError, StorageError
 from inspection.station_messages import CameraAnswer
-from review import audit, backup, retirement
+from review import audit_anchor, backup, retirement
 from review.clock import wall_ms
 from review.hub import Hub
 from review.language import N_
@@ -85,7 +85,7 @@ def failing(hub: Hub) -> dict[str, str]:
     wrong: dict[str, str] = {}
     try:
         hub.store.check()
-        if why := audit.failing(hub.store, hub.settings.data_dir):
+        if why := audit_anchor.failing(hub.store, hub.settings.data_dir):
             wrong["audit"] = why
     except StorageError as e:
         wrong["database"] = str(e)

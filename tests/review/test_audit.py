@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from review import audit
 from review.alarms import Cause
+from review.audit_anchor import failing
 from review.cli import app
 from review.clock import wall_ms
 from review.ingest import change
@@ -201,8 +202,8 @@ def rewrite(folder: Path, change: Callable[[Rows], Rows]) -> None:
         rows = change([list(row) for row in db.execute("SELECT * FROM audit ORDER BY seq")])
         db.execute("DELETE FROM audit")
         db.executemany("INSERT INTO audit VALUES (?,?,?,?,?,?,?,?)", rows)
-        if rows:
-            db.execute("UPDATE audit_head SET seq = ?, hash = ?", (rows[-1][0], rows[-1][HASH]))
+        head = (rows[-1][0], rows[-1][HASH]) if rows else (0, audit.GENESIS)
+        db.execute("UPDATE audit_head SET seq = ?, hash = ?", head)
     db.close()
 
 
@@ -246,6 +247,25 @@ def test_a_missing_anchor_is_missed_until_somebody_begins_it_anew_and_the_log_sa
     add_person(store, "Ben", "operator")
     assert json.loads((folder / "audit.anchor").read_text())["seq"] == last.seq + 1, "and it follows again"
     assert CliRunner().invoke(app, ["audit", "anchor", "--data", str(tmp_path)]).exit_code == 2
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("left", [0, 1], ids=["emptied", "but the first row"])
+def test_an_emptied_log_without_its_anchor_is_missed_too(tmp_path: Path, left: int, restarted: bool) -> None:
+    """It looked as if it had just begun: the next act made a new anchor, and nothing was said any more."""
+    folder = tmp_path / "hub"
+    store = opened(folder)
+    add_person(store, "Ana", "operator")
+    rewrite(folder, lambda rows: rows[:left])
+    (folder / "audit.anchor").unlink()
+    if restarted:
+        store.close()
+        store = opened(folder)
+    assert "is missing" in failing(store, folder)
+    add_person(store, "Ben", "operator")
+    assert "is missing" in failing(store, folder)
+    assert "whether the end was cut off cannot be said" in found(folder)[0]
+    store.close()
 
 
 @pytest.mark.parametrize("restarted", [False, True])
