@@ -15,7 +15,7 @@ from inspection.escape import clopper_pearson, more_audits
 from inspection.messages import Tally, Topics
 from review import escapes, ingest
 from review.escapes import ANY, FRAME, PART, ClassRate, LineRates
-from review.store import Adjudication, Record, Station, TallyRow
+from review.store import Adjudication, Label, Record, Station, TallyRow
 from tests.review.test_consistency import World
 
 HOUR_MS = 3_600_000
@@ -207,3 +207,12 @@ def test_the_page_says_rate_interval_and_what_is_missing(world: World, monkeypat
     assert "1 audit waits for people." in text
     assert cy.get("/escapes?weeks=5").status_code == 422
     assert signed_in(world, "Ann").get("/escapes").status_code == 403
+
+
+def test_audits_are_read_as_columns(world: World) -> None:
+    """55,000 of eight weeks took 8 s as whole rows, findings and places of all labels included."""
+    tally(world, THIS_WEEK, frames_passed=100)
+    audit(world, THIS_WEEK, True, True)
+    with world.hub.store.reading() as session:
+        assert escapes.rates(session, NOW_MS, 4)[0].audited == 1
+        assert not [row for row in session.identity_map.values() if isinstance(row, Record | Label)]
