@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -41,7 +41,7 @@ async def alarms(
     hub: HubDep,
     person: MaybePerson,
     station: str = "",
-    verdict: Verdict | None = None,
+    verdict: Verdict | Literal[""] = "",
     cls: Annotated[str | None, Query(max_length=32)] = None,
     code: Annotated[int | None, Query(ge=0, le=99)] = None,
     from_ms: Ms = None,
@@ -50,10 +50,12 @@ async def alarms(
     open_after: OpenKey = "",
 ) -> Response:
     """`station` is a station's key; `before` the id of the last halt of the page before, `open_after` likewise of the
-    open ones; the rest are filters that the numbers of the Alarm performance page link with."""
+    open ones; the rest are filters that the numbers of the Alarm performance page link with. The page's own form says
+    station and verdict always, empty for all."""
+    asked = Asked(station, verdict or None, cls, code, from_ms, to_ms, before, open_after)
 
     def make() -> Response:
-        return _list(request, hub, person, Asked(station, verdict, cls, code, from_ms, to_ms, before, open_after))
+        return _list(request, hub, person, asked)
 
     if request.headers.get("hx-request"):  # the list alone: a refetch after news, of every tab at once
         return await same_for_all(request, make, signed_in=person is not None)

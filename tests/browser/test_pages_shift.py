@@ -133,6 +133,19 @@ def test_a_burst_is_shelved_with_a_reason_and_comes_back(page: Page, world: Worl
     expect(page.locator("#unacked")).to_have_text("3")
 
 
+def test_alarms_are_filtered_by_either_choice_or_none(page: Page, world: World) -> None:
+    """A form says its empty choices too, and the page refused "any": a station alone could not be asked for."""
+    halts(world, State.CLOSED, verdict="real")
+    halts(world, State.CLOSED, verdict="false_call")
+    page.goto(f"http://127.0.0.1:{world.port}/alarms")
+    for station, verdict, found in ((1, "", "×2"), (1, "real", "Real"), (0, "false_call", "False call"), (0, "", "×2")):
+        page.locator("[name=station]").select_option(index=station)
+        page.locator("[name=verdict]").select_option(verdict)
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("#alarm-list .rows li")).to_have_count(1)
+        expect(page.locator("#alarm-list .rows li")).to_contain_text(found)
+
+
 def test_what_holds_no_line_is_acknowledged_at_once_and_then_handed_over(page: Page, world: World) -> None:
     halts(world, *4 * [State.CLEARED_UNACKED])
     at_panel(world, page, "/handover")
