@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
 
+from inspection.errors import StorageError
 from review.blind_plan import Planner
 from review.deps import (
     STATIC,
@@ -28,7 +30,7 @@ from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
 from review.language import LanguageOfRequest
-from review.refusals import in_words, no_such_alarm
+from review.refusals import in_words, no_such_alarm, not_stored
 from review.routes import (
     adjudicate,
     alarms,
@@ -107,6 +109,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NoSuchFault, no_such_alarm)
     app.add_exception_handler(HTTPException, in_words)
     app.add_exception_handler(RequestValidationError, in_words)
+    for broken in (OperationalError, StorageError, OSError):
+        app.add_exception_handler(broken, not_stored)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):
         for module in modules:

@@ -6,6 +6,7 @@ Scripts and machines get what FastAPI answers; a page is for browsers, which say
 from __future__ import annotations
 
 import anyio
+import structlog
 from fastapi import Request
 from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,8 @@ from starlette.exceptions import HTTPException
 from review.deps import current_person, get_hub, page, wants_page
 from review.language import N_, raw
 from review.store import Person
+
+log = structlog.get_logger("review.refusals")
 
 WHO_S = 0.5
 """A page that refuses opens without the database too: then it names nobody."""
@@ -27,6 +30,7 @@ SAYS = {
     409: N_("Something has changed meanwhile."),
     413: N_("What was sent is too large."),
     422: N_("A value in the address or in the form is none the hub can take."),
+    503: N_("The hub's disk or database does not work right now, so it did not do it. The System page says more."),
 }
 
 
@@ -49,6 +53,15 @@ async def no_such_alarm(request: Request, exc: Exception) -> Response:
     if wants_page(request):
         return await refused(request, 404, str(exc))
     return Response(f"{exc}\n", 404, media_type="text/plain")
+
+
+async def not_stored(request: Request, exc: Exception) -> Response:
+    """For a disk or a database that refuses, in the middle of whatever was asked for."""
+    why = str(getattr(exc, "orig", None) or exc).partition("\n")[0]  # not the statement, with all that it holds
+    log.error("request failed", path=request.url.path, why=why, exc_info=exc if isinstance(exc, OSError) else None)
+    if wants_page(request):
+        return await refused(request, 503, why)
+    return Response(f"{why}\n", 503, media_type="text/plain")
 
 
 async def refused(request: Request, status_code: int, detail: str) -> Response:

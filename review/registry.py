@@ -29,7 +29,7 @@ from inspection.bundle import (
     sha256,
     verify_files,
 )
-from inspection.errors import BundleError
+from inspection.errors import BundleError, StorageError
 
 CARD_FILE = "card.md"
 MAX_ZIP_BYTES = MAX_MODEL_BYTES + 2 * MAX_FILE_BYTES
@@ -96,32 +96,36 @@ class Registry:
         pinned = {name: data for name, data in files.items() if name not in (MANIFEST_FILE, SIGNATURE_FILE)}
         verify_files(manifest, pinned, where)
         target = self.folder / manifest.id
-        if target.exists():
-            kept = self.get(manifest.id)
-            if kept.sha256 != sha256(manifest_bytes):
-                raise BundleError(
-                    where, f"{manifest.id} is here already with other content", "raise the version and export again"
-                )
-            return kept
-        self._write(target, files)
-        return self.get(manifest.id)
+        if not target.exists():
+            self._write(target, files)
+        kept = self.get(manifest.id)
+        if kept.sha256 != sha256(manifest_bytes):
+            raise BundleError(
+                where, f"{manifest.id} is here already with other content", "raise the version and export again"
+            )
+        return kept
 
     def _write(self, target: Path, files: Mapping[str, bytes]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # A dot keeps the half-written folder out of `ids()`, and the same file system makes the rename atomic.
-        staging = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+        """StorageError when the disk would not. Of two who bring one bundle at once, the second finds the first's."""
         try:
-            staging.chmod(0o755)
-            for name, data in files.items():
-                path = staging / name
-                path.parent.mkdir(exist_ok=True)
-                with path.open("wb") as out:
-                    out.write(data)
-                    out.flush()
-                    os.fsync(out.fileno())
-            staging.rename(target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # A dot keeps the half-written folder out of `ids()`, and the same file system makes the rename atomic.
+            staging = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+            try:
+                staging.chmod(0o755)
+                for name, data in files.items():
+                    path = staging / name
+                    path.parent.mkdir(exist_ok=True)
+                    with path.open("wb") as out:
+                        out.write(data)
+                        out.flush()
+                        os.fsync(out.fileno())
+                staging.rename(target)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+        except OSError as e:
+            if not target.exists():
+                raise StorageError(f"{target.name} cannot be written below {self.folder}: {e}") from e
 
     def ids(self) -> list[str]:
         """Ids of what is here, newest version of each name first."""

@@ -11,11 +11,14 @@ from fastapi.testclient import TestClient
 from httpx import Response
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import text
 
 from review import audit, secret_hash
 from tests.review.doors import World, secret_of
+from tests.review.test_registry import bundle_files, zipped
 
 PAGE = {"accept": "text/html,application/xhtml+xml"}
+GERMAN = PAGE | {"accept-language": "de"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -156,3 +159,36 @@ def test_an_upload_from_another_persons_page_is_refused(still: World) -> None:
     assert (answer.status_code, "this page is Eve" in answer.text) == (409, True)
     answer = ada.post("/models/upload", data={"page_person": "Ada"}, files=files, headers=PAGE)
     assert answer.status_code == 422, "looked at, and no bundle"
+
+
+def test_a_full_disk_is_said_in_words_and_what_was_typed_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """It was "Internal Server Error", without a way on, also for whoever only wanted to sign in."""
+    world = World(tmp_path_factory.mktemp("full"))
+    ana = world.client("Olga")
+    with world.hub.store.writing() as session:
+        session.execute(text("PRAGMA max_page_count = 1"))  # SQLite keeps what it has and takes no page more
+
+    def until_full(headers: dict[str, str]) -> Response:
+        for _ in range(200):
+            answer = ana.post("/handover/note", data={"text": "nozzle 2 drips " * 30}, headers=headers)
+            if answer.status_code != 303:
+                return answer
+        raise AssertionError("the disk never was full")
+
+    answer = until_full(GERMAN)
+    assert answer.status_code == 503
+    assert "Platte oder Datenbank des Hubs" in answer.text
+    assert "database or disk is full" in answer.text
+    assert "data-refused" in answer.text, "so that the page's script keeps what was typed"
+    told = until_full({"HX-Request": "true"})
+    assert (told.status_code, told.text) == (503, "database or disk is full\n")
+    world.hub.store.close()
+
+
+def test_a_bundle_that_the_disk_does_not_take_is_said_in_words(tmp_path_factory: pytest.TempPathFactory) -> None:
+    world = World(tmp_path_factory.mktemp("no-room"))
+    world.hub.settings.bundles_dir.write_text("a file where the folder should be")
+    answer = world.client("Eve").post("/models/upload", files={"bundle": zipped(bundle_files())}, headers=PAGE)
+    assert answer.status_code == 503
+    assert "scratch-1.0.0 cannot be written below" in answer.text
+    world.hub.store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,15 @@ def test_the_name_of_the_folder_in_a_zip_leads_nowhere(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "bundles")
     assert registry.add_zip(zipped(bundle_files(), "../../")).id == "scratch-1.0.0"
     assert [p.name for p in tmp_path.iterdir()] == ["bundles"]
+
+
+def test_of_several_who_bring_one_bundle_at_once_each_is_told_that_it_is_here(tmp_path: Path) -> None:
+    """As a double tap on Upload does: all but one were answered "Internal Server Error"."""
+    data = zipped(bundle_files())
+    with ThreadPoolExecutor(8) as several:
+        added = list(several.map(lambda _: Registry(tmp_path).add_zip(data), range(32)))
+    assert {bundle.id for bundle in added} == {"scratch-1.0.0"}
+    assert [path.name for path in tmp_path.iterdir()] == ["scratch-1.0.0"]
 
 
 def test_an_id_names_one_content_for_good(tmp_path: Path) -> None:
