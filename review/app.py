@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
 
@@ -30,7 +30,7 @@ from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
 from review.language import LanguageOfRequest
-from review.refusals import in_words, no_such_alarm, not_stored
+from review.refusals import in_words, no_such_alarm, no_value, not_stored
 from review.routes import (
     adjudicate,
     alarms,
@@ -109,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NoSuchFault, no_such_alarm)
     app.add_exception_handler(HTTPException, in_words)
     app.add_exception_handler(RequestValidationError, in_words)
+    app.add_exception_handler(DataError, no_value)
     for broken in (OperationalError, StorageError, OSError):
         app.add_exception_handler(broken, not_stored)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

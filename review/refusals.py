@@ -64,6 +64,14 @@ async def not_stored(request: Request, exc: Exception) -> Response:
     return Response(f"{why}\n", 503, media_type="text/plain")
 
 
+async def no_value(request: Request, exc: Exception) -> Response:
+    """For what only the database finds wrong: a text with a NUL is none to PostgreSQL, and SQLite keeps it."""
+    why = str(getattr(exc, "orig", None) or exc).partition("\n")[0]
+    if wants_page(request):
+        return await refused(request, 422, why)
+    return Response(f"{why}\n", 422, media_type="text/plain")
+
+
 async def refused(request: Request, status_code: int, detail: str) -> Response:
     says = raw(SAYS.get(status_code, N_("The hub did not do it.")))
     words = {"title": raw(N_("Refused")), "says": says, "detail": detail, "person": await _person(request)}

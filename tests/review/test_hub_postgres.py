@@ -15,13 +15,16 @@ import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, event, select
 
 from inspection.messages import Conn, HaltEvent, Message, ResumeAnswer, Tally, Topics
-from review import audit, halts, ingest, retirement, rollout
+from review import audit, halts, ingest, people, retirement, rollout
 from review.alarms import Cause, State, Verdict
+from review.app import create_app
 from review.frames import FolderFrames
 from review.live import Live
+from review.settings import Settings
 from review.store import Base, Halt, HaltEventRow, Station, Store
 from review.upkeep import Upkeep
 from tests.conftest import free_port
@@ -44,6 +47,21 @@ def url() -> Iterator[str]:
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for one database: a second folder would lack the anchor of its audit log, and the hub would say so."""
     return tmp_path_factory.mktemp("hub") / "data"
+
+
+def test_what_postgresql_cannot_hold_is_refused_in_words(tmp_path: Path) -> None:
+    """A NUL in an address or a form, which SQLite keeps, was "Internal Server Error" here."""
+    with server() as own:
+        app = create_app(Settings(data_dir=tmp_path, database_url=own, demo_people=True))
+        people.add_demo_people(app.state.hub.store)
+        client = TestClient(app, base_url="http://hub", follow_redirects=False, headers={"accept": "text/html"})
+        assert client.post("/who", data={"name": "Chen (engineer)"}).status_code == 303
+        for path in ("/alarms?cls=a%00b", "/audit?who=%00", "/label/a%00b", "/label-book/a%00"):
+            answer = client.get(path)
+            assert (answer.status_code, "<h1>Refused</h1>" in answer.text) == (422, True), path
+        assert client.post("/handover/note", data={"text": "a\0b"}).status_code == 422
+        assert client.post("/handover/note", data={"text": "nozzle 2 drips"}).status_code == 303
+        app.state.hub.store.close()
 
 
 def test_labels_rules_and_escapes_on_postgresql(mosquitto: int, data_dir: Path, url: str) -> None:
