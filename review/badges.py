@@ -118,7 +118,7 @@ def _count_try(store: Store, screen: str, now_ms: int) -> None:
     guesses nobody guesses for ever."""
     with store.writing() as session:
         counters = _counters(session, screen, now_ms)
-        if (until := max(c.until_ms for c, _free in counters)) > now_ms:
+        if sign_in.is_waiting(until := max(c.until_ms for c, _free in counters), now_ms):
             raise sign_in.LockedOut(-((now_ms - until) // 1000))
         for counter, free in counters:
             counter.failures += 1

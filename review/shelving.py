@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from inspection.errors import InputError
 from review import audit
@@ -23,6 +23,8 @@ from review.store import OF_STATION, Fault, Halt, Shelf
 
 MINUTES = (15, 60, 240, 480)
 """How long a shelf may be asked for; the longest is a shift."""
+LONGEST_MS = max(MINUTES) * 60_000 + 60_000
+"""A clock that is set back by a few seconds is none that was wrong."""
 MAX_WHY = 200
 
 CauseKey = tuple[int, int, str]
@@ -76,8 +78,7 @@ def give_back(session: Session, shelf: Shelf, who: str, now_ms: int) -> None:
 
 def end_due(session: Session, now_ms: int) -> Sequence[Shelf]:
     """Write down which shelves have ended by themselves; they stopped counting at that moment already."""
-    query = select(Shelf).where(Shelf.ended_ms.is_(None), Shelf.until_ms <= now_ms)
-    due = session.scalars(query).all()
+    due = session.scalars(select(Shelf).where(Shelf.ended_ms.is_(None), over(Shelf.until_ms, now_ms))).all()
     for shelf in due:
         give_back(session, shelf, "hub", now_ms)
     return due
@@ -94,7 +95,13 @@ def lies_on(session: Session, alarm: Halt | Fault, now_ms: int) -> Shelf | None:
 
 
 def is_on(until_ms: int | None, ended_ms: int | None, now_ms: int) -> bool:
-    return ended_ms is None and (until_ms is None or now_ms < until_ms)
+    return ended_ms is None and (until_ms is None or now_ms < until_ms <= now_ms + LONGEST_MS)
+
+
+def over(until_ms: InstrumentedAttribute[int] | InstrumentedAttribute[int | None], now_ms: int) -> ColumnElement[bool]:
+    """Whether a time that somebody gave has passed; so has one that is further off than any can be asked for: the
+    hub's clock was ahead when it was given, and it would else be quiet for as long as that."""
+    return or_(until_ms <= now_ms, until_ms > now_ms + LONGEST_MS)
 
 
 def calling(now_ms: int) -> ColumnElement[bool]:
@@ -109,7 +116,7 @@ def count_calling(session: Session, now_ms: int) -> int:
 
 def holds(now_ms: int) -> ColumnElement[bool]:
     """`is_on` in SQL: what lies on the shelf."""
-    return and_(Shelf.ended_ms.is_(None), or_(Shelf.until_ms.is_(None), Shelf.until_ms > now_ms))
+    return and_(Shelf.ended_ms.is_(None), or_(Shelf.until_ms.is_(None), ~over(Shelf.until_ms, now_ms)))
 
 
 def _put(

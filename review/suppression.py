@@ -19,7 +19,7 @@ from inspection.errors import InputError
 from review import audit
 from review.fault_kinds import KINDS, RUNS_ANYWAY
 from review.language import N_, _
-from review.shelving import MAX_WHY, MINUTES
+from review.shelving import MAX_WHY, MINUTES, over
 from review.store import Fault, Maintenance, Station, SuppressionRule
 
 Rule = SuppressionRule
@@ -235,13 +235,13 @@ def end_maintenance(session: Session, row: Maintenance, who: str, now_ms: int) -
 
 def in_maintenance(session: Session, now_ms: int) -> dict[int, Maintenance]:
     """By station; it ends by itself at its minute."""
-    holds = (Maintenance.ended_ms.is_(None), Maintenance.until_ms > now_ms)
+    holds = (Maintenance.ended_ms.is_(None), ~over(Maintenance.until_ms, now_ms))
     return {m.station_id: m for m in session.scalars(select(Maintenance).where(*holds).order_by(Maintenance.id))}
 
 
 def end_due(session: Session, now_ms: int, *, write: bool = True) -> bool:
     """Write down which maintenance has ended by itself; True when any has."""
-    due = select(Maintenance).where(Maintenance.ended_ms.is_(None), Maintenance.until_ms <= now_ms)
+    due = select(Maintenance).where(Maintenance.ended_ms.is_(None), over(Maintenance.until_ms, now_ms))
     rows = session.scalars(due).all()
     for row in rows if write else ():
         end_maintenance(session, row, "hub", now_ms)

@@ -94,7 +94,8 @@ class Upkeep:
 
     def look_at_shelves(self, at_ms: int) -> None:
         with self._hub.store.reading() as session:
-            due = session.scalar(select(Shelf.id).where(Shelf.ended_ms.is_(None), Shelf.until_ms <= at_ms).limit(1))
+            gone = (Shelf.ended_ms.is_(None), shelving.over(Shelf.until_ms, at_ms))
+            due = session.scalar(select(Shelf.id).where(*gone).limit(1))
         if due is not None:
             with self._hub.store.writing() as session:
                 shelving.end_due(session, at_ms)

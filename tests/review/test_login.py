@@ -119,6 +119,16 @@ def test_guesses_that_come_together_share_no_count(world: World) -> None:
     assert sorted(codes) == [401] * 4 + [429] * 8
 
 
+def test_a_wait_begun_while_the_hubs_clock_was_ahead_ends_with_that(world: World, now: list[int]) -> None:
+    """It was told as 86,400 s, and only whoever may set a new PIN on the hub's machine could end it."""
+    client = world.client()
+    now[0] += 86_400_000
+    while enter(client, "Olga", "111222").status_code != 429:
+        pass
+    now[0] -= 86_400_000  # somebody has set it
+    assert enter(client, "Olga", PIN).status_code == 303
+
+
 def test_locked_out_still_reads_the_line_and_the_halt(world: World) -> None:
     client = world.client()
     while enter(client, "Olga", "111222").status_code != 429:

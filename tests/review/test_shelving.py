@@ -52,6 +52,23 @@ def test_a_shelf_is_quiet_shown_and_ends_by_itself(world: World) -> None:
     assert world.acts("shelved") == [("Ana (operator)", "station 1 code 1 porosity")]
 
 
+def test_a_shelf_put_while_the_hubs_clock_was_ahead_ends_with_that(world: World) -> None:
+    """It kept its cause quiet until the clock was that late again, be it a year; a shift is the most."""
+    halt, truth = world.halt(), world.now
+    world.now = truth + 400 * 24 * 60 * MIN
+    world.shelve(halt, 15)
+    assert world.calls() == 0
+    world.now = truth + MIN  # somebody has set it
+    assert world.calls() == 1
+    assert "until" not in world.ana.get("/alarms").text
+    world.upkeep.look_at_shelves(world.now)
+    assert world.shelves()[0].ended_by == "hub"
+    world.shelve(halt, 480)
+    world.now -= MIN // 2  # and no step of some seconds ends one
+    world.upkeep.look_at_shelves(world.now)
+    assert world.calls() == 0
+
+
 def test_a_shelf_can_be_ended_and_a_second_one_replaces_the_first(world: World) -> None:
     halt = world.halt()
     world.shelve(halt)
