@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from inspection.errors import ConfigError
 from inspection.fitness import FitnessLimits
@@ -15,6 +18,33 @@ from inspection.messages import Topics
 class _Strict(BaseModel):
     # YAML knows .inf and .nan. A limit that nothing reaches is no limit: the guard would never halt.
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _host(value: str) -> str:
+    """What no resolver can be asked is refused here: asked all the same it is no failed connection but an exception,
+    which ends the network thread each time."""
+    try:
+        if ":" in value:
+            IPv6Address(value)
+        else:
+            value.encode("idna")  # no empty label, none above 63 characters
+        known = re.fullmatch(r"[^\s/@\0]+", value)
+    except ValueError:
+        known = None
+    if not known:
+        fix = "give one without port or path, e.g. broker.plant.example or 10.0.0.5"
+        raise ValueError(f"{value!r} is no host's name or address; {fix}")
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        _host(parts.hostname or "")
+        _ = parts.port  # raises where it is no number
+    except ValueError as e:
+        raise ValueError(f"{value!r}: {e}") from e
+    return value
 
 
 class StationConfig(_Strict):
@@ -242,7 +272,7 @@ class TlsConfig(_Strict):
 class MqttConfig(_Strict):
     """How the edge reaches the broker."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     """The broker."""
     port: int = Field(default=1883, ge=1, le=65535)
     """Its port, usually 1883, or 8883 with TLS."""
@@ -259,7 +289,7 @@ class MqttConfig(_Strict):
 class HubConfig(_Strict):
     """Where evidence is uploaded to and bundles are fetched from."""
 
-    url: str = Field(pattern=r"^https?://[^/\s]+$")
+    url: Annotated[str, AfterValidator(_url)] = Field(pattern=r"^https?://[^/\s]+$")
     """e.g. `https://hub.plant.example:8443`."""
     token_file: Path | None = None
     """A file with the token the hub asks of edges."""

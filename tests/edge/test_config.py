@@ -53,6 +53,12 @@ def written(folder: Path, text: str) -> Path:
             ("bundle:", "hub: {url: 'ftp://hub'}\nbundle:"),
             [":6: hub.url: ", "'ftp://hub'"],
         ),
+        (("bundle:", "mqtt: {host: a..b}\nbundle:"), [":6: mqtt.host: 'a..b' is no host's name or address", "e.g. "]),
+        (("bundle:", "mqtt: {host: ''}\nbundle:"), [":6: mqtt.host: '' is no host's"]),
+        (("bundle:", "mqtt: {host: 'broker:1883'}\nbundle:"), [":6: mqtt.host: 'broker:1883' is no", "without port"]),
+        (("bundle:", "mqtt: {host: 'mqtt://broker'}\nbundle:"), [":6: mqtt.host: 'mqtt://broker' is no"]),
+        (("bundle:", "hub: {url: 'https://a..b'}\nbundle:"), [":6: hub.url: 'https://a..b': 'a..b' is no host's"]),
+        (("bundle:", "hub: {url: 'https://hub:port'}\nbundle:"), [":6: hub.url: 'https://hub:port': ", "port"]),
         (
             ("  n: 3", "  n: 3\n  classes: {red: {limit_mm: .inf}}"),
             [":12: policy.classes.red.limit_mm: ", "finite number", "not inf"],
@@ -70,6 +76,14 @@ def test_a_mistake_is_named_where_it_is(tmp_path: Path, change: tuple[str, str],
         load(written(tmp_path, GOOD.replace(*change)))
     for part in expected:
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "broker", "broker.plant.example.", "::1", "fe80::1%eth0", "prüfstand"])
+def test_a_host_that_can_be_asked_for_is_taken(tmp_path: Path, host: str) -> None:
+    url = f"http://[{host}]:8080" if ":" in host else f"http://{host}:8080"
+    more = f"mqtt: {{host: '{host}'}}\nhub: {{url: '{url}'}}\n"
+    config = load(written(tmp_path, GOOD.replace("bundle:", more + "bundle:")))
+    assert config.mqtt.host == host
 
 
 @pytest.mark.parametrize(
