@@ -41,7 +41,7 @@ SAMPLE_PX = 640
 
 class StationDesk:
     """Publishes `About` at the start, after every reconnect, once a minute, and within a second when a camera sees no
-    more, for another reason, or again; answers a `CameraTest`."""
+    more, for another reason, or again, or the broker refuses something; answers a `CameraTest`."""
 
     def __init__(
         self,
@@ -52,9 +52,10 @@ class StationDesk:
         spool: Spool,
         serving: Callable[[], BundleModel],
         cameras: Sequence[tuple[CameraConfig, Framing]],
+        refused: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._config, self._boot, self._outbox = config, boot, outbox
-        self._numbers, self._spool, self._serving = numbers, spool, serving
+        self._numbers, self._spool, self._serving, self._refused = numbers, spool, serving, refused
         self._cameras = {camera.name: (camera, framing) for camera, framing in cameras}
         self._asked: queue.Queue[CameraTest | None] = queue.Queue(8)
         self._due_s = 0.0
@@ -107,7 +108,11 @@ class StationDesk:
     def _troubles(self) -> tuple[object, ...]:
         """What keeps the station from seeing, without the numbers, which are others with every frame."""
         kinds = {camera: why.partition(":")[0] for camera, why in self._numbers.blind.items()}
-        return self._numbers.state, kinds
+        return self._numbers.state, kinds, self._not_allowed()
+
+    def _not_allowed(self) -> dict[str, str]:
+        """What the broker refuses, of both connections."""
+        return self._refused() | self._outbox.connection.refused
 
     def about(self) -> About:
         model, counters = self._serving(), self._spool.counters
@@ -124,6 +129,7 @@ class StationDesk:
             "machine": self._machine,
             "guard": {"state": self._numbers.state, "code": self._numbers.code, "why": self._numbers.why},
             "cameras": {name: self._camera_facts(*both) for name, both in self._cameras.items()},
+            "broker": {"refuses": "; ".join(self._not_allowed()) or "nothing"},
             "spool": {"trouble": self._spool.trouble or "none", "refused": counters.refused},
         }
         return About(

@@ -24,10 +24,13 @@ from inspection.events import (
     CannotJudge,
     CountLoss,
     EyeChanged,
+    FaultFound,
+    FaultOver,
     Judged,
     Keep,
     RaiseHalt,
     SetPermit,
+    State,
     StateChanged,
 )
 from inspection.messages import FindingMsg, HaltEvent, RecordEvent, Topics, record_uid
@@ -267,6 +270,10 @@ class Numbers:
                 self._see(camera, why)
             case Judged(camera=camera):
                 self._see(camera)
+            case FaultFound(code=code, why=why) if self.state == State.STARTING.value:
+                self.why, self.code = why, code  # it stays in this state, and nothing else says why
+            case FaultOver() if self.state == State.STARTING.value:
+                self.why, self.code = "", Code.STARTING
             case _:
                 pass
         if moment.frame:

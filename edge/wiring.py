@@ -182,11 +182,13 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     )
     views = tuple(zip(config.cameras, framings, strict=True))
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy, views)
-    desk = StationDesk(config, state.boot, outbox, numbers, spool, lambda: rollout.serving, views)
+    desk = StationDesk(
+        config, state.boot, outbox, numbers, spool, lambda: rollout.serving, views, lambda: line.connection.refused
+    )
     status = StatusServer(
         config.status,
         numbers,
-        lambda: _facts(config, rollout, spool, inbox, line, state) | _looks(numbers, budget, shadow),
+        lambda: _facts(config, rollout, spool, inbox, line, outbox, state) | _looks(numbers, budget, shadow),
     )
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
     tallies = Tallies(spool.offer, topics, state.boot, lambda: guard.passed) if uploader else None
@@ -281,7 +283,13 @@ def _shadow(config: EdgeConfig, served: Manifest, guard: LineGuard, evidence: Ev
 
 
 def _facts(
-    config: EdgeConfig, rollout: Rollout, spool: Spool, inbox: Inbox, line: MqttLine, state: EdgeState
+    config: EdgeConfig,
+    rollout: Rollout,
+    spool: Spool,
+    inbox: Inbox,
+    line: MqttLine,
+    outbox: Outbox,
+    state: EdgeState,
 ) -> dict[str, Any]:
     return {
         "station": config.station.topics().base,
@@ -290,6 +298,7 @@ def _facts(
         "provider": rollout.serving.provider,
         "mqtt_connected": line.connection.connected,
         "mqtt_away": line.connection.away,
+        "mqtt_not_allowed": line.connection.refused | outbox.connection.refused,
         "mqtt_refused": line.connection.rejected,
         "mqtt_handler_errors": line.connection.handler_errors,
         "permit_lapses": line.lapses,

@@ -404,7 +404,11 @@ class LineGuard:
             return Code.MAINTENANCE
         if self.state is State.BLIND:
             return (self._trouble() or (Code.CAMERA, ""))[0]
-        return Code.STARTING if self.state is State.STARTING else Code.OK
+        if (
+            self.state is State.STARTING
+        ):  # without sight yet by its nature; a fault that was named will not pass by itself
+            return next(iter(self._faults), Code.STARTING)
+        return Code.OK
 
 
 def _working(order: MaintenanceOrdered) -> str:

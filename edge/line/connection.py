@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,8 @@ SHORT_BYTES = 4096
 """A permit has 200; of a live picture paho keeps what does not fit into the socket."""
 HEAD_BYTES = 32
 """At most what a packet has before its payload, besides the topic."""
+ASK_AGAIN_S = 10.0
+"""A broker whose rules were mended neither hangs up nor says so: what it refused is asked again this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class PromptClient(Client):
 
     def __init__(self, *args: Any, prompt: bool, **more: Any) -> None:
         self._prompt = prompt
+        self.on_puback: Callable[[str, Any], None] | None = None
         self._writing = threading.RLock()
         super().__init__(*args, **more)
 
@@ -113,6 +117,14 @@ class PromptClient(Client):
         self._wake_network_thread()
         return True
 
+    def _do_on_publish(self, mid: int, reason_code: Any, properties: Any) -> MQTTErrorCode:
+        """A PUBACK. Not by paho's `on_publish`: that is called for QoS 0 too, by whoever publishes, who would wait for
+        every other callback, and callbacks wait for the permit's lock, which is held while it is published."""
+        message = self._out_messages.get(mid)
+        if message and self.on_puback:
+            self.on_puback(message.topic, reason_code)
+        return super()._do_on_publish(mid, reason_code, properties)
+
     def _wake_network_thread(self) -> None:
         if self._sockpairW is not None:
             with contextlib.suppress(BlockingIOError):
@@ -143,6 +155,12 @@ class Connection:
         self.rejected = 0
         self.away = ""
         """Why the broker could not be reached when it was tried last; empty once it was."""
+        self.refused: dict[str, str] = {}
+        """`hear TOPIC` or `send TOPIC` -> why the broker does not let us. It never says so of QoS 0, nor, on MQTT
+        3.1.1, of anything that is sent. Replaced, never changed: read from other threads."""
+        self._asking = threading.Lock()
+        self._asked: dict[int, str] = {}
+        self._asked_s = 0.0
         self._most_bytes: int | None = None
         self._too_large: set[str] = set()
         self._keepalive_s = keepalive_s
@@ -188,9 +206,11 @@ class Connection:
         self._client.loop_start()
 
     def supervise(self) -> None:
-        """Call every second: starts the network thread again should it have died."""
+        """Call every second: starts the network thread again should it have died, and asks for what was refused."""
         if self._client.loop_start() is MQTTErrorCode.MQTT_ERR_SUCCESS:
             log.error("mqtt thread had died and was started again", host=self.config.host)
+        if self.connected and self.refused and time.monotonic() - self._asked_s > ASK_AGAIN_S:
+            self._subscribe([(topic, qos) for topic, qos, _ in self._subscriptions if f"hear {topic}" in self.refused])
 
     def publish(
         self, topic: str, payload: bytes, qos: int = 0, retain: bool = False, expiry_s: int | None = None
@@ -260,6 +280,8 @@ class Connection:
         client.on_connect_fail = self._guarded(self._not_reached)
         client.on_disconnect = self._guarded(self._disconnected)
         client.on_message = self._guarded(self._message)
+        client.on_subscribe = self._guarded(self._subscribed)
+        client.on_puback = self._guarded(lambda topic, reason: self._note(f"send {topic}", reason))
         client.on_socket_open = self._guarded(_tune)
         self._tls = broker_context(self.config.tls) if self.config.tls else None
         if self._tls:
@@ -304,21 +326,46 @@ class Connection:
             log.warning("broker not reached, trying again", host=self.config.host, port=self.config.port, why=why)
         self.away = why
 
-    def _connected(self, client: Client, _userdata: Any, _flags: Any, reason: Any, properties: Any = None) -> None:
+    def _connected(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, properties: Any = None) -> None:
         self.away = ""
         if reason.is_failure:
             log.warning("broker refused the connection", host=self.config.host, reason=str(reason))
             return
         self.connected = True
         self._most_bytes = getattr(properties, "MaximumPacketSize", None)
-        for topic, qos, _ in self._subscriptions:
-            client.subscribe(topic, qos)
+        self._subscribe([(topic, qos) for topic, qos, _ in self._subscriptions])
         for handler in self._on_up:
             handler()
 
     def _disconnected(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
         self.connected = False
         log.info("broker connection ended", host=self.config.host, reason=str(reason))
+
+    def _subscribe(self, wanted: list[tuple[str, int]]) -> None:
+        """One by one: an answer to many would not say which, should the broker have left one out."""
+        self._asked_s = time.monotonic()
+        for topic, qos in wanted:
+            with self._asking:  # the answer may come before we know by which number
+                _, mid = self._client.subscribe(topic, qos)
+                if mid is not None:
+                    self._asked[mid] = topic
+
+    def _subscribed(self, _client: Client, _userdata: Any, mid: int, reasons: list[Any], _properties: Any) -> None:
+        with self._asking:
+            topic = self._asked.pop(mid, None)
+        if topic and reasons:
+            self._note(f"hear {topic}", reasons[0])
+
+    def _note(self, what: str, reason: Any) -> None:
+        """What the broker answered, said when it is another answer than before."""
+        if reason.is_failure:
+            if what not in self.refused:
+                fix = "let it, in the broker's access rules (as deploy/mosquitto/haltline.acl does)"
+                log.error("the broker does not let this edge", what=what, why=str(reason), fix=fix)
+            self.refused = {**self.refused, what: str(reason)}
+        elif what in self.refused:
+            self.refused = {other: why for other, why in self.refused.items() if other != what}
+            log.info("the broker lets this edge again", what=what)
 
     def _message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         for topic, _, handler in self._subscriptions:

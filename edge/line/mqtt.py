@@ -84,7 +84,9 @@ class MqttLine:
         self.lapses = 0
         self._name = secrets.token_hex(4)
         self._rivals: deque[int] = deque(maxlen=RIVALS)
-        self._doubled = False
+        self._trouble = ""
+        self._saying = threading.Lock()
+        self._asks = False
         will = (topics.of(Conn), Conn(state="BROKEN", boot=boot, edge=self._name).encode())
         self.connection = Connection(config, client_id(topics), will=will)
         self.connection.on(topics.of(Heartbeat), 0, self._on_heartbeat)
@@ -181,7 +183,7 @@ class MqttLine:
                 supervised_ns = now_ns
                 self.connection.supervise()
                 self._outbox.connection.supervise()
-                self._forget_rivals(now_ns)
+                self._say_trouble(now_ns)
             wait_s = PERMIT_PERIOD_MS / 1000
             if 0 <= until_lapse_ns < PERMIT_PERIOD_MS * 1_000_000:
                 wait_s = until_lapse_ns / 1e9 + 0.001
@@ -206,7 +208,10 @@ class MqttLine:
             age_ms=min(U32 - 1, max(0, (now_ns - level.judged_ns) // 1_000_000)),
             ts_ms=time.time_ns() // 1_000_000,
         )
-        self.connection.publish(self.topics.of(Permit), permit.encode(), retain=True, expiry_s=Permit.EXPIRY_S)
+        # Whether the broker lets permits through it says of QoS 1 alone: one at each connect, and while it does not.
+        qos = int(self._asks)
+        if self.connection.publish(self.topics.of(Permit), permit.encode(), qos, True, Permit.EXPIRY_S):
+            self._asks = False
         self._sent_ns = time.monotonic_ns()
         self.connection.publish(self.topics.of(PERMIT_SHORT_TOPIC), permit.short(), expiry_s=Permit.EXPIRY_S)
 
@@ -214,6 +219,7 @@ class MqttLine:
 
     def _on_up(self) -> None:
         self._publish_conn("ONLINE")
+        self._asks = True
         self._wake.set()
 
     def _on_conn(self, received: Received) -> None:
@@ -223,15 +229,33 @@ class MqttLine:
             return
         now_ns = time.monotonic_ns()
         self._rivals.append(now_ns)
-        if len(self._rivals) == RIVALS and now_ns - self._rivals[0] <= RIVALS_NS and not self._doubled:
-            self._doubled = True
-            log.error("another edge runs under this one's name", station=self.topics.base)
-            self._deliver(FaultFound(now_ns, Code.INTERNAL, f"another edge runs as {self.topics.base}"))
+        if self._is_doubled(now_ns):
+            self._say_trouble(now_ns)
 
-    def _forget_rivals(self, now_ns: int) -> None:
-        if self._doubled and now_ns - self._rivals[-1] > RIVALS_NS:
-            self._doubled = False
-            self._deliver(FaultOver(now_ns, Code.INTERNAL))
+    def _is_doubled(self, now_ns: int) -> bool:
+        """Also until nothing was heard of the other for as long."""
+        often = len(self._rivals) == RIVALS and self._rivals[-1] - self._rivals[0] <= RIVALS_NS
+        return often and now_ns - self._rivals[-1] <= RIVALS_NS
+
+    def _say_trouble(self, now_ns: int) -> None:
+        """Why nobody can rely on this edge's permit, as a fault, each time that it is another reason: a line whose stop
+        key reaches nobody must not run, and an edge that nobody hears must not say that it does."""
+        refused = self.connection.refused
+        if f"send {self.topics.of(Conn)}" in refused:
+            self._publish_conn("ONLINE")
+        permit = f"send {self.topics.of(Permit)}"
+        self._asks |= permit in refused
+        with self._saying:
+            why = f"another edge runs as {self.topics.base}" if self._is_doubled(now_ns) else ""
+            for what in (f"hear {self.topics.of(Stop)}", permit):
+                if what in refused:
+                    why = why or f"the broker does not let this edge {what}: {refused[what]}"
+            if why == self._trouble:
+                return
+            self._trouble = why
+            if why:
+                log.error("no permit", why=why)
+            self._deliver(FaultFound(now_ns, Code.INTERNAL, why) if why else FaultOver(now_ns, Code.INTERNAL))
 
     def _publish_conn(self, state: str) -> None:
         conn = Conn.model_validate({"state": state, "boot": self.boot, "edge": self._name})

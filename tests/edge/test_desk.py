@@ -62,7 +62,9 @@ class Sent:
         self.up: list[Callable[[], None]] = []
         self.there = True
         self.connection = SimpleNamespace(
-            on=lambda topic, _qos, handler: self.handlers.__setitem__(topic, handler), on_up=self.up.append
+            on=lambda topic, _qos, handler: self.handlers.__setitem__(topic, handler),
+            on_up=self.up.append,
+            refused={},
         )
 
     def publish_event(self, message: Message) -> bool:

@@ -199,7 +199,7 @@ def test_a_fault_before_the_start_keeps_the_line_waiting() -> None:
     guard = LineGuard(POLICY, ["cam"], BOOT, 0)
     guard.handle(FaultFound(1 * MS, Code.INTERNAL, "golden frames differ"))
     for k in range(1, 20):
-        assert said(guard.handle(seen(10 * k, k))[0]) == stop(Code.STARTING)
+        assert said(guard.handle(seen(10 * k, k))[0]) == stop(Code.INTERNAL)
 
 
 def test_the_end_of_a_fault_alone_is_not_sight() -> None:
