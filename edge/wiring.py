@@ -103,6 +103,8 @@ class Edge:
             now_ns = time.monotonic_ns()
             supervisor.beat(self.line.alive(now_ns), now_ns)
         died = not self.path.is_alive()
+        if not died:
+            log.info("asked to stop (SIGTERM or Ctrl+C): run 0, then the evidence is written and the edge ends")
         supervisor.stopping()
         self.close()
         return not died

@@ -92,7 +92,7 @@ class CameraPump:
             frame = camera.read()
             if frame is None:
                 self.ended = not self._closing.is_set()
-                log.info("camera has no more frames", camera=self.name)
+                log.info("camera has no more frames" if self.ended else "camera closed", camera=self.name)
                 return
             if first:
                 # its own numbers as long as they grow; after a reopening from where they were

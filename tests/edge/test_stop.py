@@ -76,6 +76,22 @@ def test_a_killed_edge_trips_the_line_by_its_silence(own_mosquitto: int, tmp_pat
             end(edge)
 
 
+def test_an_orderly_end_stops_the_line_at_once_and_is_not_called_a_camera_without_frames(
+    own_mosquitto: int, tmp_path: Path
+) -> None:
+    config = write_station(tmp_path, own_mosquitto)
+    with plc_on(own_mosquitto, watchdog_ms=5000) as plc:
+        edge = start_edge(config)
+        run_line(plc)
+        ended = time.monotonic_ns()
+        assert end(edge) == 0
+        assert trip_after(plc, ended)[0] < 2, "by the watchdog only"
+    said = (tmp_path / "edge.log").read_text()
+    assert "asked to stop" in said
+    assert "camera closed" in said
+    assert "no more frames" not in said
+
+
 def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(own_mosquitto: int, tmp_path: Path) -> None:
     config = write_station(tmp_path, own_mosquitto)
     with plc_on(own_mosquitto) as plc:
