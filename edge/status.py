@@ -18,6 +18,7 @@ from edge.live import picture_of
 from edge.recorder import Numbers
 from inspection.errors import ConfigError
 
+AT_A_TIME = 16
 Facts = Callable[[], dict[str, Any]]
 
 
@@ -31,7 +32,7 @@ class StatusServer:
         registry = CollectorRegistry()
         registry.register(_Collector(numbers, facts))
         try:
-            self._server = ThreadingHTTPServer((config.host, config.port), _handler(numbers, facts, registry))
+            self._server = _FewAtATime((config.host, config.port), _handler(numbers, facts, registry))
         except OSError as e:
             raise ConfigError(f"{config.host}:{config.port}", e.strerror or str(e), "set another status.port") from e
         self._server.daemon_threads = True
@@ -44,6 +45,27 @@ class StatusServer:
         if self._server:
             self._server.shutdown()
             self._server.server_close()
+
+
+class _FewAtATime(ThreadingHTTPServer):
+    """Who asks and never ends, a monitor that leaks or a scanner, must not take every descriptor: no camera could be
+    opened then and nothing be written, and the server, which finds none for the next one, would take a whole core."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._places = threading.BoundedSemaphore(AT_A_TIME)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
 
 def summary(numbers: Numbers, facts: Facts) -> dict[str, Any]:

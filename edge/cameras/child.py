@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -41,19 +42,23 @@ class ChildCamera:
         self._lock = threading.Lock()
         self._closed = False
         self._memory: mmap.mmap | None = None
-        self._in_fd, out_fd = os.pipe()
-        free_in_fd, self._free_fd = os.pipe()
-        self._memory_fd = wire.nameless_memory()
-        self._poll = select.poll()
-        self._poll.register(self._in_fd, select.POLLIN)
+        mine: list[int] = []
+        theirs: list[int] = []
         try:
-            self._child = _spawn(out_fd, free_in_fd, self._memory_fd, config.options)
+            for end, other in ((mine, theirs), (theirs, mine)):  # what it tells us, what we tell it
+                reads, writes = os.pipe()
+                end.append(reads)
+                other.append(writes)
+            mine.append(wire.nameless_memory())
+            self._child = _spawn(theirs[0], theirs[1], mine[2], config.options)
         except OSError as e:
-            self._let_go()
+            _close(mine)  # each try would keep them, and a process that had too few would soon have none
             raise CameraError(f"{self.name}: no reader could be started: {e}") from e
         finally:
-            os.close(out_fd)
-            os.close(free_in_fd)
+            _close(theirs)
+        self._in_fd, self._free_fd, self._memory_fd = mine
+        self._poll = select.poll()
+        self._poll.register(self._in_fd, select.POLLIN)
         try:
             self._send(json.dumps(config.model_dump(mode="json")).encode() + b"\n")
             self._first = self._receive(config.open_ms)
@@ -85,15 +90,17 @@ class ChildCamera:
         return self._child.pid
 
     def _let_go(self) -> None:
-        for fd in (self._in_fd, self._free_fd, self._memory_fd):
-            os.close(fd)
+        _close((self._in_fd, self._free_fd, self._memory_fd))
         self._in_fd = self._free_fd = self._memory_fd = -1
         if self._memory:
             self._memory.close()
 
     def _take(self, header: wire.Header) -> Frame:
         if self._memory is None:
-            self._memory = mmap.mmap(self._memory_fd, header.image_bytes * wire.SLOTS, prot=mmap.PROT_READ)
+            try:
+                self._memory = mmap.mmap(self._memory_fd, header.image_bytes * wire.SLOTS, prot=mmap.PROT_READ)
+            except OSError as e:
+                raise self._failed(f"its memory cannot be read: {e}") from e
         shape = (header.height, header.width, 3)
         image = np.ndarray(shape, np.uint8, self._memory, header.slot * header.image_bytes).copy()
         self._send(bytes([header.slot]))
@@ -133,6 +140,11 @@ class ChildCamera:
     def _failed(self, why: str) -> CameraError:
         self._child.kill()
         return CameraError(f"{self.name}: {self._what}: {why}")
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def without_password(source: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -106,6 +107,24 @@ def test_an_unplugged_camera_is_reported_with_what_and_why(stream: FakeStream) -
     cam.close()
     with pytest.raises(CameraError, match="OpenCV cannot open it"):
         camera(stream.url)
+
+
+def test_a_camera_that_found_too_few_descriptors_keeps_none(stream: FakeStream) -> None:
+    """It is opened again every other second: what each try kept, nothing else could have."""
+    before = sorted(Path("/proc/self/fd").iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, hard))
+        for _ in range(len(held)):
+            with pytest.raises(CameraError, match="Too many open files"):
+                camera(stream.url)
+            os.close(held.pop())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in held:
+            os.close(fd)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_close_from_another_thread_ends_a_blocked_read(stream: FakeStream) -> None:

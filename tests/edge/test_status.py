@@ -1,0 +1,37 @@
+"""The health page beside the machine must cost the station nothing, whoever asks it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.request
+
+from benchmarks.station import wait_for
+from edge.config import StatusConfig
+from edge.recorder import Numbers
+from edge.status import AT_A_TIME, StatusServer
+from tests.conftest import free_port
+
+
+def test_who_asks_and_never_ends_takes_few_places_and_those_not_for_long() -> None:
+    port, threads = free_port(), threading.active_count()
+    status = StatusServer(StatusConfig(port=port), Numbers(), dict)
+    status.start()
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(4 * AT_A_TIME)]
+    try:
+        time.sleep(1)  # each has been accepted by now, or turned away
+        assert threading.active_count() - threads <= AT_A_TIME + 1
+
+        def answers() -> bool:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/status.json", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except OSError:
+                return False
+
+        wait_for(answers, 15, "an answer though none of them hung up")
+    finally:
+        for one in silent:
+            one.close()
+        status.close()
