@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import typer
 
 from edge.calibrate import calibrate, learn_view
 from edge.replay_command import replay
-from inspection.log import set_up_logging
+from inspection.log import LastingStderr, set_up_logging
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Watch a camera, judge each frame, stop the line.")
 
@@ -35,6 +36,8 @@ def run(
     from edge.wiring import build
 
     set_up_logging(log_format)
+    if sys.stderr is not None:  # as where a service was given none
+        sys.stderr = LastingStderr(sys.stderr)
     stop = _stop_on_signals()
     edge = build(load(config), TapeConfig(record, record_mb, record_frames) if record else None)
     # Removed so that no child, a camera's reader for one, speaks in our name.

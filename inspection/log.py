@@ -5,6 +5,8 @@ No word of its own, but each room needs it and rooms do not import each other.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import select
@@ -39,6 +41,25 @@ class LastingLogger:
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
+
+
+class LastingStderr(io.TextIOBase):
+    """stderr for whatever else writes there, a service's last words and a traceback above all: waiting for a reader, an
+    edge that may not start would neither end nor be started again, and would keep its folder locked."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to = to
+
+    def write(self, text: str) -> int:
+        with _writing, contextlib.suppress(OSError, ValueError):
+            _write(self._to, text)
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._to.fileno()
+
+    def isatty(self) -> bool:
+        return self._to.isatty()
 
 
 def _write(to: TextIO, text: str) -> bool:

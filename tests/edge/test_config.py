@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +185,24 @@ def test_the_edge_never_loads_torch_or_the_hub() -> None:
     code = f"import edge.wiring, edge.cli, sys; print([m for m in sys.modules if m in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_edge_that_may_not_start_ends_though_nobody_reads_why(tmp_path: Path) -> None:
+    """A real pipe that is full, as a log driver's whose server is away: it waited there for ever, neither running nor
+    ended, so that nobody started it again."""
+    bad = written(tmp_path, GOOD.replace("k: 2", "k: 0"))
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writes, bytes(4096))
+    os.set_blocking(writes, True)
+    try:
+        child = subprocess.Popen([sys.executable, "-m", "haltline", "edge", "run", str(bad)], stderr=writes)
+        try:
+            assert child.wait(40) == 2
+        finally:
+            child.kill()
+    finally:
+        os.close(reads)
+        os.close(writes)
