@@ -7,7 +7,7 @@ edge would then serve the bundle of its configuration again until the hub says i
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -31,6 +31,7 @@ class _Order:
     bundle: str
     sha256: str
     installed: str
+    ts_ms: int = 0
 
 
 class LastOrder:
@@ -72,14 +73,21 @@ class LastOrder:
             except OSError as e:
                 raise StorageError(f"{self._path}: {e.strerror}\n  fix: check the folder's owner") from e
 
+    def asked_ms(self) -> int:
+        """When the order that counts was asked for; 0 where there is none, or nobody said when."""
+        order = self._read()
+        return order.ts_ms if order else 0
+
     def keep(self, accepted: ModelDesired) -> None:
         """Remember it. A disk that will not is no reason to serve something else: it is said, and the hub repeats its
         order whenever it connects."""
         try:
             known = self._read()
+            order = _Order(accepted.bundle, accepted.sha256, self._installed(), accepted.ts_ms)
             # One that is only said again is not bound to what was installed since, which counts at the next start.
-            if known is None or (known.bundle, known.sha256) != (accepted.bundle, accepted.sha256):
-                order = _Order(accepted.bundle, accepted.sha256, self._installed())
+            if known and (known.bundle, known.sha256) == (accepted.bundle, accepted.sha256):
+                order = replace(known, ts_ms=max(known.ts_ms, accepted.ts_ms))
+            if order != known:
                 data = json.dumps(asdict(order), indent=1).encode()
                 write_durably(self._path, data, self._disk, self._ballast)
         except (OSError, StorageError) as e:
@@ -102,10 +110,11 @@ class LastOrder:
     def _read(self) -> _Order | None:
         try:
             known = json.loads(self._path.read_text())
-            return _Order(str(known["bundle"]), str(known["sha256"]), str(known["installed"]))
+            asked_ms = int(known.get("ts_ms", 0))  # an edge of before did not note it
+            return _Order(str(known["bundle"]), str(known["sha256"]), str(known["installed"]), asked_ms)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise StorageError(
                 f"{self._path}: {type(e).__name__}: {e}\n  fix: restore it, or delete it to serve {self._config.path}"
             ) from e

@@ -36,8 +36,9 @@ Load = Callable[[VerifiedBundle], BundleModel]
 
 
 class Rollout:
-    """One thread; the newest order wins. `serve` hands the loaded model to the frame path; `keep` remembers an order
-    that was accepted, over a restart. `newest`: what each camera showed last, as it is judged."""
+    """One thread; the order asked for last wins. `asked_ms`: when the one was that a life before accepted. `serve`
+    hands the loaded model to the frame path; `keep` remembers an order that was accepted, over a restart. `newest`:
+    what each camera showed last, as it is judged."""
 
     def __init__(
         self,
@@ -51,9 +52,10 @@ class Rollout:
         trusted_keys: tuple[Path, ...],
         *,
         keep: Callable[[ModelDesired], None] = lambda _order: None,
+        asked_ms: int = 0,
         newest: Callable[[], Iterable[Frame]] = tuple,
     ) -> None:
-        self.serving, self._keep = serving, keep
+        self.serving, self._keep, self._asked_ms = serving, keep, asked_ms
         self._load, self._policy_of, self._serve = load, policy_of, serve
         self._outbox, self._http, self._store, self._keys = outbox, http, store, trusted_keys
         self._newest_frames = newest
@@ -73,6 +75,10 @@ class Rollout:
         again: ModelDesired | None = None
         while (order := self._newest(again)) is not None:
             said_before, again = order == again, None
+            if 0 < order.ts_ms < self._asked_ms:
+                self._refuse_old(order)
+                continue
+            self._asked_ms = max(self._asked_ms, order.ts_ms)
             if order.sha256 == self.serving.sha256:
                 self._keep(order)
                 self._report("serving", order.bundle)
@@ -96,10 +102,20 @@ class Rollout:
         try:
             order = self._orders.get(timeout=AGAIN_S if again else None)
         except queue.Empty:
-            order = again
+            return again
         while order is not None and not self._orders.empty():
             order = self._orders.get()
+        if order and again and 0 < order.ts_ms < again.ts_ms:
+            self._refuse_old(order)
+            return again
         return order
+
+    def _refuse_old(self, order: ModelDesired) -> None:
+        why = (
+            "it was asked for before what this station was asked for last, so a broker remembered it. Ask for it anew."
+        )
+        log.warning("an old order is not carried out", bundle=order.bundle)
+        self._report("refused", order.bundle, why)
 
     def _change(self, order: ModelDesired, *, quietly: bool) -> None:
         if not quietly:

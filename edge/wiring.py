@@ -175,6 +175,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         last_order.store,
         config.bundle.trusted_keys,
         keep=last_order.keep,
+        asked_ms=last_order.asked_ms(),
         newest=lambda: [frame for framing in framings for frame in framing.newest()],
     )
     prepare = Preparation(fitness, lambda: rollout.serving)

@@ -380,6 +380,9 @@ class ModelDesired(Message):
     url: Annotated[str, Field(pattern=r"^(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$", max_length=201)]
     rollback: bool = False
     """True allows an older version than the one served; without it, an older one is refused."""
+    ts_ms: U53 = 0
+    """When it was asked for. What was asked for before the newest that an edge has heard of is not carried out: a
+    broker may come back with what it remembered last. 0: nobody said when."""
 
 
 class ModelReported(Message):

@@ -81,6 +81,9 @@ def ask(
     """Record the request and send it; InputError, and no record, when it makes no sense or cannot be sent."""
     _check_fits(registry, station, bundle, rollback=rollback)
     row = keep_row(session, bundle, str(registry.folder / bundle.id), "", now_ms)
+    before = _history(session, station, 1)
+    if before:  # an edge goes by the time; a clock that was set back must not make this request the older one
+        now_ms = max(now_ms, before[0].wanted_ms + 1)
     rollout = Rollout(
         station_id=station.id,
         bundle_id=row.id,
@@ -93,7 +96,7 @@ def ask(
     )
     session.add(rollout)
     session.flush()
-    message = ModelDesired(bundle=bundle.id, sha256=bundle.sha256, url=bundle.url, rollback=rollback)
+    message = ModelDesired(bundle=bundle.id, sha256=bundle.sha256, url=bundle.url, rollback=rollback, ts_ms=now_ms)
     # Sent before the commit: a request that is recorded but was never sent would be waited for in vain.
     if not publish(Topics(station.site, station.line, station.station), message):
         raise InputError("broker", "the hub is not connected to it, so nothing was asked", "try again when it is back")
@@ -113,7 +116,8 @@ def say_again(store: Store, publish: Publish) -> None:
             newest = _history(session, station, 1)[0]
             bundle = newest.bundle.bundle
             sha256 = newest.bundle.manifest_sha256
-            message = ModelDesired(bundle=bundle, sha256=sha256, url=url_of(bundle), rollback=newest.rollback)
+            back, asked_ms = newest.rollback, newest.wanted_ms
+            message = ModelDesired(bundle=bundle, sha256=sha256, url=url_of(bundle), rollback=back, ts_ms=asked_ms)
             topics = Topics(station.site, station.line, station.station)
             if station.retired_ms is None and not publish(topics, message):
                 return  # the next connect says all of them

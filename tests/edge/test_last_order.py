@@ -24,9 +24,9 @@ from inspection.errors import BundleError, StorageError
 from inspection.messages import ModelDesired, ModelReported
 
 
-def order_for(folder: Path) -> ModelDesired:
+def order_for(folder: Path, ts_ms: int = 0) -> ModelDesired:
     bundle = read_bundle(folder)
-    return ModelDesired(bundle=bundle.manifest.id, sha256=bundle.sha256, url="/x", rollback=True)
+    return ModelDesired(bundle=bundle.manifest.id, sha256=bundle.sha256, url="/x", rollback=True, ts_ms=ts_ms)
 
 
 class Station:
@@ -76,6 +76,47 @@ def test_a_model_rolled_back_stays_away_when_broker_and_edge_restart(own_mosquit
             hub.publish(TOPICS.of(message), b"", 1, True)
         edge = start_edge(config)
         assert told.get(timeout=30).bundle == "red-0.9.0", "the withdrawn one came back by itself"
+    finally:
+        end(edge)
+        hub.stop()
+
+
+@pytest.mark.broker
+def test_a_broker_that_remembers_an_older_order_does_not_bring_a_withdrawn_model_back(
+    own_mosquitto: int, tmp_path: Path
+) -> None:
+    """One with persistence writes every half hour: killed, it comes back with what was retained then."""
+    config = write_station(tmp_path, own_mosquitto)  # its bundle.path holds red-1.0.0
+    old, new = (write_bundle(tmp_path / "state" / "bundles", version) for version in ("0.9.0", "1.1.0"))
+    told: queue.Queue[ModelReported] = queue.Queue()
+    hub = Connection(MqttConfig(port=own_mosquitto), "hub")
+    hub.on(TOPICS.of(ModelReported), 1, lambda r: told.put(ModelReported.decode(r.payload)))
+    hub.start()
+    wait_for(lambda: hub.connected, what="the broker")
+
+    def say(order: ModelDesired) -> None:
+        hub.publish(TOPICS.of(ModelDesired), order.encode(), 1, True)
+
+    def hears(state: str, bundle: str, wanted: str) -> None:
+        def is_it() -> bool:
+            said = told.get(timeout=40)
+            return (said.state, said.bundle, said.wanted) == (state, bundle, wanted)
+
+        wait_for(is_it, 60, f"{state} {bundle}, asked for {wanted}")
+
+    edge = start_edge(config)
+    try:
+        say(order_for(new, 1000))
+        hears("serving", "red-1.1.0", "red-1.1.0")
+        say(order_for(old, 2000))
+        hears("serving", "red-0.9.0", "red-0.9.0")
+        say(order_for(new, 1000))
+        hears("refused", "red-0.9.0", "red-1.1.0")
+        end(edge)
+        edge = start_edge(config)  # the older one is what the broker retains now
+        hears("refused", "red-0.9.0", "red-1.1.0")
+        say(order_for(new, 3000))
+        hears("serving", "red-1.1.0", "red-1.1.0")
     finally:
         end(edge)
         hub.stop()

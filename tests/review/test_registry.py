@@ -204,8 +204,13 @@ def test_upload_roll_out_refused_then_roll_back(world: World) -> None:
     assert world.roll_out("scratch-1.0.0").startswith("200")
     topics, sent = world.sent[0]
     assert topics.of(ModelDesired) == "haltline/v1/p/l/s/model/desired"
+    assert isinstance(sent, ModelDesired)
+    assert sent.ts_ms > 0
     assert sent == ModelDesired(
-        bundle="scratch-1.0.0", sha256=sha256(files["1.0.0"]["manifest.json"]), url="/api/edge/bundles/scratch-1.0.0"
+        bundle="scratch-1.0.0",
+        sha256=sha256(files["1.0.0"]["manifest.json"]),
+        url="/api/edge/bundles/scratch-1.0.0",
+        ts_ms=sent.ts_ms,
     )
     assert "Asked, no answer yet" in world.client.get("/models/stations/p~l~s").text
     world.reports("scratch-1.0.0", "serving")
@@ -223,6 +228,8 @@ def test_upload_roll_out_refused_then_roll_back(world: World) -> None:
     assert "Roll back to scratch-1.0.0" in world.client.get("/models").text
     assert world.roll_out("scratch-1.0.0", rollback=True).startswith("200")
     assert world.sent[-1][1].rollback is True  # type: ignore[attr-defined]
+    asked_ms = [message.ts_ms for _, message in world.sent]  # type: ignore[attr-defined]
+    assert asked_ms == sorted(set(asked_ms)), "an edge goes by the time: each is later than the one before"
     with world.hub.store.reading() as session:
         assert [r.state for r in session.query(Rollout).order_by(Rollout.id)] == ["serving", "serving", "asked"]
 
