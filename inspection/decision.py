@@ -404,9 +404,8 @@ class LineGuard:
             return Code.MAINTENANCE
         if self.state is State.BLIND:
             return (self._trouble() or (Code.CAMERA, ""))[0]
-        if (
-            self.state is State.STARTING
-        ):  # without sight yet by its nature; a fault that was named will not pass by itself
+        if self.state is State.STARTING:
+            # Without sight yet by its nature; a fault that was named will not pass by itself.
             return next(iter(self._faults), Code.STARTING)
         return Code.OK
 
