@@ -15,7 +15,7 @@ from training.dataset.snapshot import SPLITS, read_snapshot
 from training.judge_cli import comparison_lines
 from training.progress import progress_bar
 from training.study_cli import compare_backbones  # noqa: F401  (its commands join `train`)
-from training.train_cli import read_key, train
+from training.train_cli import one_thread_waits, read_key, train
 
 if TYPE_CHECKING:
     from training.dataset.snapshot import Snapshot
@@ -151,6 +151,7 @@ def export(
     ] = True,
 ) -> None:
     """Make a bundle an edge can serve: calibrated, checked against torch, judged on test pictures, with a card."""
+    one_thread_waits()
     from training.checkpoint import read_config
 
     pem = read_key(key) if key else None
@@ -182,6 +183,7 @@ def quantize(
 ) -> None:
     """Make an int8 twin of a bundle: faster where the processor has VNNI, its loss measured, refused above a bound."""
     pem = read_key(key) if key else None
+    one_thread_waits()
     from training.quantize import quantize as make
 
     with Console().status("quantizing, choosing limits, judging both"):

@@ -26,6 +26,7 @@ from training.train_cli import (
     WithoutOption,
     chosen_variations,
     input_size_of,
+    one_thread_waits,
     train,
 )
 
@@ -296,9 +297,7 @@ def comparison_lines(c: Comparison) -> Iterator[str | Table]:
 
 
 def _threads(threads: int) -> None:
-    import os
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    one_thread_waits()
     import torch
 
     torch.set_num_threads(threads)

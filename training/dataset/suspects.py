@@ -31,6 +31,9 @@ def suspects(
     """List labels and outlines that are probably wrong (confident learning), for `haltline review suspects`."""
     data = read_snapshot(snapshot)
     from training.dataset.commands import parse_size
+    from training.train_cli import one_thread_waits
+
+    one_thread_waits()
     from training.defaults import ask_of, own_encoder
     from training.out_of_fold import out_of_fold
     from training.out_of_fold import suspects as doubtful
