@@ -31,7 +31,7 @@ from training.served import Served, read_bundle
 
 CLIPS, SEED = 48, 900_000
 KINDS = 12  # of clips; they come in turn
-RULES = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 5), (5, 6), (6, 8))
+RULES = ((1, 1), (2, 2), (2, 3), (3, 3), (3, 4), (3, 5), (4, 5), (5, 6), (6, 8), (8, 10), (10, 12), (12, 14))
 LEVELS = np.round(np.concatenate([np.linspace(0.02, 0.9, 23), [0.93, 0.95, 0.97, 0.98, 0.99, 0.995]]), 3)
 MISSES_ALLOWED = 0.05
 MORE_ALLOWED = (0.1, 0.2, 0.35, 0.5)

@@ -208,6 +208,16 @@ def test_recipes_are_commands_anybody_can_type() -> None:
     assert "--init var/release/weld-run-1" in lines[3]
 
 
+def test_a_recipe_of_clips_starts_where_the_one_before_ended() -> None:
+    first, then = (release.RECIPES[name].commands() for name in ("weld-clips", "weld-moving"))
+    bundle, train = first[-1][0], " ".join(then[2][1])
+    assert f"--init {bundle}" in train
+    assert "--frames 8" in train
+    assert " ".join(then[0][1]).startswith("render weld ")
+    assert "--clip-frames 32" in " ".join(then[0][1])
+    assert "--name weld-moving --version 0.1.0" in " ".join(then[-1][1])
+
+
 @pytest.mark.parametrize("name", sorted(p.parent.name for p in (ROOT / "models").glob("*/manifest.json")))
 def test_released_bundles_are_whole(name: str) -> None:
     from training.served import read_bundle
