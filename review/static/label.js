@@ -370,4 +370,12 @@ document.addEventListener("click", (event) => {
 $("save").addEventListener("click", save);
 $("start-over").addEventListener("click", () => { draft.drop(); location.reload(); });
 
+// A browser's Back key brings this very page back as it was left: saved, so that it could neither save again nor keep a
+// draft. Whoever comes back wants to change what they said.
+addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  ui.saving = draft.closed = false;
+  showState();
+});
+
 start();

@@ -19,6 +19,7 @@ from review.export import export_folder
 from review.store import Label, Record
 from tests.browser.label_desk import World
 from tests.browser.where import wait_for_path
+from tests.review.factory import until
 
 pytestmark = pytest.mark.browser
 
@@ -322,3 +323,30 @@ def test_on_a_phone_a_finger_draws_two_fingers_zoom_and_all_keys_are_in_reach(wo
     wait_for_path(page, "/label")
     assert stored_mask(world, world.labels()[0])[100, 150] == 2
     assert not ann.errors
+
+
+def test_back_to_a_frame_that_was_saved_it_can_be_changed(world: World, chromium: Path, browser: Browser) -> None:
+    """As browsers do it: they bring the page itself back, which Playwright switches off."""
+    for seed in (1, 2):
+        world.frame(render("scratch", seed, defects=[]).image)
+    kept = ["--disable-back-forward-cache"]
+    own = browser.browser_type.launch(executable_path=chromium, args=["--no-sandbox"], ignore_default_args=kept)
+    try:
+        world.browser = own
+        ann = world.sign_in("Ann")
+        ann.page.add_init_script("addEventListener('pageshow', (e) => { window.cameBack = e.persisted; })")
+        ann.open()
+        first = ann.page.url
+        ann.press("g")
+        ann.save()
+        ann.ready()
+        ann.page.evaluate("history.back()")  # go_back() waits for a load that does not come
+        ann.page.wait_for_timeout(500)
+        until(lambda: ann.page.url == first and ann.page.evaluate("window.cameBack"))
+        ann.press("u")
+        kept_draft = "Object.keys(localStorage).some((k) => k.startsWith('haltline.label.'))"
+        until(lambda: ann.page.evaluate(kept_draft))
+        ann.save()
+        assert [(label.record_id, label.unsure) for label in world.labels()] == [(1, False), (1, True)]
+    finally:
+        own.close()
