@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import ClientDisconnect
 
 from inspection.errors import StorageError
 from review.blind_plan import Planner
@@ -30,7 +31,7 @@ from review.halts import NoSuchHalt
 from review.headers import SafeHeaders
 from review.hub import Hub
 from review.language import LanguageOfRequest
-from review.refusals import in_words, no_such_alarm, no_value, not_stored
+from review.refusals import cut_off, in_words, no_such_alarm, no_value, not_stored
 from review.routes import (
     adjudicate,
     alarms,
@@ -110,6 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, in_words)
     app.add_exception_handler(RequestValidationError, in_words)
     app.add_exception_handler(DataError, no_value)
+    app.add_exception_handler(ClientDisconnect, cut_off)
     for broken in (OperationalError, StorageError, OSError):
         app.add_exception_handler(broken, not_stored)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

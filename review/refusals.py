@@ -72,6 +72,11 @@ async def no_value(request: Request, exc: Exception) -> Response:
     return Response(f"{why}\n", 422, media_type="text/plain")
 
 
+async def cut_off(_request: Request, _exc: Exception) -> Response:
+    """For a body that ended early: nobody is left to be answered, and nothing is wrong here that a log should show."""
+    return Response(status_code=400)
+
+
 async def refused(request: Request, status_code: int, detail: str) -> Response:
     says = raw(SAYS.get(status_code, N_("The hub did not do it.")))
     words = {"title": raw(N_("Refused")), "says": says, "detail": detail, "person": await _person(request)}

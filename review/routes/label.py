@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
 from inspection.errors import InputError, StorageError
@@ -153,40 +152,28 @@ def save_label(
     return JSONResponse({"saved": uid, "next": f"/label/{following.uid}" if following else "/label"})
 
 
+def _a_while() -> Iterator[Path]:
+    """A folder until the answer has left, or the browser that wanted it: nobody closes an answer's generator then."""
+    with tempfile.TemporaryDirectory(prefix="haltline-export-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @router.get("/labels/export.zip")
 def download_labels(
-    hub: HubDep, person: ActingPerson, task: str = "", allow_single: bool = False, soft: bool = False,
-    form: Wanted = "labelled",
+    hub: HubDep, person: ActingPerson, folder: Annotated[Path, Depends(_a_while)], task: str = "",
+    allow_single: bool = False, soft: bool = False, form: Wanted = "labelled",
 ) -> Response:  # fmt: skip
     if not _sees_all(person):
         raise HTTPException(403, f"{person.name} is {person.role}: everybody's labels are for engineers")
-    folder = Path(tempfile.mkdtemp(prefix="haltline-export-"))
     try:
         path, summary = export_zip(
             hub.store, hub.frames, folder, task or None,
             allow_single=allow_single, soft=soft, form=form, need=hub.settings.labels_per_frame,
         )  # fmt: skip
     except InputError as e:
-        shutil.rmtree(folder, ignore_errors=True)
         raise HTTPException(422, str(e)) from e
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    headers = {
-        "Content-Disposition": f'attachment; filename="{path.name}"',
-        "Content-Length": str(path.stat().st_size),
-        "X-Haltline-Export": summary.line(),
-    }
-    return StreamingResponse(_then_remove(path, folder), media_type="application/zip", headers=headers)
-
-
-def _then_remove(path: Path, folder: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            while block := file.read(2**16):
-                yield block
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    headers = {"X-Haltline-Export": summary.line()}
+    return FileResponse(path, media_type="application/zip", filename=path.name, headers=headers)
 
 
 def _sees_all(person: Person) -> bool:

@@ -7,19 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from review.cli import app
 from tests.conftest import free_port
-from tests.review.factory import REPO, HubProcess, until
+from tests.review.factory import REPO, FakeEdge, HubProcess, png, until
 
 pytestmark = pytest.mark.broker
 
@@ -167,6 +169,35 @@ def test_pages_carry_safe_headers_and_need_nothing_from_outside(hub: HubProcess)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert "https://" not in answer.text
         assert "http://" not in answer.text.replace(hub.url, "")
+
+
+def test_who_goes_in_the_middle_of_an_upload_or_a_download_leaves_nothing(hub: HubProcess, mosquitto: int) -> None:
+    edge, chen, ana = FakeEdge(mosquitto, hub.url, "cut-off"), hub.signed_in("Chen (engineer)"), hub.signed_in()
+    noise = np.random.default_rng(1).integers(0, 256, (512, 640, 3), np.uint8)
+    uid = edge.record(image=edge.upload(png(noise)), uid="c" * 32).uid
+    until(lambda: uid in edge.acked)
+    edge.close()
+    for who in (chen, ana):
+        label = {"label_book": "weld@1", "classes": [], "unsure": False, "annotations": []}
+        assert who.post(f"/label/{uid}", json=label).status_code == 200
+    begun = set(Path(tempfile.gettempdir()).glob("haltline-export-*"))
+    head = f"Host: {httpx.URL(hub.url).netloc.decode()}\r\nCookie: haltline={chen.cookies['haltline']}\r\n"
+    form = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9999\r\n"
+    part = '--b\r\nContent-Disposition: form-data; name="bundle"; filename="b.zip"\r\n\r\nPK'
+    for asks in (
+        f"GET /labels/export.zip HTTP/1.1\r\n{head}\r\n",
+        f"POST /models/upload HTTP/1.1\r\n{head}{form}\r\n{part}",
+    ):
+        with socket.create_connection(("127.0.0.1", httpx.URL(hub.url).port or 0)) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.sendall(asks.encode())
+            if asks.startswith("GET"):
+                assert line.recv(12) == b"HTTP/1.1 200"
+            else:
+                time.sleep(1)
+    until(lambda: set(Path(tempfile.gettempdir()).glob("haltline-export-*")) <= begun)
+    assert httpx.get(f"{hub.url}/healthz").status_code == 200
+    assert "Traceback" not in hub.log.read_text()
 
 
 def test_the_names_form_leads_to_this_host_only(hub: HubProcess) -> None:
