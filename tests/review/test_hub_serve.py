@@ -171,6 +171,15 @@ def test_pages_carry_safe_headers_and_need_nothing_from_outside(hub: HubProcess)
         assert "http://" not in answer.text.replace(hub.url, "")
 
 
+def test_a_new_release_s_scripts_are_not_kept_from_a_browser_by_the_old_ones(hub: HubProcess) -> None:
+    """Where nothing is said, browsers keep a file for a tenth of its age: for days after an update."""
+    path = f"{hub.url}/static/live.js"
+    first = httpx.get(path)
+    assert first.headers["cache-control"] == "no-cache"
+    again = httpx.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
 def test_who_goes_in_the_middle_of_an_upload_or_a_download_leaves_nothing(hub: HubProcess, mosquitto: int) -> None:
     edge, chen, ana = FakeEdge(mosquitto, hub.url, "cut-off"), hub.signed_in("Chen (engineer)"), hub.signed_in()
     noise = np.random.default_rng(1).integers(0, 256, (512, 640, 3), np.uint8)
