@@ -20,6 +20,7 @@ from review.live import Live
 from review.mqtt_in import MqttIn
 from review.performance import Counted
 from review.recent import Recent
+from review.registry import Registry
 from review.settings import Settings
 from review.shared import Shared
 from review.store import Station, Store
@@ -57,6 +58,7 @@ class Hub:
             settings.badge_key()  # made now, and not by the first command
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
         frames.settle()
+        Registry(settings.bundles_dir).settle()
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish

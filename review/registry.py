@@ -6,11 +6,13 @@ ever sees half of one. An id names one content for good; other bytes under the s
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from inspection.bundle import (
     verify_files,
 )
 from inspection.errors import BundleError, StorageError
+from review.frames.folder import BEGUN, LEFT_OVER_S
 
 CARD_FILE = "card.md"
 MAX_ZIP_BYTES = MAX_MODEL_BYTES + 2 * MAX_FILE_BYTES
@@ -110,7 +113,7 @@ class Registry:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # A dot keeps the half-written folder out of `ids()`, and the same file system makes the rename atomic.
-            staging = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+            staging = Path(tempfile.mkdtemp(prefix=BEGUN, dir=self.folder))
             try:
                 staging.chmod(0o755)
                 for name, data in files.items():
@@ -126,6 +129,14 @@ class Registry:
         except OSError as e:
             if not target.exists():
                 raise StorageError(f"{target.name} cannot be written below {self.folder}: {e}") from e
+
+    def settle(self) -> None:
+        """At a hub's start: what one that was killed was unpacking goes."""
+        too_old_s = time.time() - LEFT_OVER_S
+        with contextlib.suppress(OSError):
+            for path in self.folder.glob(f"{BEGUN}*"):
+                if path.stat().st_mtime < too_old_s:  # a younger one may be another process's, who still writes it
+                    shutil.rmtree(path, ignore_errors=True)
 
     def ids(self) -> list[str]:
         """Ids of what is here, newest version of each name first."""

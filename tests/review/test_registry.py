@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +30,7 @@ from inspection.messages import Message, ModelDesired, ModelReported, Topics
 from review import ingest
 from review.app import create_app
 from review.cli import app as cli
+from review.hub import Hub
 from review.people import add_person
 from review.registry import Registry
 from review.settings import Settings
@@ -66,6 +70,26 @@ def zipped(files: dict[str, bytes], root: str = "") -> bytes:
         for name, data in files.items():
             archive.writestr(root + name, data)
     return out.getvalue()
+
+
+def test_half_an_upload_of_a_hub_that_was_killed_goes_with_its_next_start(tmp_path: Path) -> None:
+    """Killed for real while it unpacks; a younger one may be another process's, who still writes it."""
+    bundles = tmp_path / "bundles"
+    source = in_folder(tmp_path / "b", bundle_files())
+    stuck = "import os, sys, time; os.fsync = lambda _: (print('in it', flush=True), time.sleep(99)); "
+    stuck += "from pathlib import Path; from review.registry import Registry; "
+    stuck += "Registry(Path(sys.argv[1])).add_folder(Path(sys.argv[2]))"
+    command = [sys.executable, "-c", stuck, str(bundles), str(source)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout
+        assert killed.stdout.readline() == b"in it\n"
+        killed.kill()
+    (left,) = bundles.iterdir()
+    Hub.build(Settings(data_dir=tmp_path)).store.close()
+    assert left.exists()
+    os.utime(left, (0, 0))
+    Hub.build(Settings(data_dir=tmp_path)).store.close()
+    assert [*bundles.iterdir()] == []
 
 
 def test_a_whole_bundle_enters_and_says_what_it_is(tmp_path: Path) -> None:
