@@ -18,7 +18,7 @@ from review.halts import NotNow, urgency
 from review.language import N_, _, ngettext, raw
 from review.live import PERMIT_STALE_MS, Now
 from review.shelving import KIND_WORDS, Kind
-from review.store import AuditHead, Halt, Handover, Maintenance, Rollout, Shelf, ShiftNote, Station
+from review.store import AuditHead, AuditRow, Halt, Handover, Maintenance, Rollout, Shelf, ShiftNote, Station
 
 SHIFT_MS = 12 * 3600 * 1000
 """How far back a first handover looks."""
@@ -51,24 +51,37 @@ class Draft:
 
 
 def draft(session: Session, stations: list[Now], now_ns: int, now_ms: int) -> Draft:
-    since = _since(session) or now_ms - SHIFT_MS
+    taken = _taken(session)
+    # Before the first was taken: from where the first begins.
+    since = taken.to_ms if taken else session.scalar(select(func.min(Handover.from_ms))) or now_ms - SHIFT_MS
+    models = select(Rollout).where(Rollout.wanted_ms >= since)
+    notes = select(ShiftNote).where(ShiftNote.at_ms >= since)
+    if taken:
+        models = _new(session, Rollout, taken, "rollout", "rollback")
+        notes = _new(session, ShiftNote, taken, "shift_note")
     shelves = list(shelving.current(session, now_ms).values())
     out_of_service = tuple(_shelf(s) for s in shelves if s.kind != Kind.SHELVED)
     sections = (
         (N_("Open halts"), _open(session)),
         (N_("Shelved"), tuple(_shelf(s) for s in shelves if s.kind == Kind.SHELVED)),
         (N_("Overrides"), (*out_of_service, *_running_on(stations, now_ns), *_quiet(session, now_ms))),
-        (N_("Model changes"), _models(session, since)),
-        (N_("Notes"), _notes(session, since)),
+        (N_("Model changes"), _models(session, models)),
+        (N_("Notes"), _notes(session, notes)),
     )
     return Draft(since, now_ms, sections, _blocked(session))
 
 
-def _since(session: Session) -> int | None:
-    """The end of the newest handover that somebody took: what was signed and not taken, nobody has read yet. Before the
-    first was taken, the begin of the first."""
-    taken = session.scalar(select(func.max(Handover.to_ms)).where(Handover.in_by.is_not(None)))
-    return taken if taken is not None else session.scalar(select(func.min(Handover.from_ms)))
+def _taken(session: Session) -> Handover | None:
+    """The newest handover that somebody took: what was signed and not taken, nobody has read yet."""
+    return session.scalar(select(Handover).where(Handover.in_by.is_not(None)).order_by(Handover.id.desc()).limit(1))
+
+
+def _new(session: Session, row: type[Rollout | ShiftNote], taken: Handover, *acts: str) -> Select[Any]:
+    """Rows since that handover, counted by the audit log and not by their time: those made after its signature while
+    the hub's clock had been set back would be in no draft."""
+    told = session.scalar(select(func.count()).where(AuditRow.seq > taken.audit_seq, AuditRow.what.in_(acts)))
+    last = session.scalar(select(row.id).order_by(row.id.desc()).offset(told).limit(1))
+    return select(row).where(row.id > (last or 0))
 
 
 def sign(session: Session, made: Draft, who: str, instead_of: int | None) -> Handover:
@@ -172,8 +185,7 @@ def _held(n: int) -> str:
     return ngettext("%(num)s alarm suppressed by rule", "%(num)s alarms suppressed by rule", n)
 
 
-def _models(session: Session, since_ms: int) -> tuple[Item, ...]:
-    found = select(Rollout).where(Rollout.wanted_ms >= since_ms)
+def _models(session: Session, found: Select[Any]) -> tuple[Item, ...]:
     rows = session.scalars(found.order_by(Rollout.id.desc()).limit(MOST)).all()[::-1]
     shown = tuple(Item(f"model-{r.id}", f"{_at(r.station)}: {_model_words(r)}", "/models") for r in rows)
     return (*_more(session, found, "models", "/models"), *shown)
@@ -186,8 +198,7 @@ def _model_words(r: Rollout) -> str:
     return _("to %(bundle)s by %(name)s: %(state)s", **facts)
 
 
-def _notes(session: Session, since_ms: int) -> tuple[Item, ...]:
-    found = select(ShiftNote).where(ShiftNote.at_ms >= since_ms)
+def _notes(session: Session, found: Select[Any]) -> tuple[Item, ...]:
     rows = session.scalars(found.order_by(ShiftNote.id.desc()).limit(MOST)).all()[::-1]
     return (*_more(session, found, "notes", ""), *(Item(f"note-{n.id}", f"{n.by}: {n.text}", "") for n in rows))
 

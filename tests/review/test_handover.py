@@ -13,7 +13,7 @@ from inspection.messages import Permit, Topics
 from review import audit
 from review.alarms import State
 from review.handover import MOST
-from review.store import AuditHead, Handover
+from review.store import AuditHead, Bundle, Handover, Rollout
 from tests.review.floor import MIN, World
 
 
@@ -147,6 +147,22 @@ def test_what_nobody_took_over_stays_in_the_next_one(world: World) -> None:
     world.ana.post("/handover/note", data={"text": "all is well"})
     assert sign(world.ana) == 303
     assert keys(ben.get("/handover").text) == ["note-3"], "what was taken is not told again"
+
+
+def test_what_follows_a_signature_is_told_though_the_clock_was_set_back(world: World) -> None:
+    world.now += 30 * 24 * 60 * MIN  # a hub whose clock is ahead
+    world.ana.post("/handover/note", data={"text": "nozzle 2 leaks"})
+    assert sign(world.ana) == 303
+    world.now -= 30 * 24 * 60 * MIN
+    ben = world.client("Ben (inspector)")
+    assert take(ben, ["note-1"])[0] == 303
+    world.ana.post("/handover/note", data={"text": "nozzle 3 leaks"})
+    with world.hub.store.writing() as session:
+        bundle = Bundle(bundle="weld-1.0.0", manifest_sha256="0" * 64, path="", uploaded_ms=world.now)
+        asked = {"wanted_by": "Chen (engineer)", "wanted_ms": world.now, "state": "asked", "state_ms": world.now}
+        session.add(Rollout(station_id=1, bundle=bundle, **asked))
+    assert sign(world.ana) == 303
+    assert keys(ben.get("/handover").text) == ["model-1", "note-2"]
 
 
 def test_a_handover_anchors_the_audit_log(world: World) -> None:
