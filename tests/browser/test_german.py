@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.review.factory import FakeEdge, HubProcess, until
 
 SIZES = ((1280, 800), (390, 844))
-CUT_OFF = """() => [...document.querySelectorAll("button, .key, a.more, .state strong, .state .why, label")]
+WHAT = "button, .key, a.more, .state strong, .state .why, label, .person"
+CUT_OFF = f"""() => [...document.querySelectorAll("{WHAT}")]
     .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.trim().slice(0, 60))"""
 
 
@@ -25,12 +26,14 @@ def german(browser: Browser, hub: HubProcess, size: tuple[int, int]) -> Page:
 @pytest.mark.broker
 @pytest.mark.parametrize("size", SIZES)
 def test_german_words_fit(browser: Browser, hub: HubProcess, edge: FakeEdge, size: tuple[int, int]) -> None:
-    edge.halt()
+    halted = edge.halt()
     page = german(browser, hub, size)
     halt = until(lambda: page.request.get(f"{hub.url}/api/halts").json())[0]["id"]
+    until(lambda: halted.records[0] in edge.acked)  # a frame to label
     paths = ["/", f"/halts/{halt}", "/alarms", f"/alarms/shelve?halt={halt}", "/handover", "/performance", "/models"]
     wrong = {}
-    for path in [*paths, "/label", "/label-book", "/consistency", "/adjudicate", "/system", "/audit", "/who"]:
+    paths += ["/label", "/label/next", "/label-book", "/consistency", "/adjudicate", "/system", "/audit", "/who"]
+    for path in paths:
         answer = page.goto(hub.url + path)
         assert answer
         assert answer.status == 200, path
