@@ -254,7 +254,8 @@ def _worth(results: Sequence[Result]) -> list[str]:
     curve = fit_curve([n for n, _ in rows], [Pictures(r).figure(average_precision) for _, r in rows])
     need = curve.labels_for(reached)
     low, value, high = (f"{v:.0f}" if math.isfinite(v) else "never" for v in (need.low, need.value, need.high))
-    said = f"What Haltline S reached with {LABELS[0]} labels ({reached:.3f}) would take {value} from nothing"
+    took = f"would take {value}" if math.isfinite(need.value) else "would never be reached"
+    said = f"What Haltline S reached with {LABELS[0]} labels ({reached:.3f}) {took} from nothing"
     return [f"{said} (95 %: {low} to {high}, by the power law of `haltline train labels`).", ""]
 
 

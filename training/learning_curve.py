@@ -68,7 +68,7 @@ class Curve:
         room = (1 - figure) - self.floor
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             needed = np.where(room > 0, (scale / np.maximum(room, 1e-12)) ** (1 / self.exponent), np.inf)
-        return np.where(needed > FURTHEST * self.most, np.inf, needed)
+        return np.maximum(1.0, np.where(needed > FURTHEST * self.most, np.inf, needed))
 
     def _median(self, values: Floats) -> float:
         place = np.argsort(values)
