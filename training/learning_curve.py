@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 LEAST_COUNTS = 3
 EXPONENTS = np.linspace(0.05, 2.0, 79)
 FLOORS = np.linspace(0.0, 0.99, 81)  # as a share of the lowest mean error of a count
+LEAST_NOISE = 0.03  # relative, of one run: nothing expected is surer, however well three points lie on a line
 PRIOR_NOISE, PRIOR_RESULTS = 0.1, 2
 """Relative, of one run: what is believed before any result, worth so many; three points may lie on a line by chance."""
 NEWTON_STEPS, MOST_STEP = 5, 1.0
@@ -109,7 +110,9 @@ def fit_curve(labels: Sequence[int], figures: Sequence[float]) -> Curve:
     bound = (noise * float(stats.t.ppf(0.975, degrees))) ** 2
     left = misfit.min() + bound - misfit
     give = np.sqrt(np.where(left >= 0, left, np.nan) / (steep**2).sum(1))
-    weight = np.exp(-0.5 * (misfit - misfit.min()) / noise**2)
+    # What is expected follows the results alone: with the prior's noise a floor that nothing speaks for would pull it.
+    alone = max(LEAST_NOISE, math.sqrt(float(misfit.min()) / max(1, len(n) - 3)))
+    weight = np.exp(-0.5 * (misfit - misfit.min()) / alone**2)
     return Curve(b, f, np.exp(height), weight / weight.sum(), give, noise, int(n.max()))
 
 
