@@ -136,7 +136,10 @@ def test_the_shipped_bundles_judge_alike_on_both(name: str) -> None:
     one, other = (opened(bundle, provider) for provider in PROVIDERS)
     assert other.golden_error < 1e-3
     policy = Policy(policy_of(bundle.manifest))
-    seam = Seam(task, 3, length_mm=200, defects=[DefectSpec(bundle.manifest.classes[0], 4.0, 1.0, (60, 25))])
+    seen = bundle.manifest.input  # as its camera sees it: a clip's frames have a scale of their own
+    size = {"width_px": seen.width_px, "height_px": seen.height_px, "px_per_mm": seen.px_per_mm}
+    defects = [DefectSpec(bundle.manifest.classes[0], 4.0, 1.0, (60, 25))]
+    seam = Seam(task, 3, length_mm=200, defects=defects, **(size if bundle.manifest.state else {}))
     for k in range(0, 80, 8):
         frame = Frame("c", k, 0, 0, seam.frame(k).image, seam.px_per_mm)
         a, b = one.infer(frame), other.infer(frame)
