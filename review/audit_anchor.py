@@ -87,8 +87,7 @@ class AnchorFile:
                     self._write(head)
                 self._told = bool(why)
             except (OSError, InputError, SQLAlchemyError) as e:
-                # The act is committed and stays; what is lost is that a missing end would be found.
-                log.error("audit anchor not written", why=str(e))  # noqa: TRY400 - the reason says it all
+                _not_written(e)
 
     def make(self, head: tuple[int, str]) -> None:
         """With the log itself, where there is none."""
@@ -97,7 +96,7 @@ class AnchorFile:
                 if not self._path.exists():
                     self._write(head)
             except OSError as e:
-                log.error("audit anchor not written", why=str(e))  # noqa: TRY400 - the reason says it all
+                _not_written(e)
 
     def begin(self, head: tuple[int, str]) -> None:
         """Whatever was there; OSError when the disk would not."""
@@ -109,6 +108,11 @@ class AnchorFile:
         fresh.write_text(json.dumps({"seq": head[0], "hash": head[1]}, separators=(",", ":")) + "\n")
         give(fresh)
         fresh.replace(self._path)
+
+
+def _not_written(why: Exception) -> None:
+    """The act is committed and stays; what is lost is that a missing end would be found."""
+    log.error("audit anchor not written", why=str(why))
 
 
 def failing(store: Store, data_dir: Path) -> str:

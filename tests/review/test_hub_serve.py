@@ -203,7 +203,7 @@ def test_who_goes_in_the_middle_of_an_upload_or_a_download_leaves_nothing(hub: H
             if asks.startswith("GET"):
                 assert line.recv(12) == b"HTTP/1.1 200"
             else:
-                time.sleep(1)
+                time.sleep(1)  # the hub is in the middle of reading the upload; nothing outside it says so
     until(lambda: set(Path(tempfile.gettempdir()).glob("haltline-export-*")) <= begun)
     assert httpx.get(f"{hub.url}/healthz").status_code == 200
     assert "Traceback" not in hub.log.read_text()

@@ -251,8 +251,9 @@ def test_upload_roll_out_refused_then_roll_back(world: World) -> None:
     assert "422" in world.roll_out("scratch-1.0.0")
     assert "Roll back to scratch-1.0.0" in world.client.get("/models").text
     assert world.roll_out("scratch-1.0.0", rollback=True).startswith("200")
-    assert world.sent[-1][1].rollback is True  # type: ignore[attr-defined]
-    asked_ms = [message.ts_ms for _, message in world.sent]  # type: ignore[attr-defined]
+    orders = [message for _, message in world.sent if isinstance(message, ModelDesired)]
+    assert orders[-1].rollback is True
+    asked_ms = [order.ts_ms for order in orders]
     assert asked_ms == sorted(set(asked_ms)), "an edge goes by the time: each is later than the one before"
     with world.hub.store.reading() as session:
         assert [r.state for r in session.query(Rollout).order_by(Rollout.id)] == ["serving", "serving", "asked"]
