@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
 
 # Tests import their own helpers as `tests.…`, also when pytest is not started as a module.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,6 +39,14 @@ def _mosquitto(folder: Path) -> Iterator[int]:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A command run within a test sets up the log for its whole process, and the tests after it in that process, whose
+    choice is chance where several run at once, would look for their lines in the wrong place."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
