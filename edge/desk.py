@@ -41,7 +41,8 @@ SAMPLE_PX = 640
 
 class StationDesk:
     """Publishes `About` at the start, after every reconnect, once a minute, and within a second when a camera sees no
-    more, for another reason, or again, or the broker refuses something; answers a `CameraTest`."""
+    more, for another reason, or again, the broker refuses something, or the state folder cannot be used; answers a
+    `CameraTest`."""
 
     def __init__(
         self,
@@ -53,9 +54,12 @@ class StationDesk:
         serving: Callable[[], BundleModel],
         cameras: Sequence[tuple[CameraConfig, Framing]],
         refused: Callable[[], dict[str, str]] = dict,
+        unkept: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._config, self._boot, self._outbox = config, boot, outbox
         self._numbers, self._spool, self._serving, self._refused = numbers, spool, serving, refused
+        self._unkept = unkept
+        """What of the state folder cannot be written or read -> why, or empty."""
         self._cameras = {camera.name: (camera, framing) for camera, framing in cameras}
         self._asked: queue.Queue[CameraTest | None] = queue.Queue(8)
         self._due_s = 0.0
@@ -108,7 +112,7 @@ class StationDesk:
     def _troubles(self) -> tuple[object, ...]:
         """What keeps the station from seeing, without the numbers, which are others with every frame."""
         kinds = {camera: why.partition(":")[0] for camera, why in self._numbers.blind.items()}
-        return self._numbers.state, kinds, self._not_allowed()
+        return self._numbers.state, kinds, self._not_allowed(), self._unkept()
 
     def _not_allowed(self) -> dict[str, str]:
         """What the broker refuses, of both connections."""
@@ -131,6 +135,7 @@ class StationDesk:
             "cameras": {name: self._camera_facts(*both) for name, both in self._cameras.items()},
             "broker": {"refuses": "; ".join(self._not_allowed()) or "nothing"},
             "spool": {"trouble": self._spool.trouble or "none", "refused": counters.refused},
+            **{what: {"trouble": why or "none"} for what, why in self._unkept().items()},
         }
         return About(
             boot=self._boot,

@@ -32,6 +32,7 @@ def order(state_dir: Path, minutes: float, who: str) -> None:
     until_ms = time.time_ns() // 1_000_000 + round(minutes * 60_000)
     try:
         write_durably(state_dir / FILE, json.dumps({"until_ms": until_ms, "who": who[:64]}).encode())
+        (state_dir / FILE).chmod(0o644)  # of root with a umask of 077 the edge could not read it
     except OSError as e:
         raise StorageError(f"{e.filename or state_dir}: {e.strerror}\n  fix: run it as the edge's user") from e
 
@@ -42,6 +43,8 @@ class MaintenanceWatch:
     def __init__(self, state_dir: Path, deliver: Callable[[MaintenanceOrdered], None]) -> None:
         self._path, self._deliver = state_dir / FILE, deliver
         self._known = b""
+        self.trouble = ""
+        """Why the order cannot be read; empty when it can, and where there is none."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="maintenance", daemon=True)
 
@@ -57,10 +60,12 @@ class MaintenanceWatch:
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
+            self._note("")
             return
         except OSError as e:
-            log.error("the maintenance order cannot be read", path=str(self._path), why=e.strerror)  # noqa: TRY400
+            self._note(e.strerror or str(e))
             return
+        self._note("")
         if data == self._known:
             return
         self._known = data
@@ -75,6 +80,14 @@ class MaintenanceWatch:
         left_ms = min(left_ms, MOST_MINUTES * 60_000)  # the wall clock may have been set back
         log.warning("maintenance", who=who, minutes=max(0, left_ms) / 60_000)
         self._deliver(MaintenanceOrdered(now_ns, now_ns + left_ms * 1_000_000, who))
+
+    def _note(self, why: str) -> None:
+        """Only what changed is said: it is looked at twice a second."""
+        if why and why != self.trouble:
+            log.error("the maintenance order cannot be read, trying again", path=str(self._path), why=why)
+        elif self.trouble and not why:
+            log.info("the maintenance order can be read again", path=str(self._path))
+        self.trouble = why
 
     def _work(self) -> None:
         while not self._closing.wait(POLL_S):

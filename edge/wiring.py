@@ -185,13 +185,26 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     )
     views = tuple(zip(config.cameras, framings, strict=True))
     live = LiveView(config.live, numbers, outbox, lambda: guard.policy, views)
+    maintenance = MaintenanceWatch(config.state_dir, inbox.put)
+
+    def unkept() -> dict[str, str]:
+        return {"state": state.failing, "maintenance": maintenance.trouble}
+
     desk = StationDesk(
-        config, state.boot, outbox, numbers, spool, lambda: rollout.serving, views, lambda: line.connection.refused
+        config,
+        state.boot,
+        outbox,
+        numbers,
+        spool,
+        lambda: rollout.serving,
+        views,
+        lambda: line.connection.refused,
+        unkept,
     )
     status = StatusServer(
         config.status,
         numbers,
-        lambda: _facts(config, rollout, spool, inbox, line, outbox, state) | _looks(numbers, budget, shadow),
+        lambda: _facts(config, rollout, spool, inbox, line, outbox, unkept()) | _looks(numbers, budget, shadow),
     )
     sparkplug = SparkplugNode(config.sparkplug, config.mqtt, topics, fitness) if config.sparkplug else None
     tallies = Tallies(spool.offer, topics, state.boot, lambda: guard.passed) if uploader else None
@@ -204,7 +217,6 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     line.start()
     path.start()
     ticker = _Ticker(inbox)
-    maintenance = MaintenanceWatch(config.state_dir, inbox.put)
     for starts in (ticker, maintenance, uploader, rollout, live, desk, status, sparkplug, tape, shadow):
         if starts:
             starts.start()
@@ -292,7 +304,7 @@ def _facts(
     inbox: Inbox,
     line: MqttLine,
     outbox: Outbox,
-    state: EdgeState,
+    unkept: dict[str, str],
 ) -> dict[str, Any]:
     return {
         "station": config.station.topics().base,
@@ -308,7 +320,7 @@ def _facts(
         "dropped_frames": inbox.dropped,
         "spool": asdict(spool.counters),
         "spool_trouble": spool.trouble,
-        "state_trouble": state.failing,
+        **{f"{what}_trouble": why for what, why in unkept.items()},
     }
 
 

@@ -20,7 +20,7 @@ from review import audit, shelving, suppression
 from review.alarms import UNACKED, Cause, State, fault_step
 from review.fault_kinds import KINDS, RUNS_ANYWAY, kind_of
 from review.language import _
-from review.live import PERMIT_STALE_MS, Now, cannot_see, said, unseen
+from review.live import PERMIT_STALE_MS, Now, cannot_see, said, unkept, unseen
 from review.store import OF_STATION, Fault, FaultEventRow, Shelf, Station, SuppressionRule
 from review.suppression import Situation
 
@@ -81,7 +81,9 @@ def sight(now: Now, now_ns: int) -> Sight:
         found["clock"] = f"{now.skew_ms / 1000:+.0f} s"
     pictures = {kind for kind in KINDS if kind.startswith("picture/")}
     if not now.tells(now_ns):
-        return Sight(found, frozenset(pictures | line_unknown))
+        return Sight(found, frozenset(pictures | line_unknown | {"storage"}))
+    if whys := unkept(now):
+        found["storage"] = "; ".join(filter(None, (found.get("storage"), *whys)))[:400]
     return Sight(found | _pictures(now), frozenset(line_unknown))
 
 

@@ -100,6 +100,21 @@ def _age_ms(at_ns: int, now_ns: int) -> int:
     return (now_ns - at_ns) // 1_000_000 if at_ns else NEVER_MS
 
 
+UNKEPT = {
+    "state": N_("an open halt would not outlive a restart"),
+    "spool": N_("evidence cannot be stored"),
+    "maintenance": N_("an order for maintenance cannot be read"),
+}
+"""Section of an edge's facts -> what its `trouble` means."""
+
+
+def unkept(now: Now) -> list[str]:
+    """What the edge's disk or state folder does not let it do, and why in the edge's words."""
+    facts = now.about.facts if now.about else {}
+    told = [(words, facts[what].get("trouble")) for what, words in UNKEPT.items() if isinstance(facts.get(what), dict)]
+    return [f"{raw(words)}: {why}"[:400] for words, why in told if why and why != "none"]
+
+
 BLIND_WHY = {
     Code.OK: N_("the edge gives no permit and says no reason"),
     Code.DEFECT: N_("the edge gives no permit"),

@@ -18,8 +18,8 @@ from inspection.station_messages import CameraAnswer
 from review import audit_anchor, backup, retirement
 from review.clock import wall_ms
 from review.hub import Hub
-from review.language import N_
-from review.live import NEVER_MS, Now, Shown, shown
+from review.language import N_, _
+from review.live import NEVER_MS, Now, Shown, shown, unkept
 from review.store import Record
 
 DAY_MS = 24 * 3_600_000
@@ -66,6 +66,8 @@ class EdgeFacts:
     """The model runs on something else than its configuration names."""
     silent: bool
     """Neither the edge nor the line's controller is heard."""
+    troubles: tuple[str, ...]
+    """What its disk, its state folder and the broker's rules do not let it do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,9 @@ def _edge(now: Now, now_ns: int) -> EdgeFacts:
     facts: dict[str, Any] = about.facts if about else {}
     named = facts.get("cameras") or {name: {} for name in now.pictures}
     model = facts.get("model", {})
+    broker = facts.get("broker", {})
+    refuses = str(broker.get("refuses", "nothing")) if isinstance(broker, dict) else "nothing"
+    refused = [] if refuses == "nothing" else [_("the broker does not let this edge: %(what)s", what=refuses)]
     asked, runs = str(model.get("asked_for", "")), str(model.get("runs_on", ""))
     age = (now_ns - now.about_ns) // 1_000_000 if now.about_ns else NEVER_MS
     return EdgeFacts(
@@ -171,4 +176,5 @@ def _edge(now: Now, now_ns: int) -> EdgeFacts:
         cameras=tuple((name, known, now.answers.get(name)) for name, known in named.items() if isinstance(known, dict)),
         not_as_asked=bool(asked and runs) and asked.split(":")[0].lower() not in runs.lower(),
         silent=retirement.silent(now, now_ns),
+        troubles=(*unkept(now), *refused),
     )

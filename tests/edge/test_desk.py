@@ -267,6 +267,27 @@ def test_it_tells_at_once_why_a_camera_that_must_see_does_not_and_that_it_sees_a
     assert len(told()) == 4, "other numbers are no news"
 
 
+def test_it_tells_at_once_that_its_state_folder_cannot_be_used(
+    desk: tuple[StationDesk, Sent, Framing, Numbers],
+) -> None:
+    made, sent, _framing, _numbers = desk
+    now = {"state": "", "maintenance": ""}
+    made._unkept = lambda: dict(now)
+
+    def told() -> list[str]:
+        return [m.facts["state"]["trouble"] for m in sent.messages if isinstance(m, About)]
+
+    made.start()
+    try:
+        wait(lambda: told() == ["none"])
+        now["state"] = "No space left on device"
+        wait(lambda: told()[-1] == "No space left on device")
+        now["state"] = ""
+        wait(lambda: told()[-1] == "none")
+    finally:
+        made.close()
+
+
 def wait(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 8
     while not condition():

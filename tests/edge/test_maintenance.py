@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from edge.cli import app
 from edge.maintenance import FILE, MaintenanceWatch, order
 from inspection.errors import ConfigError, StorageError
 from inspection.events import MaintenanceOrdered
+from inspection.log import set_up_logging
 from inspection.types import Code
 
 
@@ -59,6 +61,35 @@ def test_a_clock_set_back_by_years_does_not_close_the_station_for_years(tmp_path
     watching, heard = watch(tmp_path)
     watching.look()
     assert (heard[0].until_ns - heard[0].now_ns) / 3.6e12 == pytest.approx(8)
+
+
+def test_an_order_that_cannot_be_read_is_said_once_and_again_when_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging("json")
+    watching, heard = watch(tmp_path)
+    (tmp_path / FILE).mkdir()
+    for _ in range(3):
+        watching.look()
+    assert watching.trouble == "Is a directory"
+    assert capsys.readouterr().err.count("cannot be read") == 1
+    (tmp_path / FILE).rmdir()
+    watching.look()
+    assert watching.trouble == ""
+    assert "can be read again" in capsys.readouterr().err
+    order(tmp_path, 30, "eve")
+    watching.look()
+    assert [o.who for o in heard] == ["eve"]
+
+
+def test_an_order_by_somebody_who_hides_files_can_be_read_by_the_edge(tmp_path: Path) -> None:
+    """Root with a umask of 077 was told "no permit for 30 min", of which the edge's own user could read nothing."""
+    before = os.umask(0o077)
+    try:
+        order(tmp_path, 30, "root")
+    finally:
+        os.umask(before)
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
 
 
 def test_an_order_nobody_could_mean_is_refused(tmp_path: Path) -> None:

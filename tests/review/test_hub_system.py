@@ -421,6 +421,8 @@ def test_what_an_edge_really_runs_on_and_its_clock(world: World) -> None:
         "model": {**model, "runs_how": "", "golden_error": 0},
         "machine": {},
         "cameras": {"cam1": {"type": "video"}},
+        "state": {"trouble": "No space left on device"},
+        "broker": {"refuses": "hear cmd/stop"},
     }
     about = About(
         boot=1, facts=facts, config={}, disk_free_bytes=1, spool_pending=0, spool_bytes=0, spool_quota_bytes=1, ts_ms=1
@@ -435,6 +437,8 @@ def test_what_an_edge_really_runs_on_and_its_clock(world: World) -> None:
     assert [name for name, _, _ in edge.cameras] == ["cam1"]
     page = world.client("Eve").get("/system").text
     assert "asked for CUDAExecutionProvider" in page
+    assert "an open halt would not outlive a restart: No space left on device" in page
+    assert "the broker does not let this edge: hear cmd/stop" in page
     live.permit(TOPICS, Permit.model_validate(permit | {"ts_ms": wall_ms() - 100}), time.monotonic_ns())
     (edge,) = (e for e in system.view(world.hub).edges if e.now.topics == TOPICS)
     assert not edge.skewed

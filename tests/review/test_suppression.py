@@ -64,12 +64,17 @@ class Plant:
         self.conn: Literal["ONLINE", "OFFLINE", "BROKEN"] = "ONLINE"
         self.plc = {1: "RUNNING", 2: "RUNNING"}
         self.run: dict[int, int] = {}
+        self.state_trouble = "none"
 
     def now(self, n: int, ns: int) -> Now:
         run = self.run.get(n, 1)  # a site that lets the line run on
         permit = Permit(boot=1, seq=1, run=run, code=self.code[n], halt=0, echo=0, age_ms=1, ts_ms=self.world.now)  # type: ignore[arg-type]
         about = About(
-            boot=1, facts={"cameras": {"cam": {"blind": self.blind[n], "optional": self.optional}}}, config={},
+            boot=1, config={},
+            facts={
+                "cameras": {"cam": {"blind": self.blind[n], "optional": self.optional}},
+                "state": {"trouble": self.state_trouble if n == 1 else "none"},
+            },
             disk_free_bytes=1, spool_pending=0, spool_bytes=0, spool_quota_bytes=1, ts_ms=self.world.now,
         )  # fmt: skip
         heard = ns - (60 * S if n in self.silent else 0)
@@ -135,6 +140,19 @@ def test_a_camera_that_must_see_is_one_alarm_that_says_why(plant: Plant) -> None
     with plant.world.hub.store.reading() as session:
         (fault,) = faults.open_faults(session)
         assert fault.why == "cam: picture blurred (sharpness 3 of 40); the edge withdraws its permit"
+
+
+def test_a_state_folder_that_cannot_be_written_is_a_storage_fault(plant: Plant) -> None:
+    plant.state_trouble = "[Errno 28] No space left on device"
+    assert plant.look() == [("storage", "ACTIVE_UNACKED", False)]
+    with plant.world.hub.store.reading() as session:
+        (fault,) = faults.open_faults(session)
+        assert fault.why == "an open halt would not outlive a restart: [Errno 28] No space left on device"
+    plant.silent.add(1)
+    plant.state_trouble = "none"
+    assert ("storage", "ACTIVE_UNACKED", False) in plant.look(2), "not seen behind a silent edge"
+    plant.silent.clear()
+    assert ("storage", "CLEARED_UNACKED", False) in plant.look(2)
 
 
 def test_what_comes_and_goes_calls_nobody_and_a_new_one_is_a_new_row(plant: Plant) -> None:
