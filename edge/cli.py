@@ -116,7 +116,9 @@ def plc_sim(
     cert: Annotated[Path | None, typer.Option(help="The controller's own certificate (PEM).")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
     panel_host: Annotated[str, typer.Option(help="Address of the panel; whoever reaches it can start.")] = "127.0.0.1",
-    panel_port: Annotated[int, typer.Option(help="Serve the panel with RESET and START here; 0 = none.")] = 8081,
+    panel_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Serve the panel with RESET and START here; 0 = none.")
+    ] = 8081,
     start: Annotated[bool, typer.Option("--start", help="Press START once, as soon as the permit is good.")] = False,
 ) -> None:
     """Simulate the line's controller: run only on a fresh permit, otherwise trip and latch (deploy/plc is its twin)."""

@@ -107,9 +107,9 @@ class CameraConfig(_Strict):
     """For files: begin again at the end."""
     pan_px: float = Field(default=0.0, ge=0)
     """For `folder`: pan a window over each picture by so many px a frame, 0 = show each picture whole."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0)
     """For `simulated`: the same seed draws the same parts."""
-    defect_every_s: float = Field(default=20.0, gt=0)
+    defect_every_s: float = Field(default=20.0, gt=0, le=86_400)
     """For `simulated`: a defect passes this often."""
     width_px: int | None = Field(default=None, ge=16, le=16384)
     """For a USB device: the width asked of it."""

@@ -10,29 +10,29 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from edge.config import LIVE, CameraConfig, EdgeConfig
 from edge.named_files import unusable
 from inspection.errors import ConfigError
 
+MOST_VALUES = 100_000
+FIXES = {"'\\t'": "tabs are not allowed: indent with spaces", "duplicate key": "keep one of the two"}
+"""Part of what YAML says -> what to do about it."""
+
 
 def load(path: Path) -> EdgeConfig:
     """Read `edge.yaml`; ConfigError names every mistake with its line."""
-    try:
-        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(path, e.strerror or str(e), "start from deploy/edge.example.yaml") from e
-    except (YAMLError, UnicodeDecodeError) as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(
-            where, getattr(e, "problem", None) or str(e), "see https://yaml.org; tabs are not allowed"
-        ) from e
+    tree = _read(path)
     if not isinstance(tree, CommentedMap):
         raise ConfigError(f"{path}:1", "is no mapping of keys to values", "start from deploy/edge.example.yaml")
     try:
-        config = EdgeConfig.model_validate(_plain(tree))
+        config = EdgeConfig.model_validate(_plain(tree, iter(range(MOST_VALUES))))
+    except StopIteration as e:
+        what = f"holds more than {MOST_VALUES} values once each *alias is what it stands for"
+        raise ConfigError(path, what, "start from deploy/edge.example.yaml") from e
     except ValidationError as e:
         raise _explain(path, tree, e) from e
     if mistakes := [(*_place(tree, loc), what, fix) for loc, what, fix in _never_works(config)]:
@@ -43,15 +43,54 @@ def load(path: Path) -> EdgeConfig:
 def check_files(path: Path, config: EdgeConfig) -> None:
     """ConfigError names every certificate, key, password and token file of `config` that this user cannot use."""
     if found := list(unusable(config)):
-        tree = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        tree = _read(path)
         raise _told(path, [(*_place(tree, tuple(e.where.split("."))), e.what, e.fix) for e in found])
 
 
-def _plain(node: Any) -> Any:
+class _Constructor(RoundTripConstructor):
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """A date that is none, or a number of 5,000 digits: Python's own error does not say where it stands."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except ValueError as e:
+            raise ConstructorError(None, None, str(e), node.start_mark) from e
+
+
+def _read(path: Path) -> Any:
+    """The file as YAML, every value with its line; ConfigError where it is none."""
+    yaml = YAML(typ="rt")
+    yaml.Constructor = _Constructor
+    data = b""
+    try:
+        data = path.read_bytes()
+        return yaml.load(data.decode())
+    except OSError as e:
+        raise ConfigError(path, e.strerror or str(e), "start from deploy/edge.example.yaml") from e
+    except UnicodeDecodeError as e:
+        raise _unreadable(path, data[: e.start], f"byte 0x{data[e.start]:02x} is no UTF-8") from e
+    except ReaderError as e:
+        what = f"character U+{e.character:04X} does not belong into text"
+        raise _unreadable(path, data.decode()[: e.position].encode(), what) from e
+    except RecursionError as e:
+        raise ConfigError(path, "is nested too deeply to be read", "start from deploy/edge.example.yaml") from e
+    except YAMLError as e:
+        mark, what = getattr(e, "problem_mark", None), getattr(e, "problem", None) or str(e)
+        fix = next((fix for part, fix in FIXES.items() if part in what), "see https://yaml.org")
+        raise ConfigError(f"{path}:{mark.line + 1}" if mark else path, what, fix) from e
+
+
+def _unreadable(path: Path, before: bytes, what: str) -> ConfigError:
+    line = before.count(b"\n") + 1
+    return ConfigError(f"{path}:{line}", what, "save it as plain text in UTF-8")
+
+
+def _plain(node: Any, room: Iterator[int]) -> Any:
+    """Dicts, lists and values; StopIteration when there is no room for more of them."""
+    next(room)
     if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
+        return {str(key): _plain(value, room) for key, value in node.items()}
     if isinstance(node, list):
-        return [_plain(item) for item in node]
+        return [_plain(item, room) for item in node]
     return node
 
 
@@ -59,6 +98,8 @@ def _explain(path: Path, tree: CommentedMap, error: ValidationError) -> ConfigEr
     """All mistakes, each with line, key, value and fix; the first one's place is the error's place."""
     mistakes = []
     for mistake in error.errors():
+        if mistake["type"] == "too_short" and mistake["input"]:
+            continue  # there were some, each with a mistake of its own
         line, key = _place(tree, mistake["loc"])
         what, fix = mistake["msg"].removeprefix("Value error, "), ""
         if mistake["type"] == "extra_forbidden":
@@ -101,8 +142,9 @@ def _place(tree: Any, loc: tuple[int | str, ...]) -> tuple[int, str]:
     """The 1-based line of a key in the file, or of its nearest parent that is there."""
     line = 1
     for part in loc:
-        if isinstance(tree, CommentedMap) and part in tree:
-            line, tree = tree.lc.key(part)[0] + 1, tree[part]
+        known = {str(key): key for key in tree} if isinstance(tree, CommentedMap) else {}  # 7: is a key, and no text
+        if str(part) in known:
+            line, tree = tree.lc.key(known[str(part)])[0] + 1, tree[known[str(part)]]
         elif isinstance(tree, CommentedSeq) and isinstance(part, int) and part < len(tree):
             line, tree = tree.lc.item(part)[0] + 1, tree[part]
         else:

@@ -31,12 +31,22 @@ def replay(
 ) -> None:
     """Play a recording again. With no other policy or bundle it must come out as recorded: exit 1 if it does not."""
     from edge import replay as r
+    from inspection.errors import ConfigError
+    from inspection.events import Judged
 
+    if frames and not (bundle and frames.is_dir()):
+        what, fix = "is no folder", "name the one that was given to `edge run --record-frames`"
+        if not bundle:
+            what, fix = "is of no use without a model", "name one with --bundle, or leave the pictures out"
+        raise ConfigError("--frames", f"{frames} {what}", fix)
     tape = r.read(recording)
     if tape.lost and not as_json:
         typer.echo(f"{tape.lost} events are missing from this recording")
     if estimate:
         found = r.estimate(tape)
+        if not found:
+            fix = "record a stretch that is good, or at least longer than 5 s before or after its halts"
+            raise ConfigError(recording, "holds no frame to estimate from: those near a halt do not count", fix)
         _tell(
             as_json,
             [asdict(e) for e in found],
@@ -53,7 +63,12 @@ def replay(
             raise typer.Exit(1)
     else:
         wanted, judge = _other(tape, policy, bundle, frames)
-        found_difference = r.difference(r.recorded(tape), r.replay(tape, wanted, judge))
+        played = r.replay(tape, wanted, judge)
+        frames_told = sum(isinstance(step.event, Judged) for step in tape.steps)
+        if judge and played.without_picture >= frames_told > 0:  # "2 halts would not have happened", by no model
+            fix = "name the pictures that were recorded with it"
+            raise ConfigError("--frames", f"{frames} holds no picture of {recording}", fix)
+        found_difference = r.difference(r.recorded(tape), played)
         _tell(as_json, found_difference.as_json(), found_difference.lines())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from edge.config import LiveConfig, StatusConfig
 from edge.live import picture_of
 from edge.recorder import Numbers
-from inspection.errors import ConfigError
+from inspection.errors import ConfigError, HaltlineError
 
 AT_A_TIME = 16
 Facts = Callable[[], dict[str, Any]]
@@ -34,7 +35,11 @@ class StatusServer:
         try:
             self._server = _FewAtATime((config.host, config.port), _handler(numbers, facts, registry))
         except OSError as e:
-            raise ConfigError(f"{config.host}:{config.port}", e.strerror or str(e), "set another status.port") from e
+            where, why = f"{config.host}:{config.port}", e.strerror or str(e)
+            if e.errno in (errno.EADDRINUSE, errno.EACCES):
+                raise ConfigError(where, why, "set another status.port") from e
+            # A machine that has just started may not have its address yet, and systemd tries again after any end but 2.
+            raise HaltlineError(f"{where}: {why}\n  fix: set status.host to an address of this machine") from e
         self._server.daemon_threads = True
 
     def start(self) -> None:

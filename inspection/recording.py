@@ -176,7 +176,7 @@ def parse(lines: Iterable[str], where: str) -> Recording:
 def _read(where: str, number: int, line: str, make: Any) -> Any:
     try:
         return make(json.loads(line))
-    except (ValueError, KeyError, TypeError, StopIteration) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, StopIteration) as e:
         fix = "a recording is made by `haltline edge run --record FILE`"
         raise InputError(f"{where}:{number}", f"is no line of a recording: {type(e).__name__}: {e}", fix) from e
 

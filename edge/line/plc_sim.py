@@ -189,7 +189,7 @@ def serve_panel(plc: PlcSim, host: str, port: int) -> ThreadingHTTPServer:
     try:
         server = ThreadingHTTPServer((host, port), Handler)
     except OSError as e:
-        raise ConfigError(f"{host}:{port}", e.strerror or str(e), "choose another --panel-port") from e
+        raise ConfigError(f"{host}:{port}", e.strerror or str(e), "choose another --panel-host or --panel-port") from e
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="panel", daemon=True).start()
     return server

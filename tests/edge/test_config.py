@@ -80,6 +80,50 @@ def test_a_mistake_is_named_where_it_is(tmp_path: Path, change: tuple[str, str],
         assert part in str(error.value)
 
 
+BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            GOOD.replace("st1}", "prüf}").encode("latin1"),
+            [":1: byte 0xfc is no UTF-8", "save it as plain text in UTF-8"],
+        ),
+        (GOOD.replace("  k: 2", "  # µ").encode("cp1252"), [":10: byte 0xb5 is no UTF-8"]),
+        (GOOD.encode("utf-16-be"), [":1: character U+0000 does not belong into text", "in UTF-8"]),
+        (GOOD.replace("  k: 2", "  k: 2\n  k: 3").encode(), [":11: found duplicate key", "keep one of the two"]),
+        (GOOD.replace("k: 2", "k: " + "9" * 5000).encode(), [":10: Exceeds the limit"]),
+        (GOOD.replace("k: 2", "k: 2026-02-30").encode(), [":10: day is out of range for month"]),
+        (GOOD.replace("k: 2", "k: !!int x").encode(), [":10: invalid literal"]),
+        (b"a: " + b"[" * 3000, ["edge.yaml: is nested too deeply"]),
+        (("a0: &a0 1\n" + BOMB + GOOD).encode(), ["holds more than 100000 values"]),
+        ((GOOD + "7: x\n").encode(), [":12: 7: no such key"]),
+        (
+            GOOD.replace("    source: pictures", "    source: pictures\n    seed: -1").encode(),
+            [":6: cameras.0.seed: ", "greater than or equal to 0"],
+        ),
+    ],
+)
+def test_a_file_that_is_no_text_or_no_yaml_is_named_by_its_line(
+    tmp_path: Path, data: bytes, expected: list[str]
+) -> None:
+    (tmp_path / "edge.yaml").write_bytes(data)
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "edge.yaml")
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_a_camera_that_is_wrong_is_one_mistake(tmp_path: Path) -> None:
+    """It was two: "cameras: Tuple should have at least 1 item" came with each."""
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, GOOD.replace("    source: pictures", "    source: pictures\n    fps: .nan")))
+    assert str(error.value).count("edge.yaml:") == 1
+    with pytest.raises(ConfigError, match=r":2: cameras: .* at least 1 item"):
+        load(written(tmp_path, GOOD.split("\n  - name", 1)[0] + " []\n" + GOOD.split("pictures\n", 1)[1]))
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "broker", "broker.plant.example.", "::1", "fe80::1%eth0", "prüfstand"])
 def test_a_host_that_can_be_asked_for_is_taken(tmp_path: Path, host: str) -> None:
     url = f"http://[{host}]:8080" if ":" in host else f"http://{host}:8080"

@@ -93,7 +93,15 @@ def test_a_last_line_cut_by_a_power_failure_is_dropped() -> None:
 
 @pytest.mark.parametrize(
     ("line", "text"),
-    [(1, ""), (1, "{}\n"), (1, '{"recording": 2}\n'), (3, "[]\n"), (3, '{"Judgd": {}}\n'), (3, '{"Tick": {}}\n')],
+    [
+        (1, ""),
+        (1, "{}\n"),
+        (1, "1\n"),
+        (1, '{"recording": 2}\n'),
+        (3, "[]\n"),
+        (3, '{"Judgd": {}}\n'),
+        (3, '{"Tick": {}}\n'),
+    ],
 )
 def test_what_is_no_recording_is_named_by_its_line(tmp_path: Path, line: int, text: str) -> None:
     path = tmp_path / "bad.jsonl"
@@ -196,6 +204,29 @@ def test_another_bundle_judges_the_pictures_again_and_says_what_it_could_not(tmp
     assert found.without_picture == 1
     assert [h.frame_id for h in found.outcome.halts] == [7]
     assert difference(recorded(recording), found).lines()[-1] == "left out: 1 frames without a picture"
+
+
+REFERENCE = Path(__file__).parents[1] / "replay" / "slow_scratch.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--bundle", "red-1.0.0", "--frames", "nowhere"], "nowhere is no folder"),
+        (["--bundle", "red-1.0.0", "--frames", "empty"], "empty holds no picture of "),
+        (["--frames", "empty"], "empty is of no use without a model"),
+        (["--estimate"], "holds no frame to estimate from"),
+    ],
+)
+def test_a_question_that_nothing_answers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
+) -> None:
+    """With a folder that was none, "2 halts would not have happened" was said of a model that judged nothing."""
+    monkeypatch.chdir(tmp_path)
+    write_bundle(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=expected):
+        CliRunner().invoke(app, ["replay", str(REFERENCE), *options], catch_exceptions=False)
 
 
 # ── the recorder ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,11 +7,23 @@ import threading
 import time
 import urllib.request
 
+import pytest
+
 from benchmarks.station import wait_for
 from edge.config import StatusConfig
 from edge.recorder import Numbers
 from edge.status import AT_A_TIME, StatusServer
+from inspection.errors import ConfigError, HaltlineError
 from tests.conftest import free_port
+
+
+def test_an_address_that_is_not_there_yet_is_tried_again_and_a_taken_port_is_not() -> None:
+    """systemd starts an edge again after any end but that of a wrong configuration (exit code 2)."""
+    with pytest.raises(HaltlineError, match=r"192\.0\.2\.1:\d+: .*\n  fix: set status\.host") as error:
+        StatusServer(StatusConfig(host="192.0.2.1", port=free_port()), Numbers(), dict)
+    assert not isinstance(error.value, ConfigError)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match=r"set another status\.port"):
+        StatusServer(StatusConfig(port=taken.getsockname()[1]), Numbers(), dict)
 
 
 def test_who_asks_and_never_ends_takes_few_places_and_those_not_for_long() -> None:
