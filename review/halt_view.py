@@ -138,7 +138,8 @@ class HaltView:
     refused: str
     no_ack: str
     no_reset: str
-    can_undo: bool
+    undo_by: str
+    """Who may take the verdict back: whoever gave it. Empty where nobody can."""
     was_asked: bool
     """A person asked for this stop: there is nothing to judge."""
 
@@ -175,7 +176,7 @@ def view(session: Session, halt: Halt, frame_uid: str = "") -> HaltView:
         refused=last.what if last and last.refused else "",
         no_ack=why_not(state, Cause.ACK, judged=judged),
         no_reset=why_not(state, Cause.RESET_ASKED, judged=judged),
-        can_undo=newest is not None and not why_no_undo(state, newest.kind, newest.detail.get("was")),
+        undo_by=newest.who if newest and not why_no_undo(state, newest.kind, newest.detail.get("was")) else "",
         was_asked=halt.code == Code.STOP,
     )
 

@@ -77,7 +77,8 @@ def judge(hub: Hub, halt_id: int, who: str, verdict: Verdict, saw: str, was: str
 
 
 def undo(hub: Hub, halt_id: int, who: str, was: str | None = None) -> None:
-    """Take back the verdict just given: a glove hit the wrong key. Both stay in the history. `was`: as in `judge`."""
+    """Take back the verdict one has just given: a glove hit the wrong key. Both stay in the history. `was`: as in
+    `judge`. Only one's own: an Undo of another's would come under the finger that was about to acknowledge."""
     with hub.store.writing() as session:
         halt = _to_change(session, halt_id)
         _refuse_if_unseen(halt, was)
@@ -85,6 +86,8 @@ def undo(hub: Hub, halt_id: int, who: str, was: str | None = None) -> None:
         before = newest.detail.get("was") if newest else None
         if why := why_no_undo(State(halt.state), newest.kind if newest else "", before):
             raise NotNow(why)
+        if newest and newest.who != who:
+            raise NotNow(_("the verdict is by %(who)s: judge it anew instead", who=newest.who))
         taken, halt.verdict = halt.verdict, before
         change(session, halt, Cause.UNDONE, who, verdict=taken, now=before)
     _tell(hub, halt)

@@ -96,6 +96,37 @@
     }
   }
 
+  // ── two people on one halt ──────────────────────────────────────────────────────────────────────────────────
+
+  const UNSEEN_MS = 700; // nobody reads a verdict and presses upon it sooner
+  const READ_MS = 15000;
+  let given = ""; // the key of the verdict that the page shows
+  let changedAt = -Infinity; // when somebody else's came
+  let reading = 0;
+
+  const shownVerdict = () => panel().querySelector('.verdict[aria-pressed="true"]')?.dataset.key ?? "";
+
+  /** Why nothing was recorded stays a while: the news of what was in its way would take it off the page at once. */
+  function keepRefusal(kept) {
+    clearTimeout(reading);
+    panel().querySelector(".say").toggleAttribute("hx-morph-skip", kept);
+    if (kept) reading = setTimeout(() => { keepRefusal(false); htmx.trigger(panel(), "refetch"); }, READ_MS);
+  }
+
+  function compare({ request, response }) {
+    if (request.method !== "GET") keepRefusal(response.status === 409);
+    else if (given !== shownVerdict() && !panel().querySelector("#undo")) changedAt = performance.now();
+    given = shownVerdict();
+  }
+
+  // Whoever presses then means the page as it was.
+  document.addEventListener("click", (e) => {
+    if (!e.target.closest(".key-row .verdict") || performance.now() - changedAt > UNSEEN_MS) return;
+    e.stopImmediatePropagation();
+    say(t("Not recorded: somebody else has judged it this moment. Look again, then judge."));
+    keepRefusal(true);
+  }, true);
+
   // ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────
 
   document.addEventListener("click", (e) => { if (e.target.closest("#heat")) toggleHeat(); });
@@ -120,7 +151,8 @@
   document.addEventListener("htmx:response:error", (e) => {
     if (e.detail.ctx.response.status >= 500) notSent(e.detail.ctx);
   });
-  document.addEventListener("htmx:after:swap", settle);
+  document.addEventListener("htmx:before:swap", (e) => { if (e.detail.ctx.request.method !== "GET") keepRefusal(false); });
+  document.addEventListener("htmx:after:swap", (e) => { compare(e.detail.ctx); settle(); });
   document.addEventListener("haltline:sent", () => htmx.trigger(panel(), "refetch"));
-  document.addEventListener("DOMContentLoaded", settle);
+  document.addEventListener("DOMContentLoaded", () => { given = shownVerdict(); settle(); });
 })();

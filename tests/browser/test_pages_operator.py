@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -126,7 +127,80 @@ def test_a_late_answer_never_puts_the_page_back_under_a_finger(page: Page, hub: 
     page.wait_for_timeout(300)
     assert page.evaluate("wentBack") == 0
     reset.click()
-    expect(page.locator(".state")).to_contain_text("Reset asked for")
+    expect(page.locator(".history")).to_contain_text("asked for a reset")
+
+
+LOOKED_MS = 800
+"""Longer than a page takes a press for one upon what it showed before."""
+
+
+def two_on_one_halt(page: Page, hub: HubProcess, edge: FakeEdge) -> tuple[httpx.Client, str]:
+    """Ana has the halt open; Chen's own client and the halt's address."""
+    sign_in(page, hub)
+    edge.shown = edge.halt().records[0]
+    open_halt(page, edge)
+    until(lambda: page.evaluate("document.readyState === 'complete'"))
+    return hub.signed_in("Chen (engineer)"), urlsplit(page.url).path
+
+
+def judge(chen: httpx.Client, halt: str, edge: FakeEdge, verdict: str) -> None:
+    assert chen.post(f"{halt}/verdict", data={"verdict": verdict, "saw": edge.shown}).status_code == 200
+
+
+def test_nobody_takes_back_anothers_verdict_with_the_key_that_acknowledged(
+    page: Page, hub: HubProcess, edge: FakeEdge
+) -> None:
+    chen, halt = two_on_one_halt(page, hub, edge)
+    first = page.locator(".key-row button").first
+    expect(first).to_have_id("ack")
+    judge(chen, halt, edge, "real")
+    expect(page.locator(".history")).to_contain_text("Chen (engineer) said: Real defect")
+    expect(first).to_have_id("ack")
+    expect(first).to_be_disabled()
+    ana = hub.signed_in()
+    assert "by Chen (engineer): judge it anew instead" in ana.post(f"{halt}/undo").text
+    assert chen.post(f"{halt}/undo").status_code == 200
+
+
+def test_why_a_verdict_was_refused_is_not_taken_off_by_the_news(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
+    chen, halt = two_on_one_halt(page, hub, edge)
+    held: list[Route] = []
+    page.route("**/verdict", lambda route: held.append(route))
+    page.keyboard.press("2")
+    while not held:
+        page.wait_for_timeout(10)
+    judge(chen, halt, edge, "real")
+    expect(page.locator(".history")).to_contain_text("said: Real defect")
+    held[0].continue_()
+    refused = "not recorded: the verdict is now “real”, by Chen (engineer)"
+    expect(page.locator(".say")).to_contain_text(refused)
+    judge(chen, halt, edge, "unsure")
+    expect(page.locator(".history")).to_contain_text("said: Unsure")
+    expect(page.locator(".say")).to_contain_text(refused)
+    page.unroute("**/verdict")
+    page.wait_for_timeout(LOOKED_MS)
+    page.keyboard.press("1")
+    expect(page.locator(".say")).to_contain_text("Reset asks the edge for its permit")
+
+
+def test_who_presses_as_anothers_verdict_comes_is_told_and_overwrites_nothing(
+    page: Page, hub: HubProcess, edge: FakeEdge
+) -> None:
+    chen, halt = two_on_one_halt(page, hub, edge)
+    page.evaluate(
+        """() => { const [real, falseCall] = document.querySelectorAll('#halt .verdict');
+        new MutationObserver((_, seen) => {
+          if (real.ariaPressed !== 'true') return;
+          seen.disconnect();
+          setTimeout(() => falseCall.click());
+        }).observe(real, { attributes: true }); }"""
+    )
+    judge(chen, halt, edge, "real")
+    expect(page.locator(".say")).to_contain_text("Not recorded: somebody else has judged it this moment")
+    expect(page.locator(".history li")).to_have_count(3)
+    page.wait_for_timeout(LOOKED_MS)
+    page.keyboard.press("2")
+    expect(page.locator(".history")).to_contain_text("Ana (operator) said: False call")
 
 
 def test_a_verdict_waits_for_the_picture(page: Page, hub: HubProcess, edge: FakeEdge) -> None:

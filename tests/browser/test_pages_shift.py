@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from review import badges, people
 from review.alarms import State
+from review.broadcast import News
 from review.store import Halt
 from tests.browser.label_desk import World
 from tests.browser.where import wait_for_path
@@ -36,8 +37,9 @@ def halts(world: World, *states: State, **more: Any) -> None:
         for n, state in enumerate(states, start=first):
             session.add(
                 Halt(
-                    station_id=1, halt=170_000 + n, uid=f"{n:032x}", code=1, reason="", cls="porosity", records=[],
-                    stages_ms={}, at_ms=1_800_000_000_000 + n, received_ms=1_800_000_000_000 + n, state=state, **more,
+                    station_id=1, halt=170_000 + n, uid=f"{n:032x}", code=1, reason="", records=[], stages_ms={},
+                    at_ms=1_800_000_000_000 + n, received_ms=1_800_000_000_000 + n, state=state,
+                    **{"cls": "porosity"} | more,
                 )
             )  # fmt: skip
 
@@ -71,6 +73,29 @@ def test_the_pad_takes_digits_erases_and_refuses(page: Page, world: World) -> No
     page.keyboard.type(PIN)
     page.keyboard.press("Enter")
     expect(page.locator(".person")).to_have_text("Olga")
+
+
+def test_a_tick_and_the_focus_stay_with_their_row_while_others_come_and_go(page: Page, world: World) -> None:
+    halts(world, State.CLEARED_UNACKED)
+    for cls in ("undercut", "crack"):
+        halts(world, State.CLEARED_UNACKED, cls=cls)
+    at_panel(world, page, "/alarms")
+    page.get_by_label("Choose Porosity").check()
+    page.get_by_label("Choose Crack").check()
+    page.get_by_role("link", name="Shelve Undercut").focus()
+    with world.hub.store.writing() as session:  # as for a page that was hidden: all of it is in one refetch
+        session.get_one(Halt, 1).state = State.CLOSED
+    halts(world, State.CLEARED_UNACKED, cls="undercut")
+    world.hub.news.tell(News("halt", "1"))
+    expect(page.locator("#pick li")).to_have_count(2)
+    expect(page.locator("#pick .times")).to_have_text("×2")
+    expect(page.get_by_role("link", name="Shelve Undercut")).to_be_focused()
+    expect(page.get_by_label("Choose Undercut")).not_to_be_checked()
+    expect(page.get_by_label("Choose Crack")).to_be_checked()
+    halts(world, State.CLEARED_UNACKED, cls="crack")
+    world.hub.news.tell(News("halt", "5"))
+    expect(page.locator("#pick .times")).to_have_count(2)
+    expect(page.get_by_label("Choose Crack")).not_to_be_checked()  # not for the one that nobody has seen
 
 
 def keys(page: Page, typed: str, gap_ms: int) -> None:
