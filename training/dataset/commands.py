@@ -22,12 +22,12 @@ from training.dataset.clips import classes_in, import_clips, read_intervals
 from training.dataset.crops import Cut, crop_items
 from training.dataset.diff import Diff, diff
 from training.dataset.export import export_snapshot
-from training.dataset.item import Item, Target, class_name
+from training.dataset.item import Item, Names, Target, class_name
 from training.dataset.leaks import Claim, Leaks
 from training.dataset.origin import lineage
 from training.dataset.snapshot import SnapshotManifest, read_snapshot
 from training.dataset.snapshot import verify as verify_snapshot
-from training.dataset.sources import Format, make_target, open_source, plain_book, read_book
+from training.dataset.sources import Format, check_renamed, make_target, open_source, plain_book, read_book
 from training.dataset.suspects import suspects
 
 dataset = typer.Typer(
@@ -54,6 +54,12 @@ def import_(
         str | None,
         typer.Option(
             help="Class names with commas, in the order of mask values. With a single one every defect is it."
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="THEIRS=OURS", help='What the source calls a class, and its name here, or good: "Good Weld=good".'
         ),
     ] = None,
     label_book: Annotated[
@@ -90,7 +96,9 @@ def import_(
     opened = [open_source(path, format, only) for path in sources]
     if only is not None and not any(s.format is Format.TABLE for s in opened):
         raise DatasetError("--only", f"is {only!r}, and no source is a CSV table", "leave it out, or name the table")
-    target = make_target(opened, task, classes, label_book, px_per_mm)
+    names = Names.of(rename or [])
+    check_renamed(names, opened)
+    target = make_target(opened, task, classes, label_book, px_per_mm, names)
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)
     if resplit:
         items = (replace(item, split=None) for item in items)

@@ -6,10 +6,10 @@ DatasetError that names the file, what was found and what to do.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -19,13 +19,23 @@ from numpy.typing import NDArray
 from inspection.errors import DatasetError
 from inspection.exchange import GOOD
 from inspection.label_book import LabelBook
-from inspection.samples import Annotation, BoxPx, Split
+from inspection.samples import Annotation, Split
 from inspection.types import Image
 
 Mask = NDArray[np.uint8]
 """(H, W) uint8: 0 = sound, k = the k-th class from 1."""
 
 GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+SPLIT_NAMES: dict[str, Split | None] = {
+    "": None,
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+GOOD_NAMES = {"good", "ok", "free", "mt_free", "none", "normal", "no_defect", "defect_free"}
+"""As class names are written: what tables and folders call a picture without a defect."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -58,6 +68,46 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """What a source's names are here: `renamed` by whoever imports it, from a name as a class name is written, else as
+    they are called."""
+
+    renamed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def of(cls, pairs: list[str]) -> Names:
+        """`Good Weld=good`, `1_pore=pore`: what the source calls it, and a class or `good`."""
+        renamed = {}
+        for pair in pairs:
+            said, equals, to = pair.rpartition("=")
+            if not equals or not _plain(said):
+                raise DatasetError(
+                    "--rename", f"is {pair!r}", 'write the source\'s name = the new one: "Good Weld=good"'
+                )
+            renamed[_plain(said)] = to if to == GOOD else class_name(to, "--rename")
+        return cls(renamed)
+
+    def called(self, raw: str, where: object) -> str | None:
+        """The class of a source's name; None where it was renamed to `good`."""
+        if (to := self.renamed.get(_plain(raw))) is not None:
+            return None if to == GOOD else to
+        try:
+            return class_name(raw, where)
+        except DatasetError as e:
+            raise DatasetError(where, e.what, f"{e.fix}; or name it anew: --rename {f'{raw}=NAME'!r}") from e
+
+    def classes(self, raw: Iterable[str], where: object) -> tuple[str, ...]:
+        """The classes of names, each once, in their order."""
+        called = (self.called(one, where) for one in raw)
+        return tuple(dict.fromkeys(cls for cls in called if cls is not None))
+
+    def good(self, raw: str) -> bool:
+        """Whether a folder or a cell of a table that is called so holds no defect."""
+        name = _plain(raw)
+        return self.renamed.get(name, name) in GOOD_NAMES
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """What a snapshot is for: importers map their classes to `classes` and masks to 1..C in that order.
 
@@ -68,6 +118,7 @@ class Target:
     book: LabelBook
     px_per_mm: float | None = None
     merge: bool = False
+    names: Names = Names()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -83,20 +134,29 @@ class Target:
             )
         return name
 
+    def called(self, raw: str, where: object) -> str | None:
+        """The snapshot's class for what a source calls `raw`; None where that means good."""
+        cls = self.names.called(raw, where)
+        return None if cls is None else self.class_of(cls, where)
+
     def class_id(self, name: str, where: object) -> int:
         return self.classes.index(self.class_of(name, where)) + 1
 
 
 def class_name(raw: str, where: object) -> str:
     """A source's name as a class name here: `Lack of fusion` -> `lack_of_fusion`, `Lötfehler` -> `loetfehler`."""
-    plain = unicodedata.normalize("NFKD", raw.strip().lower().translate(GERMAN))
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    name = re.sub(r"[\W_]+", "_", plain).strip("_")
+    name = _plain(raw)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
         raise DatasetError(where, f"{raw!r} gives no class name", "begin with a letter, at most 32 of a-z and digits")
     if name == GOOD:
         raise DatasetError(where, f"{raw!r} is no class of defects", "leave good pictures without a label or region")
     return name
+
+
+def _plain(raw: str) -> str:
+    letters = unicodedata.normalize("NFKD", raw.strip().lower().translate(GERMAN))
+    letters = "".join(c for c in letters if not unicodedata.combining(c))
+    return re.sub(r"[\W_]+", "_", letters).strip("_")
 
 
 def read_bytes(path: Path, named_by: object = None) -> bytes:
@@ -164,29 +224,6 @@ def binary_to_class(mask: Mask, class_id: int) -> Mask:
     if mask.max(initial=0) < 128:
         return mask
     return np.where(mask >= 128, np.uint8(class_id), np.uint8(0))
-
-
-def fill_boxes(annotations: tuple[Annotation, ...], size: tuple[int, int], target: Target, where: object) -> Mask:
-    """Boxes -> a mask with the boxes filled, (H, W). Larger boxes first, so that a small one inside stays visible."""
-    mask = np.zeros(size, np.uint8)
-    boxed = [(a.box_px, target.class_id(a.cls, where)) for a in annotations if a.box_px is not None]
-    for box, _ in boxed:
-        check_box(box, size, where)
-    for (x, y, w, h), class_id in sorted(boxed, key=lambda b: -b[0][2] * b[0][3]):
-        left, top = max(0, int(np.floor(x))), max(0, int(np.floor(y)))
-        mask[top : int(np.ceil(y + h)), left : int(np.ceil(x + w))] = class_id
-    return mask
-
-
-def check_box(box: BoxPx, size: tuple[int, int], where: object) -> None:
-    """A box without an area, or beside the picture, marks nothing: whoever drew it meant something else."""
-    x, y, w, h = box
-    said = f"holds the box {', '.join(f'{v:g}' for v in box)}"
-    if not all(math.isfinite(v) for v in box) or w <= 0 or h <= 0:
-        raise DatasetError(where, said, "write left, top, width and height in px, the last two above 0")
-    if x >= size[1] or y >= size[0] or x + w <= 0 or y + h <= 0:
-        said += f", outside the picture of {size[1]}x{size[0]} px"
-        raise DatasetError(where, said, "draw it again, or remove it")
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -20,8 +20,8 @@ from inspection.exchange import GOOD, KEY
 from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_brush_rle
 from inspection.samples import Annotation, BoxPx
-from training.dataset.boxes import polygon
-from training.dataset.item import Item, Target, check_box, class_name, decode, fill_boxes, read_bytes
+from training.dataset.drawn import check_box, fill_boxes, polygon
+from training.dataset.item import Item, Names, Target, decode, read_bytes
 from training.dataset.lineage import read_beside, read_book_beside, with_lineage
 from training.dataset.snapshot import first_error
 
@@ -78,8 +78,8 @@ def label_studio_book(path: Path) -> LabelBook | None:
     return None
 
 
-def label_studio_classes(path: Path) -> tuple[str, ...]:
-    names = {
+def label_studio_classes(path: Path, names: Names) -> tuple[str, ...]:
+    found = {
         name
         for task in read_tasks(path)
         for annotation in task.annotations
@@ -87,7 +87,7 @@ def label_studio_classes(path: Path) -> tuple[str, ...]:
         for name in _names(result)
         if not _is_good(name)
     }
-    return tuple(class_name(name, path) for name in sorted(names))
+    return names.classes(sorted(found), path)
 
 
 def import_label_studio(path: Path, target: Target) -> Iterator[Item]:
@@ -111,7 +111,7 @@ def _item(path: Path, task: Task, results: list[Result], where: str, target: Tar
         elif result.type in SHAPES:
             if not _names(result):
                 raise DatasetError(where, f"has a {result.type} without a label", "label it, or remove it")
-            classes = {target.class_of(class_name(name, where), where): name for name in _names(result)}
+            classes = {target.called(name, where): name for name in _names(result)}
             if len(classes) > 1:
                 raise DatasetError(
                     where,
@@ -119,6 +119,8 @@ def _item(path: Path, task: Task, results: list[Result], where: str, target: Tar
                     "label it as one of them, and draw it again for the other where both are true",
                 )
             (cls,) = classes
+            if cls is None:
+                continue
             bits, box = _drawn(result, (height, width), where)
             if bits is not None:
                 mask[bits], outlined = target.class_id(cls, where), True
@@ -126,7 +128,7 @@ def _item(path: Path, task: Task, results: list[Result], where: str, target: Tar
         else:
             raise DatasetError(where, f"holds a result of type {result.type!r}", f"use choices, {', '.join(SHAPES)}")
     drawn = [a.cls for a in annotations]
-    labels = drawn if chosen is None else [target.class_of(class_name(c, where), where) for c in chosen]
+    labels = drawn if chosen is None else [cls for c in chosen if (cls := target.called(c, where))]
     known = read_beside(task.data.get(KEY), where)
     boxed = not outlined and bool(annotations)
     if boxed:

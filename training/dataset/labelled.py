@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from inspection.errors import DatasetError
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
-from training.dataset.item import Item, Mask, Target, decode, decode_mask, fill_boxes, read_bytes
+from training.dataset.drawn import fill_boxes
+from training.dataset.item import Item, Mask, Target, decode, decode_mask, read_bytes
 from training.dataset.snapshot import BOXES_SUFFIX, first_error, parse_samples, read_snapshot
 
 

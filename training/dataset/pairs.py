@@ -18,13 +18,13 @@ import numpy as np
 from inspection.errors import DatasetError
 from inspection.exchange import KEY
 from inspection.samples import Split
-from training.dataset.boxes import yolo_classes, yolo_item
 from training.dataset.item import (
+    SPLIT_NAMES,
     Item,
     Mask,
+    Names,
     Target,
     binary_to_class,
-    class_name,
     decode_mask,
     pictures,
     pictures_by_stem,
@@ -32,22 +32,14 @@ from training.dataset.item import (
     read_text,
 )
 from training.dataset.lineage import read_file_beside, with_folder_lineage
+from training.dataset.yolo import yolo_classes, yolo_item, yolo_names
 
-GOOD = {"", "good", "ok", "free", "mt_free", "none"}
 SOME_DEFECT = "defect"
 """A row's label beside a box file whose boxes say which: it names no class unless there is one of that name."""
 JPEG = b"\xff\xd8"
 JPEG_APART = 16
 """Greys so close are one: at quality 10 what JPEG left of 2,000 drawn masks' areas lay within 7 of 0 or 255."""
 FAINT, LEAST_INNER = 48, 9
-SPLIT_NAMES: dict[str, Split | None] = {
-    "": None,
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 
 # ── images/ and masks/ ──────────────────────────────────────────────────────────────────────────────────────────
@@ -60,11 +52,11 @@ def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
     for image in pictures_by_stem(folder / "images").values():
         if image.stem not in masks:
             raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
-        item = _item(image, masks[image.stem], (), target, group=image.stem, source="pairs")
+        item = masked_item(image, masks[image.stem], (), target, group=image.stem, source="pairs")
         yield with_folder_lineage(item, known.get(image.stem), folder, target)
 
 
-def _item(
+def masked_item(
     image: Path,
     mask_file: Path,
     said: tuple[str, ...],
@@ -170,13 +162,19 @@ def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mas
 # ── MVTec AD ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def mvtec_classes(folder: Path) -> tuple[str, ...]:
+def is_mvtec(folder: Path) -> bool:
+    """Without masks it is a folder for each class, as classifiers are given."""
+    outlined = (folder / "ground_truth").is_dir() or (folder / f"{KEY}.json").is_file()
+    return outlined and (folder / "train" / "good").is_dir() and (folder / "test").is_dir()
+
+
+def mvtec_classes(folder: Path, names: Names) -> tuple[str, ...]:
     kinds = sorted(p for p in (folder / "test").iterdir() if p.is_dir()) if (folder / "test").is_dir() else []
     if not kinds or not (folder / "train").is_dir():
         raise DatasetError(
             folder, "has no train/ and test/", "lay out train/good, test/<defect>, ground_truth/<defect>"
         )
-    return tuple(class_name(p.name, p) for p in kinds if p.name != "good")
+    return names.classes((p.name for p in kinds if p.name != "good"), folder)
 
 
 def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
@@ -190,14 +188,14 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
         for kind in sorted(p for p in (folder / part).iterdir() if p.is_dir()):
             for image in pictures(kind):
                 group = f"{folder.name}-{part}-{kind.name}-{image.stem}"
-                if kind.name == "good":
+                cls = None if kind.name == "good" else target.called(kind.name, kind)
+                if cls is None:
                     data = read_bytes(image)
                     item = Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
                     yield _as_good(with_folder_lineage(item, known.get(image.stem), folder, target), folder)
                     continue
                 mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
-                cls = target.class_of(class_name(kind.name, kind), image)
-                item = _item(image, mask_file, (cls,), target, group, "mvtec", named_by=image)
+                item = masked_item(image, mask_file, (cls,), target, group, "mvtec", named_by=image)
                 yield with_folder_lineage(item, known.get(image.stem), folder, target)
 
 
@@ -239,19 +237,18 @@ def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]
     return rows
 
 
-def table_classes(path: Path, only: str | None) -> tuple[str, ...]:
+def table_classes(path: Path, only: str | None, names: Names) -> tuple[str, ...]:
     """Names from the rows' labels, sorted, as mask values count them; or from classes.txt where the rows have boxes."""
     rows = table_rows(path, only)
     first = rows[0][1]
     if first["mask_or_boxes"].endswith(".txt"):
-        return yolo_classes((path.parent / first["mask_or_boxes"]).parent.parent)
-    labels = {label for _, row in rows for label in said_labels(row["label"])}
-    return tuple(class_name(label, path) for label in sorted(labels))
+        return yolo_classes((path.parent / first["mask_or_boxes"]).parent.parent, names)
+    return names.classes(sorted({label for _, row in rows for label in said_labels(row["label"], names)}), path)
 
 
-def said_labels(text: str) -> list[str]:
-    """A row's labels: several are joined by +, none are `good` or the like."""
-    return [label.strip() for label in text.split("+") if label.strip().lower() not in GOOD]
+def said_labels(text: str, names: Names) -> list[str]:
+    """A row's or a folder's labels: several are joined by +, none are `good` or the like."""
+    return [label.strip() for label in text.split("+") if label.strip() and not names.good(label)]
 
 
 def import_table(path: Path, target: Target, only: str | None = None) -> Iterator[Item]:
@@ -267,15 +264,15 @@ def import_table(path: Path, target: Target, only: str | None = None) -> Iterato
 
 def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str, target: Target, root: Path) -> Item:
     label, group, named = row["label"], row["group"], row["mask_or_boxes"]
-    said = said_labels(label)
+    said = said_labels(label, target.names)
     if named.endswith(".txt"):
-        names = yolo_classes((root / named).parent.parent)
+        names = yolo_names((root / named).parent.parent)
         item = replace(yolo_item(image, root / named, names, target, group), split=split)
         return _as_said(item, said, names, where, target, root / named)
-    labels = tuple(dict.fromkeys(target.class_of(class_name(one, where), where) for one in said))
+    labels = tuple(dict.fromkeys(cls for one in said if (cls := target.called(one, where))))
     if not named:
         return Item(where, read_bytes(image, where), image.suffix, group, labels=labels, split=split, source="table")
-    item = _item(image, root / named, labels, target, group, "table", split, where)
+    item = masked_item(image, root / named, labels, target, group, "table", split, where)
     if not said and item.mask is not None and item.mask.any():
         raise DatasetError(where, f"is labelled {label or 'good'!r}, and its mask shows a defect", "mend label or mask")
     return item
@@ -284,9 +281,9 @@ def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str,
 def _as_said(item: Item, said: list[str], names: tuple[str, ...], where: str, target: Target, file: Path) -> Item:
     """The item of a box file, once it agrees with its row. The row names classes, or their numbers as the file does."""
     boxed = set(item.labels or ())
-    given = [_class_said(one, names, where) for one in said]
+    given = [target.names.called(_name_said(one, names, where), where) for one in said]
     vague = SOME_DEFECT in given and SOME_DEFECT not in target.classes and not target.merge
-    named = dict.fromkeys(target.class_of(cls, where) for cls in given if not (vague and cls == SOME_DEFECT))
+    named = dict.fromkeys(target.class_of(cls, where) for cls in given if cls and not (vague and cls == SOME_DEFECT))
     if named and not boxed:
         return replace(_nowhere(item, tuple(named), file), where=where)
     agrees = bool(boxed) and boxed >= named.keys() if vague else boxed == named.keys()
@@ -296,9 +293,9 @@ def _as_said(item: Item, said: list[str], names: tuple[str, ...], where: str, ta
     return item
 
 
-def _class_said(label: str, names: tuple[str, ...], where: str) -> str:
+def _name_said(label: str, names: tuple[str, ...], where: str) -> str:
     if not label.isdecimal():
-        return class_name(label, where)
+        return label
     if int(label) >= len(names):
         raise DatasetError(where, f"names class {label}, classes.txt has {len(names)}", "add it to classes.txt")
     return names[int(label)]

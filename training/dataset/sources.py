@@ -12,15 +12,15 @@ from pydantic import ValidationError
 from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, ClassRule, LabelBook
 from inspection.samples import BOOK_FILE, HEADER_FILE
-from training.dataset.boxes import (
-    coco_book,
-    coco_classes,
-    import_coco,
-    import_yolo,
-    is_coco,
-    yolo_classes,
+from training.dataset.coco import coco_book, coco_classes, import_coco, is_coco
+from training.dataset.folders import (
+    folder_classes,
+    import_beside,
+    import_folders,
+    is_class_folders,
+    is_masks_beside,
 )
-from training.dataset.item import Item, Target, class_name, read_bytes
+from training.dataset.item import Item, Names, Target, class_name, read_bytes
 from training.dataset.label_studio import (
     import_label_studio,
     is_label_studio,
@@ -28,9 +28,12 @@ from training.dataset.label_studio import (
     label_studio_classes,
 )
 from training.dataset.labelled import import_labelled, import_snapshot, read_header
+from training.dataset.labelme import import_labelme, is_labelme, labelme_classes
 from training.dataset.lineage import book_of_folder
-from training.dataset.pairs import import_mvtec, import_pairs, import_table, mvtec_classes, table_classes
+from training.dataset.pairs import import_mvtec, import_pairs, import_table, is_mvtec, mvtec_classes, table_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
+from training.dataset.voc import import_voc, is_voc, voc_classes
+from training.dataset.yolo import import_yolo, is_yolo, yolo_classes
 
 
 class Format(StrEnum):
@@ -40,8 +43,12 @@ class Format(StrEnum):
     MVTEC = "mvtec"
     COCO = "coco"
     LABEL_STUDIO = "label-studio"
+    LABELME = "labelme"
     YOLO = "yolo"
+    VOC = "voc"
     PAIRS = "pairs"
+    MASKS_BESIDE = "masks-beside"
+    FOLDERS = "folders"
     TABLE = "table"
 
 
@@ -65,8 +72,16 @@ class Source:
                 return import_coco(self.path, target)
             case Format.LABEL_STUDIO:
                 return import_label_studio(self.path, target)
+            case Format.LABELME:
+                return import_labelme(self.path, target)
             case Format.YOLO:
                 return import_yolo(self.path, target)
+            case Format.VOC:
+                return import_voc(self.path, target)
+            case Format.MASKS_BESIDE:
+                return import_beside(self.path, target)
+            case Format.FOLDERS:
+                return import_folders(self.path, target)
             case Format.TABLE:
                 return import_table(self.path, target, self.only)
             case _:
@@ -98,20 +113,26 @@ class Source:
             )
         return known
 
-    def classes(self) -> tuple[str, ...]:
+    def classes(self, names: Names) -> tuple[str, ...]:
         match self.format:
             case Format.LABELLED:
                 return read_header(self.path).classes
             case Format.MVTEC:
-                return mvtec_classes(self.path)
+                return mvtec_classes(self.path, names)
             case Format.COCO:
-                return coco_classes(self.path)
+                return coco_classes(self.path, names)
             case Format.LABEL_STUDIO:
-                return label_studio_classes(self.path)
+                return label_studio_classes(self.path, names)
+            case Format.LABELME:
+                return labelme_classes(self.path, names)
             case Format.YOLO:
-                return yolo_classes(self.path)
+                return yolo_classes(self.path, names)
+            case Format.VOC:
+                return voc_classes(self.path, names)
+            case Format.FOLDERS:
+                return folder_classes(self.path, names)
             case Format.TABLE:
-                return table_classes(self.path, self.only)
+                return table_classes(self.path, self.only, names)
             case _:
                 return ("defect",)
 
@@ -141,9 +162,9 @@ def _recognise(path: Path, only: str | None) -> Source:
         return Source(path, Format.SNAPSHOT)
     elif (path / HEADER_FILE).is_file():
         return Source(path, Format.LABELLED)
-    elif (path / "train" / "good").is_dir() and (path / "test").is_dir():
+    elif is_mvtec(path):
         return Source(path, Format.MVTEC)
-    elif (path / "classes.txt").is_file():
+    elif is_yolo(path):
         return Source(path, Format.YOLO)
     elif (path / "images").is_dir() and (path / "masks").is_dir():
         return Source(path, Format.PAIRS)
@@ -151,7 +172,20 @@ def _recognise(path: Path, only: str | None) -> Source:
         return Source(_only(path, is_coco, "COCO files"), Format.COCO)
     elif any(is_label_studio(p) for p in _jsons(path)):
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
+    else:
+        for fits, found in _ANYWHERE:
+            if fits(path):
+                return Source(path, found)
     raise DatasetError(path, "is in no format that is known here", f"name it with --format: {', '.join(Format)}")
+
+
+_ANYWHERE = (
+    (is_voc, Format.VOC),
+    (is_labelme, Format.LABELME),
+    (is_masks_beside, Format.MASKS_BESIDE),
+    (is_class_folders, Format.FOLDERS),
+)
+"""Formats whose files may lie in any folder below; the first that fits."""
 
 
 def _only(path: Path, fits: Callable[[Path], bool], what: str) -> Path:
@@ -166,30 +200,55 @@ def _jsons(path: Path) -> list[Path]:
 
 
 def make_target(
-    sources: list[Source], task: str | None, classes: str | None, book_file: Path | None, px_per_mm: float | None
+    sources: list[Source],
+    task: str | None,
+    classes: str | None,
+    book_file: Path | None,
+    px_per_mm: float | None,
+    names: Names | None = None,
 ) -> Target:
     """Task, classes and rules: --label-book, else the sources' own book, else one in which every defect counts."""
+    names = names or Names()
     if book_file:
         book = read_book(book_file)
-        return Target(task or book.task, book, px_per_mm)
+        return Target(task or book.task, book, px_per_mm, names=names)
     if classes:
-        names = tuple(class_name(c, "--classes") for c in classes.split(","))
-        if twice := [c for c in names if names.count(c) > 1]:
+        asked = tuple(class_name(c, "--classes") for c in classes.split(","))
+        if twice := [c for c in asked if asked.count(c) > 1]:
             raise DatasetError("--classes", f"names {twice[0]!r} twice", "name each class once")
-        return Target(_task(task, sources), plain_book(_task(task, sources), names), px_per_mm, merge=len(names) == 1)
+        book = plain_book(_task(task, sources), asked)
+        return Target(book.task, book, px_per_mm, merge=len(asked) == 1, names=names)
     books = [b for b in (s.book() for s in sources) if b]
     if books:
         newest = max(books, key=lambda b: b.version)
-        return Target(task or newest.task, newest, px_per_mm)
-    names = tuple(dict.fromkeys(c for s in sources for c in s.classes()))
-    return Target(_task(task, sources), plain_book(_task(task, sources), names), px_per_mm)
+        return Target(task or newest.task, newest, px_per_mm, names=names)
+    found = tuple(dict.fromkeys(c for s in sources for c in s.classes(names)))
+    book = plain_book(_task(task, sources), found)
+    return Target(book.task, book, px_per_mm, names=names)
+
+
+def check_renamed(names: Names, sources: list[Source]) -> None:
+    """Refuse a new name for what no source has: misspelt, the old one would stay, and a good part a defect."""
+    for said in names.renamed:
+        marked = Names({**names.renamed, said: "?"})
+        if not any("?" in source.classes(marked) for source in sources):
+            raise DatasetError("--rename", f"names {said!r}, and no source calls a class so", "write it as they do")
 
 
 def _task(task: str | None, sources: list[Source]) -> str:
+    """What was asked for, else what the first source is called that is no folder of good pictures."""
     if task:
         return class_name(task, "--task")
-    path = sources[0].path.resolve()
-    return class_name(sources[0].only or (path.stem if path.is_file() else path.name), path)
+    paths = [s.path.resolve() for s in sources]
+    names = [s.only or (p.stem if p.is_file() else p.name) for s, p in zip(sources, paths, strict=True)]
+    for path, name in zip(paths, names, strict=True):
+        if Names().good(name):
+            continue
+        try:
+            return class_name(name, path)
+        except DatasetError as e:
+            raise DatasetError(path, f"is called {name!r}, and a task is not", "name the task: --task weld") from e
+    raise DatasetError(paths[0], "holds good pictures, and no source a name for the task", "name it: --task weld")
 
 
 def plain_book(task: str, classes: tuple[str, ...]) -> LabelBook:

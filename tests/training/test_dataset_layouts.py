@@ -1,0 +1,374 @@
+"""Layouts that other programs and public sets have: what is read of each, and what nobody said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspection.errors import DatasetError
+from tests.training.pictures import picture, png
+from training.dataset.build import Shares, build
+from training.dataset.item import Item, Names
+from training.dataset.snapshot import Snapshot, read_snapshot
+from training.dataset.sources import Format, check_renamed, make_target, open_source
+
+SIZE = (64, 80)
+Files = dict[str, bytes | str]
+
+
+def files(root: Path, named: Files) -> Path:
+    for name, content in named.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def shot(seed: int) -> bytes:
+    return png(picture(seed, SIZE))
+
+
+def mask(*, empty: bool = False) -> bytes:
+    pixels = np.zeros(SIZE, np.uint8)
+    pixels[20:24, 10:22] = 0 if empty else 255
+    return png(pixels)
+
+
+def items(root: Path, format: Format = Format.AUTO, *rename: str, **asked: str) -> dict[str, Item]:
+    """By the way from `root`."""
+    source, names = open_source(root, format), Names.of(list(rename))
+    check_renamed(names, [source])
+    target = make_target([source], asked.get("task"), asked.get("classes"), None, None, names)
+    return {Path(item.where).relative_to(root).as_posix(): item for item in source.items(target)}
+
+
+def snapshot(root: Path, out: Path) -> Snapshot:
+    source = open_source(root)
+    build(source.items(target := make_target([source], None, None, None, None)), out, target, Shares(), (str(root),))
+    return read_snapshot(out)
+
+
+# ── a folder for each class ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    root = files(tmp_path, {"OK/a.png": shot(1), "Lack of fusion/b.jpg": shot(2), "pore+Riß/b.png": shot(3)})
+    assert open_source(root).format is Format.FOLDERS
+    found = items(root)
+    assert {name: item.labels for name, item in found.items()} == {
+        "OK/a.png": (),
+        "Lack of fusion/b.jpg": ("lack_of_fusion",),
+        "pore+Riß/b.png": ("pore", "riss"),
+    }
+    assert all(item.mask is None and item.split is None for item in found.values())
+    assert len({item.group for item in found.values()}) == 3
+
+
+def test_folders_below_parts_of_a_split_keep_it(tmp_path: Path) -> None:
+    """Four folders of a classifier, which look like MVTec's but for the masks."""
+    ways = [f"{part}/{kind}/1.png" for part in ("train", "test") for kind in ("good", "bad")]
+    root = files(tmp_path, {way: shot(k) for k, way in enumerate(ways)})
+    assert {name: (item.split, item.labels) for name, item in items(root).items()} == {
+        "train/good/1.png": ("train", ()),
+        "train/bad/1.png": ("train", ("bad",)),
+        "test/good/1.png": ("test", ()),
+        "test/bad/1.png": ("test", ("bad",)),
+    }
+    found = snapshot(root, tmp_path / "out")
+    assert (found.manifest.classes, len(found.samples)) == (("bad",), 4)
+
+
+def test_classes_without_a_good_one_are_asked_for_by_name(tmp_path: Path) -> None:
+    root = files(tmp_path, {"crazing/a.png": shot(1), "patches/a.png": shot(2)})
+    with pytest.raises(DatasetError, match="is in no format that is known here"):
+        open_source(root)
+    assert {item.labels for item in items(root, Format.FOLDERS).values()} == {("crazing",), ("patches",)}
+
+
+def test_a_folder_of_good_pictures_is_a_source(tmp_path: Path) -> None:
+    root = files(tmp_path / "good", {"a.png": shot(1), ".thumbs/a.png": shot(2)})
+    assert {name: item.labels for name, item in items(root, task="weld", classes="pore").items()} == {"a.png": ()}
+    with pytest.raises(DatasetError, match=r"holds good pictures, and no source a name for the task\n.*--task"):
+        items(root, classes="pore")
+
+
+def test_a_picture_of_no_class_is_refused(tmp_path: Path) -> None:
+    root = files(tmp_path, {"train/good/a.png": shot(1), "train/b.png": shot(2)})
+    with pytest.raises(DatasetError, match=r"train/b.png: lies in train/ itself\n.*folder of its class"):
+        items(root, classes="pore")
+
+
+# ── a mask beside each picture ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_masks_beside_pictures(tmp_path: Path) -> None:
+    root = files(
+        tmp_path,
+        {
+            "train/1.png": shot(1),
+            "train/1_GT.png": mask(),
+            "test/1.png": shot(2),
+            "test/1_GT.png": mask(empty=True),
+        },
+    )
+    found = items(root)
+    assert {name: (item.split, bool(item.mask.any())) for name, item in found.items() if item.mask is not None} == {
+        "train/1.png": ("train", True),
+        "test/1.png": ("test", False),
+    }
+    assert len({item.group for item in found.values()}) == 2
+
+
+def test_a_folder_of_masks_beside_pictures_is_one_part(tmp_path: Path) -> None:
+    named: Files = {}
+    for k in range(4):
+        named |= {f"kos{k // 2}/Part{k}.jpg": shot(k), f"kos{k // 2}/Part{k}_label.png": mask()}
+    assert sorted(i.group for i in items(files(tmp_path, named)).values()) == ["kos0", "kos0", "kos1", "kos1"]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"2.png": shot(2)}, r"2.png: has no mask beside it: 2_gt, .*\n.*mask of zeros"),
+        ({"3_GT.png": mask()}, "3_GT.png: is a mask without a picture"),
+    ],
+)
+def test_a_picture_or_a_mask_alone_is_refused(tmp_path: Path, more: Files, says: str) -> None:
+    root = files(tmp_path, {"1.png": shot(1), "1_GT.png": mask(), **more})
+    with pytest.raises(DatasetError, match=says):
+        items(root)
+
+
+# ── Pascal VOC ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def voc(*objects: str, size: tuple[int, int] = (80, 64)) -> str:
+    sides = f"<width>{size[0]}</width><height>{size[1]}</height>"
+    return f"<annotation><filename>x</filename><size>{sides}</size>{''.join(objects)}</annotation>"
+
+
+def boxed(name: str, left: float = 10, top: float = 20, right: float = 30, bottom: float = 28) -> str:
+    sides = f"<xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
+    return f"<object><name>{name}</name><bndbox>{sides}</bndbox></object>"
+
+
+@pytest.mark.parametrize("layout", ["Annotations/{}.xml JPEGImages/{}.png", "{}.xml {}.png"])
+def test_pascal_voc(tmp_path: Path, layout: str) -> None:
+    label, image = layout.split()
+    named: Files = {image.format("a"): shot(1), image.format("b"): shot(2)}
+    named |= {label.format("a"): voc(boxed("rolled-in_scale"), boxed("Pore", 50, 2, 60.5, 9)), label.format("b"): voc()}
+    found = items(files(tmp_path, named))
+    drawn, good = found[image.format("a")], found[image.format("b")]
+    assert drawn.labels == ("rolled_in_scale", "pore")
+    assert [a.box_px for a in drawn.annotations] == [(10, 20, 20, 8), (50, 2, 10.5, 7)]
+    assert drawn.mask_is_boxes
+    assert good.labels == ()
+    assert good.mask is not None
+    assert not good.mask_is_boxes
+
+
+def test_pascal_voc_in_parts_of_a_split_finds_the_picture_of_the_same_part(tmp_path: Path) -> None:
+    named: Files = {f"{p}/images/good/1.png": shot(k) for k, p in enumerate(("train", "valid"))}
+    named |= {"train/annotations/1.xml": voc(boxed("pore")), "valid/annotations/1.xml": voc()}
+    found = items(files(tmp_path, named))
+    assert {name: (item.split, item.labels) for name, item in found.items()} == {
+        "train/images/good/1.png": ("train", ("pore",)),
+        "valid/images/good/1.png": ("val", ()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ({"a.xml": voc(boxed("pore")), "a.png": shot(1), "b.png": shot(2)}, r"b.png: has no .xml file\n.*called good"),
+        ({"a.xml": voc(boxed("pore"))}, "a.xml: has no picture called a below"),
+        ({"a.xml": voc(boxed("pore")), "1/a.png": shot(1), "2/a.png": shot(2)}, "a.xml: may be of .*1/a.png and of"),
+        ({"a.xml": voc(boxed("pore"), size=(64, 80)), "a.png": shot(1)}, "a.png: is 80x64 px, and .* says 64x80"),
+        ({"a.xml": voc(boxed("pore", 30, 2, 10, 9)), "a.png": shot(1)}, "object 1: holds the box 30, 2, -20, 7"),
+        ({"a.xml": voc(boxed("pore").replace("10", "ten")), "a.png": shot(1)}, "object 1: holds a box that does not"),
+        ({"a.xml": voc(boxed("")), "a.png": shot(1)}, "has an object without name"),
+        ({"a.xml": voc(), "b.xml": "<annotation>\n<a>", "a.png": shot(1)}, r"b.xml:2: is no XML"),
+    ],
+)
+def test_pascal_voc_that_cannot_be_read_is_refused(tmp_path: Path, named: Files, says: str) -> None:
+    with pytest.raises(DatasetError, match=says):
+        items(files(tmp_path, named))
+
+
+# ── LabelMe ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def labelme(*shapes: dict[str, object], image: str = "a.png", **more: object) -> str:
+    return json.dumps({"version": "5.4.1", "shapes": shapes, "imagePath": image, "imageData": None, **more})
+
+
+def shape(kind: str, *points: tuple[float, float], label: str = "pore") -> dict[str, object]:
+    return {"label": label, "points": points, "shape_type": kind, "flags": {}, "group_id": None}
+
+
+def test_labelme(tmp_path: Path) -> None:
+    polygon = shape("polygon", (10, 10), (30, 10), (30, 20), (10, 20), label="Lack of fusion")
+    named: Files = {
+        "a.json": labelme(polygon, shape("circle", (60, 40), (65, 40)), image="a.png"),
+        "b.json": labelme(shape("rectangle", (30, 28), (10, 20)), image="..\\pictures\\b.png", imageWidth=80),
+        "c.json": labelme(image="c.png"),
+    }
+    named |= {"a.png": shot(1), "pictures/b.png": shot(2), "c.png": shot(3)}
+    found = items(files(tmp_path, named))
+    outlined, box, good = (found[name] for name in ("a.png", "pictures/b.png", "c.png"))
+    assert outlined.labels == ("lack_of_fusion", "pore")
+    assert outlined.mask is not None
+    assert not outlined.mask_is_boxes
+    assert (outlined.mask == 1).sum() == 20 * 10
+    assert (outlined.mask == 2).sum() == pytest.approx(np.pi * 25, rel=0.05)
+    assert (box.mask_is_boxes, box.annotations[0].box_px) == (True, (10, 20, 20, 8))
+    assert good.labels == ()
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ({"a.json": labelme(shape("line", (1, 1), (9, 9))), "a.png": shot(1)}, "shape 1: is a line of 2 points"),
+        ({"a.json": labelme(shape("polygon", (1, 1), (9, 9))), "a.png": shot(1)}, "has an outline of 4 numbers"),
+        (
+            {"a.json": labelme(shape("polygon", (101, 1), (109, 9), (103, 9))), "a.png": shot(1)},
+            "shape 1: is an outline outside the picture",
+        ),
+        ({"a.json": labelme(imageWidth=64, imageHeight=80), "a.png": shot(1)}, "is 80x64 px, and .* says 64x80"),
+        ({"a.json": labelme(), "a.png": shot(1), "b.png": shot(2)}, r"b.png: has no .json file\n.*called good"),
+        ({"a.json": labelme(), "b.json": "{}", "a.png": shot(1)}, "b.json: shapes: field required"),
+    ],
+)
+def test_labelme_that_cannot_be_read_is_refused(tmp_path: Path, named: Files, says: str) -> None:
+    with pytest.raises(DatasetError, match=f"(?i){says}"):
+        items(files(tmp_path, named), classes="pore")
+
+
+# ── YOLO as ultralytics and Roboflow lay it out ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("layout", ["{what}/{part}/{name}", "{part}/{what}/{name}"])
+@pytest.mark.parametrize("names", ["names: [pore, Bad Weld]\n", "names:\n  0: pore\n  1: Bad Weld\n"])
+def test_yolo_in_parts_of_a_split(tmp_path: Path, layout: str, names: str) -> None:
+    named: Files = {"data.yaml": f"train: ../train/images\nnc: 2\n{names}"}
+    for k, part in enumerate(("train", "valid")):
+        named[layout.format(what="images", part=part, name="1.png")] = shot(k)
+        named[layout.format(what="labels", part=part, name="1.txt")] = "1 .5 .5 .25 .125" if k else ""
+    found = items(files(tmp_path, named))
+    assert sorted((item.split, item.labels, item.group) for item in found.values()) == [
+        ("train", (), "train-1"),
+        ("val", ("bad_weld",), "valid-1"),
+    ]
+
+
+def test_copies_that_roboflow_made_of_a_picture_are_of_its_group(tmp_path: Path) -> None:
+    """Turned and lighter ones: dealt out one by one they would be on both sides of a split."""
+    named: Files = {"data.yaml": "names: [pore]"}
+    for k, name in enumerate(("w1_jpg.rf.0a1b", "w1_jpg.rf.2c3d", "w2_jpg.rf.4e5f")):
+        named |= {f"train/images/{name}.png": shot(k), f"train/labels/{name}.txt": ""}
+    assert sorted(item.group for item in items(files(tmp_path, named)).values()) == [
+        "train-w1_jpg",
+        "train-w1_jpg",
+        "train-w2_jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "says"),
+    [
+        ("nc: 2\n", "data.yaml: names no class"),
+        ("nc: 2\nnames: [pore\n", r"data.yaml:\d: is not YAML"),
+        ("names: {1: pore}\n", "data.yaml: numbers its names 1"),
+    ],
+)
+def test_names_that_cannot_be_read_are_refused(tmp_path: Path, yaml: str, says: str) -> None:
+    root = files(tmp_path, {"data.yaml": yaml, "train/images/a.png": shot(1), "train/labels/a.txt": ""})
+    with pytest.raises(DatasetError, match=says):
+        items(root)
+
+
+def test_a_folder_that_is_no_part_of_a_split_is_refused(tmp_path: Path) -> None:
+    named: Files = {"data.yaml": "names: [pore]", "batch 7/images/a.png": shot(1), "batch 7/labels/a.txt": ""}
+    with pytest.raises(DatasetError, match=r"lies in a folder that is no part of a split\n.*call it train"):
+        items(files(tmp_path, named))
+
+
+# ── what they call it, and what it is here ──────────────────────────────────────────────────────────────────────
+
+
+def coco(*boxes: tuple[int, int], names: tuple[str, ...] = ("Good Weld", "1_pore")) -> str:
+    """Boxes: (image, category)."""
+    return json.dumps(
+        {
+            "images": [{"id": k, "file_name": f"{k}.png"} for k in range(2)],
+            "annotations": [{"image_id": i, "category_id": c, "bbox": [2, 2, 9, 9]} for i, c in boxes],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(names)],
+        }
+    )
+
+
+TWO: Files = {"0.png": shot(1), "1.png": shot(2)}
+RENAMED: dict[str, Files] = {
+    "coco": {"a.json": coco((0, 0), (1, 0), (1, 1)), **TWO},
+    "yolo": {
+        **{f"images/{name}": data for name, data in TWO.items()},
+        "labels/0.txt": "0 .5 .5 .2 .2",
+        "labels/1.txt": "0 .5 .5 .2 .2\n1 .5 .5 .1 .1",
+        "classes.txt": "Good Weld\n1_pore",
+    },
+    "voc": {"0.xml": voc(boxed("Good Weld")), "1.xml": voc(boxed("Good Weld"), boxed("1_pore", 50, 2, 60, 9)), **TWO},
+    "labelme": {
+        "0.json": labelme(shape("rectangle", (1, 1), (9, 9), label="Good Weld"), image="0.png"),
+        "1.json": labelme(shape("rectangle", (1, 1), (9, 9), label="1_pore"), image="1.png"),
+        **TWO,
+    },
+    "folders": {"Good Weld/0.png": shot(1), "1_pore/1.png": shot(2)},
+    "mvtec": {
+        "train/good/2.png": shot(3),
+        "test/Good Weld/0.png": shot(1),
+        "test/1_pore/1.png": shot(2),
+        "ground_truth/1_pore/1_mask.png": mask(),
+    },
+    "table": {"t.csv": "image,mask_or_boxes,label,group\n0.png,,Good Weld,0\n1.png,,1_pore,1", **TWO},
+}
+
+
+@pytest.mark.parametrize("form", RENAMED)
+def test_a_class_is_renamed_and_what_is_good_marks_nothing(tmp_path: Path, form: str) -> None:
+    root = files(tmp_path, RENAMED[form])
+    source = root / "t.csv" if form == "table" else root
+    with pytest.raises(DatasetError, match=r"'1_pore' gives no class name\n.*--rename '1_pore=NAME'"):
+        labels(source, Format(form), [])
+    assert labels(source, Format(form), ["Good Weld=good", "1_pore=pore"]) == {"0": (), "1": ("pore",)}
+    with pytest.raises(DatasetError, match="--rename: names 'good_wled', and no source calls a class so"):
+        labels(source, Format(form), ["Good Wled=good", "1_pore=pore"])
+
+
+def labels(path: Path, format: Format, rename: list[str]) -> dict[str, tuple[str, ...]]:
+    """Of pictures 0 and 1."""
+    source, names = open_source(path, format), Names.of(rename)
+    check_renamed(names, [source])
+    target = make_target([source], "task", None, None, None, names)
+    found = {item.data: item for item in source.items(target)}
+    return {name: _labels(found[data], target.classes) for name, data in (("0", shot(1)), ("1", shot(2)))}
+
+
+def _labels(item: Item, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those it comes with, else what its mask shows."""
+    if item.labels is not None:
+        return item.labels
+    return tuple(cls for k, cls in enumerate(classes, 1) if item.mask is not None and (item.mask == k).any())
+
+
+def test_two_classes_become_one(tmp_path: Path) -> None:
+    root = files(tmp_path, {"good/a.png": shot(1), "crack 1/b.png": shot(2), "crack 2/c.png": shot(3)})
+    found = items(root, Format.AUTO, "crack 1=crack", "Crack_2=crack")
+    assert sorted(item.labels or () for item in found.values()) == [(), ("crack",), ("crack",)]
+
+
+@pytest.mark.parametrize("said", ["crack", "=crack", "crack=1"])
+def test_a_new_name_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(DatasetError, match="--rename"):
+        Names.of([said])

@@ -1,0 +1,204 @@
+"""Reads COCO json. Boxes become annotations and a filled-box mask that is marked as such, polygons and run lengths real
+outlines. Where a picture has a box without one, its whole mask is marked as boxes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inspection.errors import DatasetError
+from inspection.exchange import KEY
+from inspection.label_book import LabelBook
+from inspection.outline import Bits, fill, from_coco_counts
+from inspection.samples import Annotation
+from training.dataset.drawn import fill_boxes, polygon
+from training.dataset.item import Item, Names, Target, decode, read_bytes
+from training.dataset.lineage import read_beside, read_book_beside, with_lineage
+from training.dataset.snapshot import first_error
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class CocoImage(_Loose):
+    id: int
+    file_name: str
+    width: float | None = None
+    height: float | None = None
+    haltline: dict[str, Any] | None = None
+
+
+class CocoBox(_Loose):
+    id: int | None = None
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float] | None = None
+    segmentation: list[list[float]] | dict[str, Any] | None = None
+    attributes: dict[str, Any] = Field(default_factory=dict)
+
+
+class CocoCategory(_Loose):
+    id: int
+    name: str
+
+
+class Coco(_Loose):
+    images: list[CocoImage] = Field(min_length=1)
+    annotations: list[CocoBox]
+    categories: list[CocoCategory] = Field(min_length=1)
+    info: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_coco(path: Path) -> Coco:
+    try:
+        return Coco.model_validate_json(read_bytes(path))
+    except ValidationError as e:
+        raise DatasetError(path, first_error(e), "export COCO with images, annotations and categories") from e
+
+
+def coco_book(path: Path) -> LabelBook | None:
+    """The rules our own export carries; None for anybody else's."""
+    own = read_coco(path).info.get(KEY)
+    return read_book_beside(own.get("label_book"), path) if isinstance(own, dict) else None
+
+
+def coco_classes(path: Path, names: Names) -> tuple[str, ...]:
+    """In the order of their numbers."""
+    return names.classes((raw for _, raw in sorted(_categories(read_coco(path), path).items())), path)
+
+
+def _categories(coco: Coco, path: Path) -> dict[int, str]:
+    """Names by their ids. An id of two classes is refused: the last would take the annotations of both."""
+    found: dict[int, CocoCategory] = {}
+    for category in coco.categories:
+        first = found.setdefault(category.id, category)
+        if first.name.strip().lower() != category.name.strip().lower():
+            raise DatasetError(
+                path,
+                f"gives the categories {first.name!r} and {category.name!r} the same id {category.id}",
+                "number them anew: nobody can say which one an annotation is of",
+            )
+    return {number: c.name for number, c in found.items()}
+
+
+def import_coco(path: Path, target: Target) -> Iterator[Item]:
+    """Pictures lie where `file_name` says, from the json's folder or the one above, there or in `images/`, or in the
+    folder the json is named for: `annotations/instances_train2017.json` has its pictures in `train2017/`."""
+    coco = read_coco(path)
+    names = _categories(coco, path)
+    files: dict[int, str] = {}
+    for image in coco.images:
+        if image.id in files:
+            raise DatasetError(
+                path,
+                f"gives {files[image.id]} and {image.file_name} the same id {image.id}",
+                "number the images anew: nobody can say which one an annotation is of",
+            )
+        files[image.id] = image.file_name
+    of_image: dict[int, list[CocoBox]] = {i: [] for i in files}
+    for place, box in enumerate(coco.annotations):
+        if box.image_id not in of_image:
+            raise DatasetError(
+                path, f"{_annotation(place, box)} names image {box.image_id}, which is not listed", "export it again"
+            )
+        if box.category_id not in names:
+            raise DatasetError(
+                path,
+                f"{_annotation(place, box)} names category {box.category_id}, which is not listed",
+                f"use one of {', '.join(str(c) for c in names)}",
+            )
+        of_image[box.image_id].append(box)
+    for image in coco.images:
+        file = _coco_picture(path, image.file_name)
+        data = read_bytes(file, path)
+        height, width = decode(data, file).shape[:2]
+        if (image.width or width, image.height or height) != (width, height):  # some write null or 0 for unknown
+            raise DatasetError(
+                file,
+                f"is {width}x{height} px, and {path} says {image.width or width:g}x{image.height or height:g}",
+                "bring the picture the labels were drawn on, or export it again",
+            )
+        item = _coco_item(path, file, data, (height, width), of_image[image.id], names, target)
+        yield with_lineage(item, read_beside(image.haltline, path))
+
+
+def _annotation(place: int, box: CocoBox) -> str:
+    return f"annotation {place if box.id is None else f'with id {box.id}'}"
+
+
+def _coco_picture(path: Path, name: str) -> Path:
+    here, above = path.parent, path.parent.parent
+    places = (here, here / "images", above, above / "images", above / path.stem.rpartition("_")[2])
+    return next((place / name for place in places if (place / name).is_file()), here / name)
+
+
+def _coco_item(
+    path: Path,
+    file: Path,
+    data: bytes,
+    size: tuple[int, int],
+    boxes: list[CocoBox],
+    names: dict[int, str],
+    target: Target,
+) -> Item:
+    annotations, mask, only_boxes = [], np.zeros(size, np.uint8), False
+    labels: list[str] = []
+    for place, box in enumerate(boxes):
+        where = f"{path}: {_annotation(place, box)} of {file.name}"
+        if (cls := target.called(names[box.category_id], path)) is None:
+            continue
+        if box.segmentation:
+            mask[_outlined(box.segmentation, size, where)] = target.class_id(cls, file)
+        elif box.bbox:
+            only_boxes = True
+            mask = np.maximum(mask, fill_boxes((Annotation(cls=cls, box_px=box.bbox),), size, target, where))
+        else:
+            raise DatasetError(file, f"has a {cls} without box or outline in its COCO file", "draw it, or remove it")
+        length = box.attributes.get("length_mm")
+        annotations.append(Annotation(cls=cls, box_px=box.bbox, length_mm=length if _is_length(length) else None))
+        # A region may be drawn and be no defect: a scratch under the limit.
+        labels += [cls] if box.attributes.get("defect", True) else []
+    return Item(
+        where=str(file),
+        data=data,
+        suffix=file.suffix,
+        group=file.stem,
+        mask=mask,
+        mask_is_boxes=only_boxes,
+        labels=tuple(dict.fromkeys(labels)),
+        annotations=tuple(annotations),
+        source="coco",
+    )
+
+
+def _outlined(outline: list[list[float]] | dict[str, Any], size: tuple[int, int], where: object) -> Bits:
+    """Polygons, or run lengths as a list or as pycocotools packs them."""
+    if isinstance(outline, list):
+        bits = fill(size, [polygon(p, where) for p in outline])
+        if not bits.any():
+            raise DatasetError(where, "is an outline outside the picture", "draw it again, or remove it")
+        return bits
+    try:
+        return from_coco_counts(outline["counts"], size)
+    except (KeyError, TypeError, ValueError) as e:
+        raise DatasetError(where, f"has run lengths that do not fit the picture: {e}", "export it again") from e
+
+
+def _is_length(found: object) -> bool:
+    return isinstance(found, int | float) and found >= 0
+
+
+def is_coco(path: Path) -> bool:
+    """Whether a json file looks like COCO, without judging it."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"images", "annotations"} <= set(found)
