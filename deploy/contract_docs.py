@@ -28,7 +28,7 @@ WAYS = {
     "evt/resume": "edge → hub",
     "cmd/stop": "hub or PLC → edge",
     "evt/stop": "edge → hub",
-    "evt/halt": "edge → hub, all",
+    "evt/halt": "edge → hub",
     "evt/verdict": "edge → PLC, hub",
     "evt/record": "edge → hub",
     "evt/tally": "edge → hub",

@@ -98,6 +98,7 @@ def doctor(
     from edge.config_file import load
     from edge.doctor import examine, report
 
+    set_up_logging("console")
     facts = examine(load(config))
     typer.echo(json.dumps(facts, indent=1) if as_json else report(facts))
     if not facts["ok"]:

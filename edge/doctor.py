@@ -8,12 +8,14 @@ import ssl
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge.cameras.framing import Framing
 from edge.cameras.views import view_id
 from edge.config import EdgeConfig, MqttConfig
+from edge.line.connection import Connection, client_id
 from edge.machine import int8_pays, machine
 from edge.model_base import BundleModel
 from edge.named_files import broker_context, unusable
@@ -21,11 +23,17 @@ from edge.site_policy import policy_for
 from edge.wiring import load_model, open_camera
 from inspection.errors import HaltlineError
 from inspection.fitness import Fitness
+from inspection.messages import AckEvent, Conn, Heartbeat, ModelDesired, Resume, Stop, Trigger
+from inspection.station_messages import CameraTest
 from inspection.types import Frame
 
 __all__ = ["examine", "int8_pays", "machine", "report"]
 
 INFERENCES = 30
+HEARS = (Stop, Resume, Trigger, Heartbeat, Conn, AckEvent, CameraTest, ModelDesired)
+"""What an edge with a hub subscribes to."""
+LET_IN_S, LISTEN_S = 5.0, 2.5
+"""A controller's heartbeat comes twice a second."""
 REFUSAL_S = 1.0
 """A broker that does not take our certificate says so within this time of the handshake."""
 
@@ -59,7 +67,10 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
     if any(e.where.startswith("mqtt.tls.") for e in unread):
         facts["broker"] = "not asked: see mqtt.tls below"
     else:
+        count = len(problems)
         facts["broker"] = _broker(config.mqtt, problems)
+        if len(problems) == count:
+            facts["rights"] = _rights(config, problems)
     facts["ok"] = not problems
     return facts
 
@@ -102,7 +113,7 @@ def _inferences(model: BundleModel, frame: Frame) -> dict[str, Any]:
 
 
 def _broker(config: MqttConfig, problems: list[str]) -> str:
-    """Connects and, with TLS, shakes hands as the edge would; says nothing in MQTT, so that the line hears nothing."""
+    """Connects and, with TLS, shakes hands as the edge would."""
     where, answers = f"{config.host}:{config.port}", False
     try:
         with socket.create_connection((config.host, config.port), timeout=2) as plain:
@@ -127,6 +138,53 @@ def _taken(sock: ssl.SSLSocket) -> None:
             raise ConnectionAbortedError("the broker hung up after the handshake")
     except TimeoutError:
         return
+
+
+def _rights(config: EdgeConfig, problems: list[str]) -> dict[str, str]:
+    """Signs in as the edge does, under a name of its own, and subscribes to all that an edge hears; it sends nothing,
+    so that the line hears nothing. An ACL file of Mosquitto takes every subscription and then delivers nothing: only
+    what came is proven."""
+    topics, mqtt = config.station.topics(), config.mqtt
+    wanted = {topics.of(kind): kind.QOS for kind in HEARS if config.hub or kind is not AckEvent}
+    connection = Connection(mqtt, client_id(topics, "doctor"))
+    for topic, qos in wanted.items():
+        connection.on(topic, qos, lambda _: None)
+    connection.start()
+    try:
+        if not _within(LET_IN_S, connection.settled) or connection.away:
+            why = connection.away or f"no answer within {LET_IN_S:g} s"
+            problems.append(f"broker {mqtt.host}:{mqtt.port}: does not let this edge in: {why}")
+            return {"let_in": "no"}
+        _within(LISTEN_S, lambda: connection.heard >= wanted.keys())
+    finally:
+        connection.stop()
+    refused = connection.refused
+    problems += [f"broker {mqtt.host}:{mqtt.port}: does not let this edge {what}: {refused[what]}" for what in refused]
+    silent = [topic for topic in wanted if topic not in connection.heard and f"hear {topic}" not in refused]
+    return {
+        "let_in": "yes",
+        "heard": ", ".join(map(_end, sorted(connection.heard))) or "nothing",
+        "not_proven": ", ".join(map(_end, silent)) + UNPROVEN if silent else "nothing",
+    }
+
+
+UNPROVEN = (
+    ": nothing came of these. Stop line and Test camera at the hub, RESET at the controller, show whether the running "
+    "edge hears them (mqtt_heard in /status.json)"
+)
+
+
+def _end(topic: str) -> str:
+    return "/".join(topic.split("/")[-2:])
+
+
+def _within(limit_s: float, condition: Callable[[], bool]) -> bool:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _cannot_write(folder: Path) -> str:

@@ -198,7 +198,7 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
         spool,
         lambda: rollout.serving,
         views,
-        lambda: line.connection.refused,
+        lambda: line.connection.refused | line.unheard,
         unkept,
     )
     status = StatusServer(
@@ -313,7 +313,8 @@ def _facts(
         "provider": rollout.serving.provider,
         "mqtt_connected": line.connection.connected,
         "mqtt_away": line.connection.away,
-        "mqtt_not_allowed": line.connection.refused | outbox.connection.refused,
+        "mqtt_not_allowed": line.connection.refused | line.unheard | outbox.connection.refused,
+        "mqtt_heard": sorted(line.connection.heard | outbox.connection.heard),
         "mqtt_refused": line.connection.rejected,
         "mqtt_handler_errors": line.connection.handler_errors,
         "permit_lapses": line.lapses,

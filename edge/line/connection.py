@@ -72,7 +72,9 @@ class Connection:
         self.handler_errors = 0
         self.rejected = 0
         self.away = ""
-        """Why the broker could not be reached when it was tried last; empty once it was."""
+        """Why the broker could not be reached, or let us in, when it was tried last; empty once it did."""
+        self.heard: set[str] = set()
+        """Topics of which something has come: a broker may take a subscription and never send anything."""
         self.refused: dict[str, str] = {}
         """`hear TOPIC` or `send TOPIC` -> why the broker does not let us. It never says so of QoS 0, nor, on MQTT
         3.1.1, of anything that is sent. Replaced, never changed: read from other threads."""
@@ -96,6 +98,11 @@ class Connection:
     def on(self, topic: str, qos: int, handler: Callable[[Received], None]) -> None:
         """Call `handler` for messages on `topic`; before `start` only."""
         self._subscriptions.append((topic, qos, handler))
+
+    def settled(self) -> bool:
+        """Whether every subscription of this connection has its answer, or it was not let in."""
+        with self._asking:
+            return bool(self.away) or (self.connected and not self._asked)
 
     def on_up(self, handler: Callable[[], None]) -> None:
         """Call `handler` after each (re)connect, once the subscriptions are sent."""
@@ -239,17 +246,18 @@ class Connection:
     def _not_reached(self, _client: Client, _userdata: Any) -> None:
         """In paho's own `except`: a name nobody knows, a port nobody listens on, a certificate that has expired. Said
         once for each reason, it is tried every few seconds."""
-        why = str(sys.exc_info()[1])
+        self._is_away("broker not reached, trying again", str(sys.exc_info()[1]))
+
+    def _is_away(self, event: str, why: str) -> None:
         if why != self.away:
-            log.warning("broker not reached, trying again", host=self.config.host, port=self.config.port, why=why)
+            log.warning(event, host=self.config.host, port=self.config.port, why=why)
         self.away = why
 
     def _connected(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, properties: Any = None) -> None:
-        self.away = ""
         if reason.is_failure:
-            log.warning("broker refused the connection", host=self.config.host, reason=str(reason))
+            self._is_away("broker refused the connection, trying again", str(reason))
             return
-        self.connected = True
+        self.connected, self.away = True, ""
         self._most_bytes = getattr(properties, "MaximumPacketSize", None)
         self._subscribe([(topic, qos) for topic, qos, _ in self._subscriptions])
         for handler in self._on_up:
@@ -286,6 +294,7 @@ class Connection:
             log.info("the broker lets this edge again", what=what)
 
     def _message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        self.heard.add(message.topic)
         for topic, _, handler in self._subscriptions:
             if topic == message.topic:
                 handler(Received(message.topic, bytes(message.payload), bool(message.retain)))

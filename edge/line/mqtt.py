@@ -56,6 +56,8 @@ log = structlog.get_logger()
 
 U32 = 2**32
 
+ECHO_NS = 5 * 10**9
+"""Our own `state/conn` comes back within milliseconds; where it does not the broker delivers nothing of it."""
 RIVALS, RIVALS_NS = 2, 10 * 10**9
 """Another edge's traces, so many in so long, mean that it runs now. One is there after every restart: our own."""
 
@@ -85,6 +87,11 @@ class MqttLine:
         self._name = secrets.token_hex(4)
         self._rivals: deque[int] = deque(maxlen=RIVALS)
         self._trouble = ""
+        self._said_conn_ns = 0
+        """When we last said who we are and did not hear it since; 0 once we did."""
+        self.unheard: dict[str, str] = {}
+        """As `Connection.refused`: of what the broker took the subscription and delivers nothing. Our own `state/conn`
+        is all of which we can know; where its rule is wrong those of the other topics are likely to be."""
         self._saying = threading.Lock()
         self._asks = False
         will = (topics.of(Conn), Conn(state="BROKEN", boot=boot, edge=self._name).encode())
@@ -219,6 +226,7 @@ class MqttLine:
 
     def _on_up(self) -> None:
         self._publish_conn("ONLINE")
+        self._said_conn_ns = time.monotonic_ns()
         self._asks = True
         self._wake.set()
 
@@ -226,6 +234,10 @@ class MqttLine:
         """Two edges under one name throw each other out in turns, and each finds the other's word or will when it
         comes back. Nobody knows then whose picture the permit is about, so neither may give it."""
         if Conn.decode(received.payload).edge == self._name:
+            self._said_conn_ns = 0
+            if self.unheard:
+                log.info("the broker delivers again", topic=received.topic)
+            self.unheard = {}
             return
         now_ns = time.monotonic_ns()
         self._rivals.append(now_ns)
@@ -240,9 +252,11 @@ class MqttLine:
     def _say_trouble(self, now_ns: int) -> None:
         """Why nobody can rely on this edge's permit, as a fault, each time that it is another reason: a line whose stop
         key reaches nobody must not run, and an edge that nobody hears must not say that it does."""
-        refused = self.connection.refused
-        if f"send {self.topics.of(Conn)}" in refused:
+        refused, conn = self.connection.refused, self.topics.of(Conn)
+        if f"send {conn}" in refused:
             self._publish_conn("ONLINE")
+        elif self._said_conn_ns and self.connection.connected and f"hear {conn}" not in refused:
+            self._look_for_echo(now_ns)
         permit = f"send {self.topics.of(Permit)}"
         self._asks |= permit in refused
         with self._saying:
@@ -256,6 +270,17 @@ class MqttLine:
             if why:
                 log.error("no permit", why=why)
             self._deliver(FaultFound(now_ns, Code.INTERNAL, why) if why else FaultOver(now_ns, Code.INTERNAL))
+
+    def _look_for_echo(self, now_ns: int) -> None:
+        if now_ns - self._said_conn_ns <= ECHO_NS:
+            return
+        topic = self.topics.of(Conn)
+        if not self.unheard:
+            fix = "let it read what deploy/mosquitto/haltline.acl does; `haltline edge doctor` says what else is silent"
+            log.error("the broker takes this edge's subscription and delivers nothing of it", topic=topic, fix=fix)
+        self.unheard = {f"hear {topic}": "subscribed, and nothing comes"}
+        self._publish_conn("ONLINE")  # heard as soon as the rules are mended
+        self._said_conn_ns = now_ns
 
     def _publish_conn(self, state: str) -> None:
         conn = Conn.model_validate({"state": state, "boot": self.boot, "edge": self._name})

@@ -14,9 +14,14 @@ import pytest
 
 from benchmarks.station import TOPICS, end, plc_on, run_line, start_edge, wait_for, write_station
 from deploy import broker
-from edge.config import MqttConfig
+from edge.config import HubConfig, MqttConfig
+from edge.config_file import load
+from edge.doctor import HEARS, examine
 from edge.line.connection import Connection
-from inspection.messages import HaltEvent, Message, Permit, Stop
+from edge.line.mqtt import MqttLine
+from edge.line.outbox import Outbox
+from edge.wiring import build
+from inspection.messages import Conn, HaltEvent, Heartbeat, Message, Permit, Stop
 from inspection.station_messages import About
 from tests.conftest import free_port, missing
 
@@ -68,6 +73,24 @@ class Rules:
     def without_sending(self, kind: type[Message]) -> int:
         self.let_send(all_but=[kind])
         self._more = f"acl_file {self._acl}\n"
+        return self.start()
+
+    def writing_only(self, *read: type[Message]) -> int:
+        """All may be written; of these alone something is delivered."""
+        self._more = f"acl_file {self._acl}\n"
+        self.let_read(*read)
+        return self.start()
+
+    def let_read(self, *kinds: type[Message]) -> None:
+        self._acl.write_text("topic write #\n" + "".join(f"topic read {TOPICS.of(kind)}\n" for kind in kinds))
+        if self._child:
+            self._child.send_signal(signal.SIGHUP)
+
+    def with_password(self) -> int:
+        passwords = self._folder / "passwords"
+        subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "edge", "right"], check=True, capture_output=True)
+        passwords.chmod(0o644)
+        self._more = f"allow_anonymous false\npassword_file {passwords}\n"
         return self.start()
 
     def let_send(self, all_but: Sequence[type[Message]] = ()) -> None:
@@ -158,3 +181,76 @@ def test_what_else_is_refused_is_said_and_stops_no_line(rules: Rules, tmp_path: 
             wait_for(lambda: set(status(page)["mqtt_not_allowed"]) == expected, 5, "the refused PUBACK")
         finally:
             end(edge)
+
+
+# ── rules that take a subscription and deliver nothing ──────────────────────────────────────────────────────────
+
+
+def test_an_edge_whose_own_word_does_not_come_back_says_so_until_it_does(
+    rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that an ACL file of Mosquitto keeps from an edge this is what the edge can know by itself."""
+    monkeypatch.setattr("edge.line.mqtt.ECHO_NS", 200_000_000)
+    config = MqttConfig(port=rules.writing_only())
+    found: list[object] = []
+    outbox = Outbox(config, TOPICS)
+    line = MqttLine(config, TOPICS, 1, outbox, found.append)
+    outbox.start()
+    line.start()
+    try:
+        expected = {f"hear {TOPICS.of(Conn)}": "subscribed, and nothing comes"}
+        wait_for(lambda: line.unheard == expected, what="that nothing comes")
+        rules.let_read(Conn)
+        wait_for(lambda: not line.unheard, what="that it comes again")
+        assert line.connection.heard == {TOPICS.of(Conn)}
+        assert found == [], "no reason to stop a line"
+    finally:
+        line.close()
+        outbox.close()
+
+
+def test_an_edge_that_is_not_let_in_says_so(rules: Rules) -> None:
+    connection = Connection(MqttConfig(port=rules.with_password(), username="edge"), "edge")
+    connection.start()
+    try:
+        wait_for(lambda: connection.away == "Not authorized", what="the broker's answer")
+    finally:
+        connection.stop()
+
+
+def examined(folder: Path, port: int) -> dict[str, Any]:
+    return examine(load(write_station(folder, port)))
+
+
+def test_the_doctor_signs_in_as_the_edge_does(rules: Rules, tmp_path: Path) -> None:
+    """A wrong password was "answers", and "ok"."""
+    port = rules.with_password()
+    facts = examined(tmp_path, port)
+    assert facts["problems"] == [f"broker 127.0.0.1:{port}: does not let this edge in: Not authorized"]
+    assert facts["rights"] == {"let_in": "no"}
+
+
+def test_the_doctor_says_what_the_broker_refuses_the_edge_to_hear(rules: Rules, tmp_path: Path) -> None:
+    port = rules.without_hearing(Stop)
+    (problem,) = examined(tmp_path, port)["problems"]
+    assert problem.startswith(f"broker 127.0.0.1:{port}: does not let this edge hear {TOPICS.of(Stop)}: ")
+
+
+def test_the_doctor_says_what_it_heard_and_what_only_people_can_prove(rules: Rules, tmp_path: Path) -> None:
+    port = rules.writing_only(Heartbeat)
+    with plc_on(port):
+        facts = examined(tmp_path, port)
+    assert facts["ok"], facts["problems"]
+    assert (facts["rights"]["let_in"], facts["rights"]["heard"]) == ("yes", "plc/hb")
+    assert facts["rights"]["not_proven"].startswith("cmd/stop, cmd/resume, cmd/trigger, state/conn, ")
+    assert "Stop line and Test camera at the hub" in facts["rights"]["not_proven"]
+
+
+def test_the_doctor_asks_for_all_that_a_running_edge_subscribes_to(own_mosquitto: int, tmp_path: Path) -> None:
+    hub = HubConfig(url="http://127.0.0.1:9")
+    edge = build(load(write_station(tmp_path, own_mosquitto)).model_copy(update={"hub": hub}))
+    try:
+        heard = [*edge.line.connection._subscriptions, *edge.outbox.connection._subscriptions]
+        assert {topic for topic, _, _ in heard} == {TOPICS.of(kind) for kind in HEARS}
+    finally:
+        edge.close()

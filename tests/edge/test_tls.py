@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -15,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ from tests.conftest import free_port, missing
 pytestmark = pytest.mark.broker
 FORGED_BOOT = 4_000_000
 FORGED = Permit(boot=FORGED_BOOT, seq=1, run=1, code=0, halt=0, echo=0, age_ms=0, ts_ms=0)
+CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "line-contract.md"
 OK = ("Success", "No matching subscribers")
 
 
@@ -191,6 +194,35 @@ def test_what_each_may_do_it_can_do(line: Line) -> None:
         assert plc.publish(TOPICS.of(Resume), resume.encode()) in OK
         assert hub.publish(TOPICS.of(Resume), resume.encode()) in OK
         assert hub.publish(TOPICS.of(AckEvent), AckEvent(uids=("0" * 32,)).encode()) in OK
+
+
+WRITERS = {"edge": EDGE, "PLC": PLC, "hub": HUB}
+
+
+def contract() -> dict[str, tuple[set[str], set[str]]]:
+    """Topic -> who writes it and who hears it, as the page of the contract has it."""
+    rows = re.findall(r"^\| `([a-z_/]+)` \| (.+?) → (.+?) \|", CONTRACT.read_text(), re.MULTILINE)
+    split = [(topic, re.split(" or ", by), re.split(", ", to.partition(";")[0])) for topic, by, to in rows]
+    return {t: (set(by), {"edge", "PLC", "hub"} if to == ["all"] else set(to)) for t, by, to in split}
+
+
+def test_the_shipped_rules_let_each_do_what_the_contract_says_and_write_nothing_else(tmp_path: Path) -> None:
+    """A subscription that Mosquitto takes says nothing: each topic is written by all three, and must arrive or not."""
+    known = contract()
+    assert len(known) > 20
+    with plant(tmp_path) as p, client(p, EDGE) as edge, client(p, PLC) as plc, client(p, HUB) as hub:
+        of = {"edge": edge, "PLC": plc, "hub": hub}
+        for path in known:
+            for one in of.values():
+                one.subscribe(TOPICS.of(path))
+        for path, (writers, readers) in known.items():
+            topic = TOPICS.of(path)
+            for name, one in of.items():
+                allowed = "Not authorized" not in one.publish(topic, f"{path} {name}".encode())
+                assert allowed == (name in writers), f"{name} writes {path}"
+            for name in readers:
+                wanted = {(topic, f"{path} {writer}".encode()) for writer in writers}
+                wait_for(partial(wanted.issubset, of[name].heard), 5, f"{path} at the {name}")
 
 
 def test_nobody_reads_another_stations_commands(line: Line) -> None:
