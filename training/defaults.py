@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from inspection.errors import ConfigError, DatasetError
+from inspection.bundle import InputSpec
+from inspection.errors import ConfigError
 from training.backbones import HUB, OWN, Backbone
 from training.checkpoint import MOST_PX_A_SIDE, TOP_RATE, Ask
 from training.dataset.snapshot import Snapshot
-from training.examples import input_spec
+from training.examples import fitted_scales
 from training.network import SIZES
 from training.warm_start import is_ours, saw_surfaces, top_rate
 
@@ -27,6 +28,7 @@ NOTHING = "none"
 INPUT_PX = 320 * 256
 SIDE = 16
 LEAST_PX_A_SIDE = 32
+SCALE_TOLERANCE: float = InputSpec.model_fields["scale_tolerance"].default
 
 
 def encoder_weights(backbone: str, width: int, asked: str | None) -> str | None:
@@ -77,11 +79,25 @@ def input_size(data: Snapshot, most_px: int = INPUT_PX) -> tuple[int, int]:
     """
     wide, high = ([getattr(s, side) for s in data.samples] for side in ("width_px", "height_px"))
     size = shaped(float(np.median(wide)), float(np.median(high)), most_px)
-    try:
-        input_spec(data, *size)
-    except DatasetError:  # one scale does not fit them all in this shape; perhaps in one that holds every picture
-        size = shaped(max(wide), max(high), most_px)
+    if _off(data, size) > SCALE_TOLERANCE:  # perhaps less so in a shape that holds every picture
+        size = min(size, shaped(max(wide), max(high), most_px), key=lambda one: _off(data, one))
     return size
+
+
+def mixed(data: Snapshot, size: tuple[int, int]) -> str:
+    """What to say of pictures of many sizes that state no scale, "" of others."""
+    if any(s.px_per_mm for s in data.samples) or (off := _off(data, size)) <= SCALE_TOLERANCE:
+        return ""
+    return (
+        f"no picture states its scale, and fitted to {size[0]}x{size[1]} some show things {off:.1f} times larger or "
+        "smaller than the middle one: the model is for all of these, and a limit in mm for none"
+    )
+
+
+def _off(data: Snapshot, size: tuple[int, int]) -> float:
+    """How many times larger or smaller than in the middle picture things are in the one that is furthest off."""
+    _, off = fitted_scales(data, *size)
+    return max(off, 1 / off)
 
 
 def shaped(width: float, height: float, most_px: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,23 +76,31 @@ def _lengths(sample: Sample, mask: Mask | None, book: LabelBook) -> tuple[Floats
 def input_spec(snapshot: Snapshot, width_px: int, height_px: int) -> InputSpec:
     """The input's size with the scale its training pictures have after the fit.
 
-    Raises DatasetError when their scales differ by more than the edge would tolerate. Pictures without a scale count as
-    1 px a mm: lengths are then px of the picture.
+    Pictures without a scale count as 1 px a mm: lengths are then px of the picture. Where none has one, they may be of
+    any sizes, and the model is for all scales it saw. Raises DatasetError when pictures of known scales differ by more
+    than the edge would tolerate: what is measured in mm must be as large in one as in another.
     """
-    scales = []
-    for s in snapshot.samples:
-        fit = min(width_px / s.width_px, height_px / s.height_px)
-        scales.append((s.px_per_mm or 1.0) * fit)
-    middle = float(np.median(scales))
+    middle, off = fitted_scales(snapshot, width_px, height_px)
     spec = InputSpec(width_px=width_px, height_px=height_px, px_per_mm=middle)
-    worst = max(scales, key=lambda v: max(v / middle, middle / v))
-    if max(worst / middle, middle / worst) > spec.scale_tolerance:
-        raise DatasetError(
-            snapshot.folder,
-            f"holds pictures at {worst:.2f} and at {middle:.2f} px/mm of the {width_px}x{height_px} input",
-            "give a --size that suits all of them, train on one scale, or cut the pictures into crops with --crop",
-        )
-    return spec
+    tolerance = max(off, 1 / off)
+    if tolerance <= spec.scale_tolerance:
+        return spec
+    if not any(s.px_per_mm for s in snapshot.samples):
+        return spec.model_copy(update={"scale_tolerance": math.ceil(100 * tolerance) / 100})
+    raise DatasetError(
+        snapshot.folder,
+        f"holds pictures at {middle * off:.2f} and at {middle:.2f} px/mm of the {width_px}x{height_px} input",
+        "give a --size that suits all of them, train on one scale, or cut the pictures into crops with --crop",
+    )
+
+
+def fitted_scales(snapshot: Snapshot, width_px: int, height_px: int) -> tuple[float, float]:
+    """(px/mm of the input in the middle picture, how many times as much in the one that is furthest off)."""
+    fits = (min(width_px / s.width_px, height_px / s.height_px) * (s.px_per_mm or 1.0) for s in snapshot.samples)
+    scales = np.array(list(fits))
+    middle = float(np.median(scales))
+    off = scales / middle
+    return middle, float(off[np.argmax(np.maximum(off, 1 / off))])
 
 
 def order(examples: Sequence[Example], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -278,12 +278,14 @@ def _device(asked: Device) -> Any:
 def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> None:
     from training import parallel
     from training.checkpoint import CONFIG_FILE
-    from training.defaults import start
+    from training.defaults import mixed, start
     from training.fit import fit
 
     leads = parallel.join().leads
     if leads and not ask.init and not (out / CONFIG_FILE).exists():
         Console().print(start(ask.backbone, ask.channels))
+        if odd := mixed(data, (ask.width_px, ask.height_px)):
+            Console().print(f"[yellow]{odd}[/yellow]")
     curves, writer = None, _curve_writer() if tensorboard and leads else None
     try:
         with progress_bar(shown=leads) as progress:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspection.errors import BundleError, ConfigError
+from inspection.errors import BundleError, ConfigError, DatasetError
 from inspection.types import Call
 from tests.training.pictures import tiny_ask
 from training import defaults
@@ -18,6 +18,7 @@ from training.backbones import Backbone, build
 from training.checkpoint import TOP_RATE, Ask, read_config
 from training.dataset.crops import parent_of
 from training.dataset.snapshot import Snapshot
+from training.examples import input_spec
 from training.fit import FEWEST_SHOWN, fit
 from training.judging import JudgedPicture, whole_pictures
 from training.network import SIZES
@@ -57,6 +58,20 @@ def test_the_input_has_the_shape_of_the_pictures(
 ) -> None:
     assert defaults.input_size(of_size(tiny, *pictures)) == size
     assert size[0] * size[1] <= 1.06 * defaults.INPUT_PX
+
+
+def test_pictures_of_any_size_may_be_learnt_from_where_none_states_a_scale(tiny: Snapshot) -> None:
+    """With a label and no outline they cannot be cut to one size either. The edge is told what the model saw."""
+    mixed = of_size(tiny, (80, 64), (80, 64), (160, 128))
+    with pytest.raises(DatasetError, match=r"holds pictures at 5\.00 and at 10\.00 px/mm of the 80x64 input"):
+        input_spec(mixed, 80, 64)
+    unknown = mixed.model_copy(
+        update={"samples": tuple(s.model_copy(update={"px_per_mm": None}) for s in mixed.samples)}
+    )
+    spec = input_spec(unknown, 80, 64)
+    assert (spec.px_per_mm, spec.scale_tolerance) == (1.0, 2.0)
+    assert "2.0 times larger or smaller" in defaults.mixed(unknown, (80, 64))
+    assert defaults.mixed(tiny, (80, 64)) == ""
 
 
 def test_a_size_class_says_how_many_pixels_the_shape_is_the_pictures(tiny: Snapshot) -> None:
