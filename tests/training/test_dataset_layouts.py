@@ -158,6 +158,7 @@ def boxed(name: str, left: float = 10, top: float = 20, right: float = 30, botto
 def test_pascal_voc(tmp_path: Path, layout: str) -> None:
     label, image = layout.split()
     named: Files = {image.format("a"): shot(1), image.format("b"): shot(2)}
+    named |= {"SegmentationClass/a.png": mask(), image.format("._a"): b"of a Mac"}
     named |= {label.format("a"): voc(boxed("rolled-in_scale"), boxed("Pore", 50, 2, 60.5, 9)), label.format("b"): voc()}
     found = items(files(tmp_path, named))
     drawn, good = found[image.format("a")], found[image.format("b")]
@@ -254,6 +255,7 @@ def test_labelme_that_cannot_be_read_is_refused(tmp_path: Path, named: Files, sa
 def test_yolo_in_parts_of_a_split(tmp_path: Path, layout: str, names: str) -> None:
     named: Files = {"data.yaml": f"train: ../train/images\nnc: 2\n{names}"}
     for k, part in enumerate(("train", "valid")):
+        named[layout.format(what="images", part=part, name="._1.png")] = b"of a Mac"
         named[layout.format(what="images", part=part, name="1.png")] = shot(k)
         named[layout.format(what="labels", part=part, name="1.txt")] = "1 .5 .5 .25 .125" if k else ""
     found = items(files(tmp_path, named))

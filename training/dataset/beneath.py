@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,12 +16,14 @@ OR_GOOD = "; or lay the good ones into a folder called good, as a source of its 
 class Beneath:
     """The pictures in a folder and all inside it. Hidden ones hold what other programs keep for themselves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, without: Collection[str] = ()) -> None:
+        """`without`: names of folders that hold other pictures than the labelled ones."""
         if not folder.is_dir():
             raise DatasetError(folder, "is not a folder", "check the path")
         self.folder = folder
         inside = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        self.pictures = sorted(p for p in inside if not any(n[0] == "." for n in p.relative_to(folder).parts))
+        ways = ((p, p.relative_to(folder).parts) for p in inside)
+        self.pictures = sorted(p for p, way in ways if not any(n[0] == "." or n in without for n in way))
         self._of_stem: dict[str, list[Path]] = {}
         for p in self.pictures:
             self._of_stem.setdefault(p.stem, []).append(p)

@@ -227,10 +227,10 @@ def binary_to_class(mask: Mask, class_id: int) -> Mask:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The image files of a folder, by name."""
+    """The image files of a folder, by name; hidden ones are other programs'."""
     if not folder.is_dir():
         raise DatasetError(folder, "is not a folder", "check the path")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in SUFFIXES)
 
 
 def pictures_by_stem(folder: Path) -> dict[str, Path]:

@@ -17,6 +17,8 @@ from training.dataset.drawn import Drawn, check_box, drawn_item
 from training.dataset.item import Item, Names, Target, decode, read_bytes
 
 SUFFIX = ".xml"
+MASKS = ("SegmentationClass", "SegmentationObject")
+"""Folders of pictures in colours that stand for classes, in some sets, as well as the boxes."""
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -36,7 +38,7 @@ def voc_classes(folder: Path, names: Names) -> tuple[str, ...]:
 
 def import_voc(folder: Path, target: Target) -> Iterator[Item]:
     """A picture without a defect has a file without an `object`; one without a file was labelled by nobody."""
-    beneath = Beneath(folder)
+    beneath = Beneath(folder, without=MASKS)
     for file in _files(folder):
         image = beneath.picture_of(file)
         data, root = read_bytes(image, file), _read(file)
