@@ -8,11 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import structlog
 
 from edge.cameras.pacing import Pace
 from edge.config import CameraConfig
 from inspection.errors import CameraError
 from inspection.types import Frame, Image
+
+log = structlog.get_logger()
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 WINDOW_ASPECT = 1.25
@@ -20,7 +23,7 @@ WINDOW_ASPECT = 1.25
 
 
 class FolderCamera:
-    """Implements `ports.Camera`. Pictures come in the order of their names."""
+    """Implements `ports.Camera`. Pictures come in the order of their names; one that cannot be read is a lost frame."""
 
     def __init__(self, config: CameraConfig) -> None:
         self.name = config.name
@@ -28,6 +31,7 @@ class FolderCamera:
         self._paths = _pictures(Path(config.source))
         self._pace = Pace(config.fps)
         self._frame_id = -1
+        self._unreadable: set[Path] = set()
         self._frames = self._play()
 
     def read(self) -> Frame | None:
@@ -43,10 +47,29 @@ class FolderCamera:
 
     def _play(self) -> Iterator[Image]:
         while True:
+            seen = False
             for path in self._paths:
-                yield from windows(_load(path), self._config.pan_px)
+                if (image := self._load(path)) is not None:
+                    seen = True
+                    yield from windows(image, self._config.pan_px)
+            if not seen:
+                raise CameraError(f"{self._config.source} holds no picture OpenCV can read")
             if not self._config.loop:
                 return
+
+    def _load(self, path: Path) -> Image | None:
+        """None, and a gap in the numbers, for one that is half written or no picture: an end there would begin the
+        folder anew, and nothing behind it would ever be seen. One that is gone does, with what is there now."""
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is not None:
+            return np.asarray(image, dtype=np.uint8)
+        if not path.exists():
+            raise CameraError(f"{path} is gone")
+        self._frame_id += 1
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            log.warning("no picture OpenCV can read, left out and counted as lost", camera=self.name, path=str(path))
+        return None
 
 
 def windows(image: Image, pan_px: float) -> Iterator[Image]:
@@ -64,14 +87,7 @@ def windows(image: Image, pan_px: float) -> Iterator[Image]:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise CameraError(f"{folder} is no folder")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.is_dir())
     if not paths:
         raise CameraError(f"{folder} holds no picture ({', '.join(sorted(ENDINGS))})")
     return paths
-
-
-def _load(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise CameraError(f"{path} is no picture OpenCV can read")
-    return np.asarray(image, dtype=np.uint8)

@@ -43,6 +43,8 @@ class CameraPump:
         self.ended = False
         self._open, self._inbox, self._view = open_camera, inbox, view
         self._next_id, self._offset = 0, 0
+        self._delivered = 0
+        """Pictures that could be opened, read and viewed."""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"camera-{name}", daemon=True)
 
@@ -58,21 +60,21 @@ class CameraPump:
             camera.close()
 
     def _work(self) -> None:
-        again_s = FIRST_AGAIN_S
+        again_s, said, seen = FIRST_AGAIN_S, "", 0
         while not self._closing.is_set() and not self.ended:
             try:
                 self.camera = self.camera or self._open()
-                again_s = FIRST_AGAIN_S
                 self._pump(self.camera)
-            except CameraError as e:
-                if self._closing.is_set():
-                    break
-                log.warning("camera failed, opening it again", camera=self.name, error=str(e))
-            except Exception:
+            except Exception as e:
                 # A thread that died would leave a camera silent for ever; the guard has withdrawn the permit by then.
                 if self._closing.is_set():
                     break
-                log.exception("camera failed, opening it again", camera=self.name)
+                if self._delivered != seen:
+                    again_s, said, seen = FIRST_AGAIN_S, "", self._delivered
+                if repr(e) != said:  # once for each reason, it may be tried for days
+                    tell = log.warning if isinstance(e, CameraError) else log.exception
+                    tell("camera failed, opening it again until it works", camera=self.name, error=str(e))
+                said = repr(e)
             else:
                 continue
             self.failures += 1
@@ -102,3 +104,4 @@ class CameraPump:
             numbered = replace(frame, frame_id=self._next_id - 1) if self._offset else frame
             for seen in self._view(numbered):
                 self._inbox.put(seen)
+            self._delivered += 1

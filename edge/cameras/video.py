@@ -29,10 +29,12 @@ class VideoCamera:
     def read(self) -> Frame | None:
         ok, image = self._video.read()
         if not ok and self._config.loop and self._frame_id >= 0:
-            self._video.set(cv2.CAP_PROP_POS_FRAMES, 0)
+            # Not by seeking: a film of one frame, or without its index, as of a recorder that lost power, has no start.
+            self._video.release()
+            self._video = _open(self._config.source)
             ok, image = self._video.read()
         if not ok:
-            if self._frame_id < 0:
+            if self._frame_id < 0 or self._config.loop:
                 raise CameraError(f"{self._config.source} has no frame OpenCV can decode")
             return None
         if not self._pace.wait():
