@@ -374,3 +374,34 @@ def test_two_classes_become_one(tmp_path: Path) -> None:
 def test_a_new_name_that_is_none_is_refused(said: str) -> None:
     with pytest.raises(DatasetError, match="--rename"):
         Names.of([said])
+
+
+# ── COCO of several parts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("label", ["{}/_annotations.coco.json", "annotations/instances_{}2017.json"])
+def test_coco_in_parts_of_a_split(tmp_path: Path, label: str) -> None:
+    """As Roboflow writes it, with a category for the project, which is none of its own; and as COCO itself does."""
+    over = {"id": 0, "name": "welds-2", "supercategory": "none"}
+    pore = {"id": 1, "name": "pore", "supercategory": "welds-2"}
+    named: Files = {}
+    for k, part in enumerate(("train", "valid")):
+        image = {"id": 0, "file_name": "1_jpg.rf.0a1b.png"}
+        boxes = [{"image_id": 0, "category_id": 1, "bbox": [2, 2, 9, 9]}] if k else []
+        told = {"images": [image], "annotations": boxes, "categories": [over, pore]}
+        folder = part if "annotations/" not in label else f"{part}2017"
+        named |= {label.format(part): json.dumps(told), f"{folder}/1_jpg.rf.0a1b.png": shot(k)}
+    root = files(tmp_path, named)
+    source = open_source(root)
+    assert (source.format, source.classes(Names())) == (Format.COCO, ("pore",))
+    found = items(root)
+    assert sorted((item.split, item.labels, item.group) for item in found.values()) == [
+        ("train", (), "train-1_jpg"),
+        ("val", ("pore",), "valid-1_jpg"),
+    ]
+
+
+def test_two_coco_files_of_no_part_are_not_chosen_from(tmp_path: Path) -> None:
+    root = files(tmp_path, {"a.json": coco((1, 1)), "b.json": coco(), **TWO})
+    with pytest.raises(DatasetError, match=r"holds 2 COCO files, and not each says.*\n.*name the one"):
+        open_source(root)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inspection.errors import DatasetError
 from inspection.samples import Split
-from training.dataset.item import SPLIT_NAMES, SUFFIXES
+from training.dataset.item import SPLIT_NAMES, SUFFIXES, group_of
 
 OR_GOOD = "; or lay the good ones into a folder called good, as a source of its own"
 
@@ -59,7 +59,7 @@ class Beneath:
 
     def group_of(self, picture: Path) -> str:
         """Each picture is its own, by its way from the folder."""
-        return picture.relative_to(self.folder).with_suffix("").as_posix()
+        return (picture.parent.relative_to(self.folder) / group_of(picture)).as_posix()
 
     def split_of(self, file: Path) -> Split | None:
         """The part of the split a folder on its way is called after."""

@@ -5,7 +5,9 @@ outlines. Where a picture has a box without one, its whole mask is marked as box
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_coco_counts
 from inspection.samples import Annotation
 from training.dataset.drawn import fill_boxes, polygon
-from training.dataset.item import Item, Names, Target, decode, read_bytes
+from training.dataset.item import SPLIT_NAMES, Item, Names, Target, decode, group_of, read_bytes
 from training.dataset.lineage import read_beside, read_book_beside, with_lineage
 from training.dataset.snapshot import first_error
 
@@ -47,6 +49,7 @@ class CocoBox(_Loose):
 class CocoCategory(_Loose):
     id: int
     name: str
+    supercategory: str | None = None
 
 
 class Coco(_Loose):
@@ -63,15 +66,51 @@ def read_coco(path: Path) -> Coco:
         raise DatasetError(path, first_error(e), "export COCO with images, annotations and categories") from e
 
 
+def coco_files(path: Path) -> dict[Path, str]:
+    """The json itself, or those of a folder -> "", or the name of the part of the split each is for.
+
+    Roboflow leaves one in each of train/, valid/ and test/; others call them `annotations/instances_train2017.json`.
+    """
+    if path.is_file():
+        return {path: ""}
+    splits = (p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_NAMES)
+    places = (path, path / "annotations", *splits)
+    found = [file for place in places for file in sorted(place.glob("*.json")) if is_coco(file)]
+    if len(found) == 1:
+        return {found[0]: ""}
+    parts = {file: _part(file) for file in found}
+    if not found or not all(parts.values()):
+        raise DatasetError(
+            path,
+            f"holds {len(found)} COCO files, and not each says what part of a split it is for",
+            "name the one to import",
+        )
+    return parts
+
+
+def _part(file: Path) -> str:
+    """train of `train/_annotations.coco.json` and of `instances_train2017.json`."""
+    words = (file.parent.name, *re.split(r"[\W\d_]+", file.stem))
+    return next((word.lower() for word in words if word.lower() in SPLIT_NAMES), "")
+
+
 def coco_book(path: Path) -> LabelBook | None:
     """The rules our own export carries; None for anybody else's."""
-    own = read_coco(path).info.get(KEY)
-    return read_book_beside(own.get("label_book"), path) if isinstance(own, dict) else None
+    file = next(iter(coco_files(path)))
+    own = read_coco(file).info.get(KEY)
+    return read_book_beside(own.get("label_book"), file) if isinstance(own, dict) else None
 
 
 def coco_classes(path: Path, names: Names) -> tuple[str, ...]:
-    """In the order of their numbers."""
-    return names.classes((raw for _, raw in sorted(_categories(read_coco(path), path).items())), path)
+    """In the order of their numbers, less those that only stand over others, as Roboflow writes one for the project."""
+    found: dict[str, None] = {}
+    for file in coco_files(path):
+        coco = read_coco(file)
+        above = {c.supercategory for c in coco.categories if c.supercategory != c.name}
+        used = {box.category_id for box in coco.annotations}
+        called = sorted(_categories(coco, file).items())
+        found |= dict.fromkeys(name for number, name in called if number in used or name not in above)
+    return names.classes(found, path)
 
 
 def _categories(coco: Coco, path: Path) -> dict[int, str]:
@@ -89,6 +128,13 @@ def _categories(coco: Coco, path: Path) -> dict[int, str]:
 
 
 def import_coco(path: Path, target: Target) -> Iterator[Item]:
+    """`path`: a json, or a folder with one for each part of a split."""
+    for file, part in coco_files(path).items():
+        for item in _import_file(file, target, part):
+            yield item if item.split else replace(item, split=SPLIT_NAMES[part])
+
+
+def _import_file(path: Path, target: Target, part: str) -> Iterator[Item]:
     """Pictures lie where `file_name` says, from the json's folder or the one above, there or in `images/`, or in the
     folder the json is named for: `annotations/instances_train2017.json` has its pictures in `train2017/`."""
     coco = read_coco(path)
@@ -126,6 +172,7 @@ def import_coco(path: Path, target: Target) -> Iterator[Item]:
                 "bring the picture the labels were drawn on, or export it again",
             )
         item = _coco_item(path, file, data, (height, width), of_image[image.id], names, target)
+        item = replace(item, group=group_of(file, part))
         yield with_lineage(item, read_beside(image.haltline, path))
 
 

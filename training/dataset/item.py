@@ -36,6 +36,8 @@ SPLIT_NAMES: dict[str, Split | None] = {
 }
 GOOD_NAMES = {"good", "ok", "free", "mt_free", "none", "normal", "no_defect", "defect_free"}
 """As class names are written: what tables and folders call a picture without a defect."""
+COPY = ".rf."
+"""Before it stands the name of the picture that Roboflow made a copy of, turned or lighter."""
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -224,6 +226,12 @@ def binary_to_class(mask: Mask, class_id: int) -> Mask:
     if mask.max(initial=0) < 128:
         return mask
     return np.where(mask >= 128, np.uint8(class_id), np.uint8(0))
+
+
+def group_of(picture: Path, part: str = "") -> str:
+    """Each picture is its own, with its copies. `part`: of the split, where another may have a picture of that name."""
+    of = picture.stem.partition(COPY)[0]
+    return f"{part}-{of}" if part else of
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, ClassRule, LabelBook
 from inspection.samples import BOOK_FILE, HEADER_FILE
-from training.dataset.coco import coco_book, coco_classes, import_coco, is_coco
+from training.dataset.coco import coco_book, coco_classes, coco_files, import_coco, is_coco
 from training.dataset.folders import (
     folder_classes,
     import_beside,
@@ -54,7 +54,8 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A path and how to read it. `only` keeps one data set of a table. `path` of COCO is the json file."""
+    """A path and how to read it. `only` keeps one data set of a table. `path` of COCO is the json file, or a folder
+    with one for each part of a split."""
 
     path: Path
     format: Format
@@ -144,7 +145,7 @@ def open_source(path: Path, wanted: Format = Format.AUTO, only: str | None = Non
     if wanted is Format.AUTO:
         return _recognise(path, only)
     if wanted is Format.COCO and path.is_dir():
-        return Source(_only(path, is_coco, "COCO files"), Format.COCO)
+        return _coco_of(path)
     if wanted is Format.LABEL_STUDIO and path.is_dir():
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
     return Source(path, wanted, only)
@@ -168,8 +169,8 @@ def _recognise(path: Path, only: str | None) -> Source:
         return Source(path, Format.YOLO)
     elif (path / "images").is_dir() and (path / "masks").is_dir():
         return Source(path, Format.PAIRS)
-    elif any(is_coco(p) for p in _jsons(path)):
-        return Source(_only(path, is_coco, "COCO files"), Format.COCO)
+    elif any(is_coco(p) for p in [*_jsons(path), *path.glob("*/*.coco.json")]):
+        return _coco_of(path)
     elif any(is_label_studio(p) for p in _jsons(path)):
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
     else:
@@ -186,6 +187,11 @@ _ANYWHERE = (
     (is_class_folders, Format.FOLDERS),
 )
 """Formats whose files may lie in any folder below; the first that fits."""
+
+
+def _coco_of(folder: Path) -> Source:
+    files = list(coco_files(folder))
+    return Source(files[0] if len(files) == 1 else folder, Format.COCO)
 
 
 def _only(path: Path, fits: Callable[[Path], bool], what: str) -> Path:

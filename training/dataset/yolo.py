@@ -19,13 +19,21 @@ from inspection.errors import DatasetError
 from inspection.exchange import KEY
 from inspection.samples import Annotation, Split
 from training.dataset.drawn import Drawn, check_box, drawn_item, polygon
-from training.dataset.item import SPLIT_NAMES, Item, Names, Target, decode, pictures_by_stem, read_bytes, read_text
+from training.dataset.item import (
+    SPLIT_NAMES,
+    Item,
+    Names,
+    Target,
+    decode,
+    group_of,
+    pictures_by_stem,
+    read_bytes,
+    read_text,
+)
 from training.dataset.lineage import Beside, read_beside, read_file_beside, with_lineage
 
 CLASSES = "classes.txt"
 CLASSES_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-COPY = ".rf."
-"""Before it stands the name of the picture that Roboflow made this copy of, turned or lighter."""
 SAME_BOX_PX = 0.5
 
 
@@ -92,16 +100,12 @@ def _yaml_names(path: Path) -> tuple[str, ...]:
 
 
 def import_yolo(folder: Path, target: Target) -> Iterator[Item]:
-    """A line is `class x y w h` (middle and size, as shares of the picture) or `class x1 y1 x2 y2 ...` for an outline.
-
-    A group is a picture, with the copies that Roboflow made of it.
-    """
+    """A line is `class x y w h`, middle and size as shares of the picture, or `class x1 y1 x2 y2 ...`, an outline."""
     names, file = yolo_names(folder), folder / f"{KEY}.json"
     known = read_file_beside(folder).get("pictures", {})
     for part in _parts(folder):
         for image in pictures_by_stem(part.images).values():
-            labels, of = part.labels / f"{image.stem}.txt", image.stem.partition(COPY)[0]
-            group = f"{part.name}-{of}" if part.name else of
+            labels, group = part.labels / f"{image.stem}.txt", group_of(image, part.name)
             item = replace(yolo_item(image, labels, names, target, group), split=part.split)
             own = read_beside(known.get(image.stem), file)
             if own is not None:
