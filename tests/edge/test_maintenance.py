@@ -47,7 +47,16 @@ def test_a_restart_finds_the_order_with_the_time_that_is_left(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "data", ["", "{}", "[]", '{"until_ms": "soon", "who": "eve"}', '{"until_ms": 1e999, "who": "eve"}', "\x00"]
+    "data",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"until_ms": "soon", "who": "eve"}',
+        '{"until_ms": 1e999, "who": "eve"}',
+        "\x00",
+        '{"until_ms": 9, "minutes": [], "who": "eve"}',
+    ],
 )
 def test_an_order_that_does_not_read_leaves_the_station_inspecting(tmp_path: Path, data: str) -> None:
     (tmp_path / FILE).write_text(data)
@@ -90,6 +99,37 @@ def test_an_order_by_somebody_who_hides_files_can_be_read_by_the_edge(tmp_path: 
     finally:
         os.umask(before)
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
+
+
+def test_an_order_that_is_over_stays_over_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edge whose clock began in the past found it on its disk again, and gave no permit for up to 8 h."""
+    order(tmp_path, 30, "eve")
+    order(tmp_path, 0, "eve")
+    watching, heard = watch(tmp_path)
+    watching.look()
+    watching.look()
+    assert len(heard) == 1
+    yesterday_ns = time.time_ns() - 86_400 * 10**9
+    monkeypatch.setattr("edge.maintenance.time.time_ns", lambda: yesterday_ns)
+    restarted, heard = watch(tmp_path)
+    restarted.look()
+    assert heard == []
+    order(tmp_path, 30, "eve")
+    restarted.look()
+    assert [o.who for o in heard] == ["eve"]
+
+
+def test_an_order_lasts_no_longer_than_was_ordered_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order(tmp_path, 30, "eve")
+    yesterday_ns = time.time_ns() - 86_400 * 10**9
+    monkeypatch.setattr("edge.maintenance.time.time_ns", lambda: yesterday_ns)
+    watching, heard = watch(tmp_path)
+    watching.look()
+    assert (heard[0].until_ns - heard[0].now_ns) / 60e9 == pytest.approx(30)
 
 
 def test_an_order_nobody_could_mean_is_refused(tmp_path: Path) -> None:
