@@ -405,3 +405,25 @@ def test_two_coco_files_of_no_part_are_not_chosen_from(tmp_path: Path) -> None:
     root = files(tmp_path, {"a.json": coco((1, 1)), "b.json": coco(), **TWO})
     with pytest.raises(DatasetError, match=r"holds 2 COCO files, and not each says.*\n.*name the one"):
         open_source(root)
+
+
+# ── a table ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "image,label\na.png,good\nb.png,pore\n",
+        "Image;Label;Split;Mask\r\na.png;OK;;\r\nb.png;Pore;Test;b_mask.png\r\n",
+        "\ufefflabel,image,suggested_split\n,a.png,\npore,b.png,train\n",
+    ],
+)
+def test_a_table_of_pictures_and_labels(tmp_path: Path, table: str) -> None:
+    """Also as Excel saves it where a comma parts decimals. Without groups each picture is its own."""
+    root = files(tmp_path, {"t.csv": table, "a.png": shot(1), "b.png": shot(2), "b_mask.png": mask()})
+    source = open_source(root / "t.csv")
+    target = make_target([source], None, None, None, None)
+    good, bad = source.items(target)
+    assert (_labels(good, target.classes), _labels(bad, target.classes)) == ((), ("pore",))
+    assert (good.group, bad.group) == ("a", "b")
+    assert bad.split == (None if "plit" not in table else "test" if "Test" in table else "train")

@@ -197,7 +197,7 @@ def import_all(root: Path, format: Format, out: Path) -> None:
             "yolo",
             "holds a box outside the picture",
         ),
-        ({"t.csv": "image,label\na.png,good"}, "table", "t.csv:1: has no column 'group'"),
+        ({"t.csv": "image,group\na.png,1"}, "table", "t.csv:1: has no column 'label'"),
         (
             {"t.csv": "image,mask_or_boxes,label,group,suggested_split\na.png,,good,1,maybe", "a.png": GOOD_IMAGE},
             "table",
@@ -283,10 +283,10 @@ def table(*rows: str) -> dict[str, bytes | str]:
         ({"images/a.png": GOOD_IMAGE, "labels/a.txt": "", "classes.txt": "Good"}, "yolo", "'Good' is no class of"),
         ({"images/a.png": GOOD_IMAGE, "labels/a.txt": "", "classes.txt": "Риска"}, "yolo", "gives no class name"),
         (table("a.png,m.png,good,1,"), "table", "t.csv:2: is labelled 'good', and its mask shows a defect"),
-        (table("a.png,m.png"), "table", "t.csv:2: ends before the column 'group'"),
+        (table("a.png,m.png"), "table", "t.csv:2: ends before the column 'label'"),
         (table("a.png,m.png,pore, ,"), "table", "t.csv:2: has no group"),
         (table("a.png,m.png,pore,1,train", "a.png,m.png,pore,1,test"), "table", "for test here and for train there"),
-        ({"t.csv": "image;label"}, "table", "separate them by commas"),
+        ({"t.csv": "image;label"}, "table", r"t.csv: has no row\n.*a picture each"),
         (
             table("a.png,,pore,hole,1,train"),
             "table",

@@ -34,6 +34,8 @@ from training.dataset.item import (
 from training.dataset.lineage import read_file_beside, with_folder_lineage
 from training.dataset.yolo import yolo_classes, yolo_item, yolo_names
 
+COLUMNS = ("image", "mask_or_boxes", "label", "group")
+ALSO_CALLED = {"mask": "mask_or_boxes", "suggested_split": "split"}
 SOME_DEFECT = "defect"
 """A row's label beside a box file whose boxes say which: it names no class unless there is one of that name."""
 JPEG = b"\xff\xd8"
@@ -211,16 +213,22 @@ def _as_good(item: Item, folder: Path) -> Item:
 
 
 def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) of the CSV; `only` keeps the rows of one value in the column `dataset`."""
-    reader = csv.DictReader(io.StringIO(read_text(path)))
-    wanted = {"image", "mask_or_boxes", "label", "group"}
-    if missing := sorted(wanted - set(reader.fieldnames or ())):
-        apart = "; separate them by commas, not semicolons" if ";" in "".join(reader.fieldnames or ()) else ""
-        fix = f"columns are {', '.join(sorted(wanted))}{apart}"
+    """(line number, row) of the CSV; `only` keeps the rows of one value in the column `dataset`.
+
+    Semicolons part the columns where the first line has no comma: so Excel saves it in half of Europe.
+    """
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if ";" in first and "," not in first else ",")
+    named = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = [ALSO_CALLED.get(name, name) for name in named]
+    if missing := [name for name in ("image", "label") if name not in reader.fieldnames]:
+        fix = "columns are image, label, and where there is such a thing mask_or_boxes, group, split"
         raise DatasetError(f"{path}:1", f"has no column {missing[0]!r}", fix)
+    wanted = [name for name in reader.fieldnames if name in COLUMNS]
     rows = []
     for row in reader:
-        if short := sorted(name for name in wanted if row[name] is None):
+        if short := [name for name in wanted if row[name] is None]:
             raise DatasetError(f"{path}:{reader.line_num}", f"ends before the column {short[0]!r}", "fill the row up")
         if any(cell.strip() for cell in row.get(None, ())):
             raise DatasetError(
@@ -228,12 +236,14 @@ def table_rows(path: Path, only: str | None) -> list[tuple[int, dict[str, str]]]
                 f"goes on behind its last column: {','.join(row[None])}",
                 "join the labels of one picture by +, and put quotes around a cell with a comma in it",
             )
-        if not row["group"].strip():
+        if not row.setdefault("group", Path(row["image"]).with_suffix("").as_posix()).strip():
             raise DatasetError(f"{path}:{reader.line_num}", "has no group", "name the part or scene it shows")
         if only is None or row.get("dataset") == only:
-            rows.append((reader.line_num, row))
+            rows.append((reader.line_num, {"mask_or_boxes": "", "split": "", **row}))
     if not rows:
-        raise DatasetError(path, f"has no row of the data set {only!r}" if only else "has no row", "check --only")
+        if only is None:
+            raise DatasetError(path, "has no row", "write a picture each below the names of the columns")
+        raise DatasetError(path, f"has no row of the data set {only!r}", "check --only")
     return rows
 
 
@@ -252,11 +262,11 @@ def said_labels(text: str, names: Names) -> list[str]:
 
 
 def import_table(path: Path, target: Target, only: str | None = None) -> Iterator[Item]:
-    """Columns image, mask_or_boxes (may be empty), label, group and perhaps suggested_split, dataset."""
+    """Columns image and label, and perhaps mask_or_boxes (may be empty), group, split, dataset."""
     for number, row in table_rows(path, only):
         where = f"{path}:{number}"
         image = path.parent / row["image"]
-        split = row.get("suggested_split", "")
+        split = row["split"].strip().lower()
         if split not in SPLIT_NAMES:
             raise DatasetError(where, f"has the split {split!r}", "write train, val or test, or leave it empty")
         yield _row_item(row, image, SPLIT_NAMES[split], where, target, path.parent)
