@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,6 +20,8 @@ from edge.config import LiveConfig, StatusConfig
 from edge.live import picture_of
 from edge.recorder import Numbers
 from inspection.errors import ConfigError, HaltlineError
+
+log = structlog.get_logger()
 
 AT_A_TIME = 16
 Facts = Callable[[], dict[str, Any]]
@@ -71,6 +75,13 @@ class _FewAtATime(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A monitor that hung up before its answer is no news; the server would print a traceback, into a log that may
+        be JSON."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("a question to the health page failed", of=client_address, exc_info=error)
 
 
 def summary(numbers: Numbers, facts: Facts) -> dict[str, Any]:

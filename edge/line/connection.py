@@ -265,6 +265,7 @@ class Connection:
 
     def _disconnected(self, _client: Client, _userdata: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
         self.connected = False
+        self.away = self.away or str(reason)  # of a broker that takes connections and hangs there is no other word
         log.info("broker connection ended", host=self.config.host, reason=str(reason))
 
     def _subscribe(self, wanted: list[tuple[str, int]]) -> None:

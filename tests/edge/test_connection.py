@@ -257,3 +257,14 @@ def test_why_a_broker_is_not_reached_is_said_once_for_each_reason(capsys: pytest
         assert capsys.readouterr().out.count("broker not reached") == 1
     finally:
         connection.stop()
+
+
+def test_a_broker_that_takes_the_connection_and_hangs_is_said_to_be_away() -> None:
+    """One that was stopped in its tracks: connections are taken by its kernel, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        connection = Connection(MqttConfig(port=hung.getsockname()[1]), "edge", keepalive_s=1)
+        connection.start()
+        try:
+            wait_for(lambda: connection.away == "Keep alive timeout", what="why it is not connected")
+        finally:
+            connection.stop()

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,28 @@ def test_an_address_that_is_not_there_yet_is_tried_again_and_a_taken_port_is_not
     assert not isinstance(error.value, ConfigError)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match=r"set another status\.port"):
         StatusServer(StatusConfig(port=taken.getsockname()[1]), Numbers(), dict)
+
+
+def test_who_hangs_up_before_the_answer_leaves_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    """A monitor's timeout, while the edge was stopped or busy, printed one into the log."""
+    port, asked, gone = free_port(), threading.Event(), threading.Event()
+
+    def facts() -> dict[str, Any]:
+        asked.set()
+        gone.wait(5)
+        return {"much": "x" * 20_000_000}
+
+    status = StatusServer(StatusConfig(port=port), Numbers(), facts)
+    status.start()
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as monitor:
+            monitor.sendall(b"GET /status.json HTTP/1.0\r\n\r\n")
+            assert asked.wait(5)
+        gone.set()
+        wait_for(lambda: not any("process_request" in thread.name for thread in threading.enumerate()), 5)
+    finally:
+        status.close()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_who_asks_and_never_ends_takes_few_places_and_those_not_for_long() -> None:
