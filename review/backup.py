@@ -7,6 +7,7 @@ that is not what its name says is named. A restore checks every byte against the
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
@@ -71,11 +72,12 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
     """A new folder below `out`, named by the time, or by the next second that has none; it appears whole or not at all.
     ConfigError where there is no hub or its database is no SQLite file, StorageError when the disk would not."""
     database = _database_file(settings)
-    part = None
+    part, mine = None, -1
     try:
         must_hold_hub(database)
         (out / POOL).mkdir(parents=True, exist_ok=True)
-        folder, part = _claim(out, now_ms)
+        _drop_killed(out)
+        folder, part, mine = _claim(out, now_ms)
         # The audit log's anchor before the database, or it might name a row that the copy does not have; the frames
         # after it: whatever a row names was in its folder before the row was committed.
         for small in SMALL:
@@ -90,12 +92,27 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
         raise StorageError(f"no backup was made below {out}: {e}") from e
+    finally:
+        if mine >= 0:
+            os.close(mine)
     return made
 
 
-def _claim(out: Path, now_ms: int) -> tuple[Path, Path]:
-    """The name of a new backup and the folder it is made in, which nobody else has: the button and the command may
-    both make one in one second."""
+def _drop_killed(out: Path) -> None:
+    """What backups that were killed had copied so far: a database each. One that is being made is locked."""
+    for part in out.glob("*Z.part"):
+        with suppress(OSError):
+            lock = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(part, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _claim(out: Path, now_ms: int) -> tuple[Path, Path, int]:
+    """The name of a new backup, the folder it is made in and that one's lock, which nobody else has: the button and the
+    command may both make one in one second."""
     for second in itertools.count(now_ms // 1000):
         folder = out / datetime.fromtimestamp(second, UTC).strftime(NAME)
         part = folder.with_name(f"{folder.name}.part")
@@ -103,10 +120,29 @@ def _claim(out: Path, now_ms: int) -> tuple[Path, Path]:
             part.mkdir()
         except FileExistsError:
             continue
+        if (lock := _locked(part)) is None:
+            continue
         if not folder.exists():  # looked at only now: nobody can finish one of this name any more
-            return folder, part
+            return folder, part, lock
+        os.close(lock)
         part.rmdir()
     raise AssertionError("seconds do not end")
+
+
+def _locked(part: Path) -> int | None:
+    """The lock's descriptor; None where somebody took the folder for a killed one's before it was locked."""
+    try:
+        lock = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    except OSError:
+        pass  # a file system that knows no locks, as some networks': there nothing is taken for a killed one's
+    return lock
 
 
 def newest(out: Path) -> Backup | None:
@@ -309,9 +345,15 @@ def _turn(pool: Path) -> int:
 def _files(data: Path, part: Path) -> Iterator[Path]:
     yield from (part / name for name in (DATABASE, *SMALL) if (part / name).is_file())
     for folder in FOLDERS:
-        for path in sorted((data / folder).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):  # `.new-…`: half an upload
-                yield path
+        for here, inside, names in os.walk(data / folder, onerror=_unless_absent):
+            inside[:] = sorted(name for name in inside if not name.startswith("."))  # `.new-…`: half an upload
+            yield from (Path(here) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _unless_absent(error: OSError) -> None:
+    """A hub that has no bundles yet has no folder of them; any other that cannot be listed must not be left out."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _into_pool(path: Path, target: Path, half: Path, look: bool) -> tuple[bool, bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -93,18 +95,65 @@ def test_a_second_backup_adds_only_what_is_new(world: World, tmp_path: Path) -> 
 
 
 def test_two_backups_of_one_second_are_two(world: World, tmp_path: Path) -> None:
-    """The button and the command, or a hasty finger; half of a third one, left by a crash, is in nobody's way."""
+    """The button and the command, or a hasty finger; a third one, that is being made, is in nobody's way."""
     fill(world, 1)
     out = tmp_path / "out"
-    (out / "2027-01-15T080002Z.part").mkdir(parents=True)
+    third = out / "2027-01-15T080002Z.part"
+    third.mkdir(parents=True)
+    lock = os.open(third, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     made = [backup.make(world.hub.settings, out, NOW + ms) for ms in (0, 400, 900)]
     assert [b.path.name[-6:] for b in made] == ["80000Z", "80001Z", "80003Z"]
+    assert third.exists()
+    os.close(lock)
     assert len({b.files for b in made}) == 1
     newest = backup.newest(out)
     assert newest
     assert newest.path == made[-1].path
     for n, one in enumerate(made):
         assert backup.restore(one.path, tmp_path / f"again-{n}").files == one.files
+
+
+def test_what_a_killed_backup_had_copied_goes_with_the_next(world: World, tmp_path: Path) -> None:
+    fill(world, 1)
+    out = tmp_path / "out"
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from review import backup
+from review.settings import Settings
+sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith("files.jsonl")
+                 and os.kill(os.getpid(), signal.SIGKILL))
+backup.make(Settings(data_dir=Path({str(world.hub.settings.data_dir)!r})), Path({str(out)!r}), {NOW})
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (out / "2027-01-15T080000Z.part" / "hub.db").exists()
+    made = backup.make(world.hub.settings, out, NOW)
+    assert sorted(path.name for path in out.iterdir()) == [made.path.name, "pool"]
+
+
+def test_a_bundle_that_is_being_uploaded_is_in_no_backup(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it keep one from being made, when it gets its name while the backup reads."""
+    bundles = world.hub.settings.bundles_dir
+    arriving, there = bundles / ".new-x", bundles / "scratch-0.1.0"
+    for folder in (arriving, there):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(bytes(9))
+    read = backup._sha256
+
+    def arrives(path: Path) -> str:
+        if arriving.exists():
+            arriving.rename(bundles / "weld-0.1.0")
+        return read(path)
+
+    monkeypatch.setattr(backup, "_sha256", arrives)
+    made = backup.make(world.hub.settings, tmp_path / "out", NOW)
+    backup.restore(made.path, tmp_path / "again")
+    assert (tmp_path / "again" / "bundles" / "scratch-0.1.0" / "model.onnx").exists()
+    assert not (tmp_path / "again" / "bundles" / ".new-x").exists()
 
 
 def test_a_backup_made_while_others_write_is_whole(world: World, tmp_path: Path) -> None:
