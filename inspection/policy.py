@@ -161,16 +161,25 @@ def _length_mm(found: Finding) -> float:
     return math.inf if math.isnan(found.length_mm) else found.length_mm
 
 
+def shown(score: float) -> float:
+    """A score or a limit of scores with the two digits that people read: cut, since 0.995 rounded to 1.00 looks surer
+    than it is, and one below its limit would look as if it were at it."""
+    if math.isnan(score):
+        return score
+    return math.floor(score * 100 + 1e-9) / 100  # 0.29 is stored as a little less
+
+
 def _judge_class(rule: ClassPolicy, score: float | None, length_mm: float | None, *, small: bool) -> tuple[Call, str]:
     if score is None or not 0 <= score <= 1:
         return Call.FAULT, f"the model's score for {rule.cls} is {score}"
     if score < rule.lo:
         return Call.PASS, ""
+    said, hi = f"{shown(score):.2f}", f"{shown(rule.hi):.2f}"
     if score < rule.hi:
-        return Call.UNCERTAIN, f"{rule.cls} {score:.2f} is between {rule.lo:.2f} and {rule.hi:.2f}"
+        return Call.UNCERTAIN, f"{rule.cls} {said} is between {shown(rule.lo):.2f} and {hi}"
     if length_mm is None:  # the model is sure but shows no place: in doubt the line stops
-        return Call.DEFECT, f"{rule.cls} {score:.2f} >= {rule.hi:.2f}, place unknown"
+        return Call.DEFECT, f"{rule.cls} {said} >= {hi}, place unknown"
     if small:
         size = f"{length_mm:.1f} mm is under the limit of {rule.limit_mm:.1f} mm"
-        return Call.UNCERTAIN, f"{rule.cls} {score:.2f} >= {rule.hi:.2f}, but {size}"
-    return Call.DEFECT, f"{rule.cls} {length_mm:.1f} mm, score {score:.2f} >= {rule.hi:.2f}"
+        return Call.UNCERTAIN, f"{rule.cls} {said} >= {hi}, but {size}"
+    return Call.DEFECT, f"{rule.cls} {length_mm:.1f} mm, score {said} >= {hi}"

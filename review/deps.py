@@ -37,6 +37,7 @@ templates.env.filters |= {
     "clock": language.clock,
     "day": language.day,
     "number": language.number,
+    "chance": language.chance,
     "cls": language.class_words,
     "words": language.raw,
     "plain": language.plain,

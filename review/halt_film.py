@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from review.language import _, ngettext, number
+from review.language import _, ngettext, number, score_words
 from review.store import FilmRow
 
 CHART_H = 100.0
@@ -86,7 +86,7 @@ def why(frames: list[Any], rule: dict[str, Any]) -> tuple[str, ...]:
             )
         )
     if not said and rule["h"] > 0 and last["stop"]:
-        said.append(_("The last frame alone was enough: score %(score)s.", score=number(last["score"] or 0, 2)))
+        said.append(_("The last frame alone was enough: score %(score)s.", score=score_words(last["score"] or 0)))
     unjudged = sum(frame["score"] is None for frame in frames)
     if unjudged:
         said.append(ngettext("%(num)s frame could not be judged.", "%(num)s frames could not be judged.", unjudged))
@@ -97,7 +97,7 @@ def _by_window(frames: list[Any], rule: dict[str, Any]) -> str:
     judged = [frame for frame in frames if frame["score"] is not None]
     stops = [frame["frame_id"] for frame in judged[-rule["n"] :] if frame["stop"]]
     if rule["k"] == 1 and rule["n"] == 1:
-        score, hi = number(frames[-1]["score"] or 0, 2), number(rule["hi"], 2)
+        score, hi = score_words(frames[-1]["score"] or 0), score_words(rule["hi"])
         return _("One frame is enough here: score %(score)s, limit %(hi)s.", score=score, hi=hi)
     return _(
         "%(hits)s of the last %(n)s frames call for a stop, %(k)s are enough: %(frames)s.",
@@ -124,7 +124,7 @@ def _column(n: int, frame: dict[str, Any], count: int, rule: dict[str, Any]) -> 
     )  # fmt: skip
     if score is None:
         return Column(n * FRAME_W, 0.0, "fault", f"{where} · {_('nobody judged it')}")
-    words = [where, _("score %(score)s", score=number(score, 2))]
+    words = [where, _("score %(score)s", score=score_words(score))]
     if frame["length_mm"] > 0:
         words.append(f"{number(frame['length_mm'])} mm")
     if rule:

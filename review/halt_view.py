@@ -15,7 +15,7 @@ from review.alarms import Cause, State, is_judged, why_no_undo, why_not
 from review.fault_kinds import KINDS
 from review.halt_film import Strip, strip_of
 from review.halts import evidence
-from review.language import N_, _, class_words, clock, current, number, raw
+from review.language import N_, _, class_words, clock, current, number, raw, score_words
 from review.pictures import Rect, crop_around, scale_bar_mm
 from review.shelving import KIND_WORDS, Kind, OfCause
 from review.similar import Box, Similar, Week, box_of, good_reference, week_before
@@ -214,7 +214,8 @@ def reason_words(halt: Halt) -> str:
     if halt.length_mm > 0:
         facts.append(_("%(mm)s mm, limit %(limit)s mm", mm=number(halt.length_mm), limit=number(halt.limit_mm)))
     if halt.score > 0:
-        facts.append(_("score %(score)s, limit %(limit)s", score=number(halt.score, 2), limit=number(halt.limit, 2)))
+        scores = {"score": score_words(halt.score), "limit": score_words(halt.limit)}
+        facts.append(_("score %(score)s, limit %(limit)s", **scores))
     return "; ".join((cause_words(halt), *facts))
 
 
@@ -270,8 +271,8 @@ def _measures(halt: Halt, book_mm: float | None, label_book: str) -> tuple[Measu
         measures.append(
             Measure(
                 _("Score"),
-                number(halt.score, 2),
-                _("limit %(limit)s", limit=number(halt.limit, 2)),
+                score_words(halt.score),
+                _("limit %(limit)s", limit=score_words(halt.limit)),
                 min(1.0, halt.score),
                 min(1.0, halt.limit),
             )

@@ -26,6 +26,8 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from inspection.policy import shown
+
 LOCALES = Path(__file__).parent / "locale"
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 """Each named as its own readers name it."""
@@ -113,6 +115,16 @@ def number(value: float, digits: int = 1) -> str:
     if math.isnan(value):
         return "–"
     return format_decimal(value, "#,##0" + ("." + "0" * digits if digits else ""), locale=_language.get())
+
+
+def score_words(value: float) -> str:
+    """A model's score, or a limit of it, never surer than it is: 0.995 -> 0.99."""
+    return number(shown(value), 2)
+
+
+def chance(value: float) -> str:
+    """A probability with two digits, surer of neither answer than it is: 0.995 -> 0.99, 0.005 -> 0.01."""
+    return number(shown(value) if value >= 0.5 else 1 - shown(1 - value), 2)
 
 
 def plain(value: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from inspection.bundle import ClassLimits
-from inspection.policy import ClassPolicy, Policy, judge, policy_of
+from inspection.policy import ClassPolicy, Policy, judge, policy_of, shown
 from inspection.types import Call, Finding
 
 SCRATCH = ClassPolicy("scratch", lo=0.3, hi=0.7, limit_mm=1.5)
@@ -128,3 +128,12 @@ def test_a_policys_id_names_its_content() -> None:
     others = [replace(POLICY, audit_share=0.1), replace(POLICY, blind_runs=True), Policy((PORE, SCRATCH))]
     assert len({POLICY.id, *(other.id for other in others)}) == 4
     assert len(POLICY.id) == 12
+
+
+@pytest.mark.parametrize(("score", "said"), [(0.995, 0.99), (0.99999, 0.99), (1.0, 1.0), (0.29, 0.29), (0.6199, 0.61)])
+def test_a_score_is_never_said_to_be_surer_than_it_is(score: float, said: float) -> None:
+    assert shown(score) == said
+
+
+def test_a_score_below_its_limit_is_not_said_to_be_at_it() -> None:
+    assert judge({"scratch": 0.6999}, (), Policy((SCRATCH,))).why == "scratch 0.69 is between 0.30 and 0.70"

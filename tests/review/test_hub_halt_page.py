@@ -20,6 +20,7 @@ from review.halt_film import CHART_H, strip_of, why
 from review.halt_view import view
 from review.halts import load
 from review.hub import Hub
+from review.language import chance
 from review.pictures import jpeg_size, picture_size
 from review.settings import Settings
 from review.similar import WEEK_MS, good_reference, week_before
@@ -210,6 +211,12 @@ def test_a_window_is_told_by_its_frames() -> None:
 def test_one_frame_that_is_enough_is_told_as_such() -> None:
     rule = {**WINDOW, "k": 1, "n": 1}
     assert why([frame(1, 0.1), frame(2, 0.91, 1)], rule) == ("One frame is enough here: score 0.91, limit 0.70.",)
+
+
+def test_what_is_cut_to_two_digits_is_never_surer_than_it_is() -> None:
+    rule = {**WINDOW, "k": 1, "n": 1}
+    assert why([frame(1, 0.1), frame(2, 0.997, 1)], rule) == ("One frame is enough here: score 0.99, limit 0.70.",)
+    assert [chance(p) for p in (0.997, 0.5, 0.003, 0.0, 1.0)] == ["0.99", "0.50", "0.01", "0.00", "1.00"]
 
 
 def test_a_sum_is_told_by_how_long_it_took() -> None:
