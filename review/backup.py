@@ -28,6 +28,7 @@ from sqlalchemy import make_url
 from inspection.errors import ConfigError, InputError, StorageError
 from review import audit
 from review.clock import wall_ms
+from review.frames.folder import sync
 from review.owner import give
 from review.settings import Settings
 from review.store import Store
@@ -87,7 +88,7 @@ def make(settings: Settings, out: Path, now_ms: int) -> Backup:
         _copy_database(database, part / DATABASE)
         made = _copy_files(settings.data_dir, out, part, folder, now_ms)
         os.replace(part, folder)  # noqa: PTH105 - a folder, in one step
-        _sync(out)
+        sync(out)
     except (OSError, sqlite3.Error) as e:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
@@ -204,7 +205,7 @@ def _build(part: Path, rows: list[dict[str, str]], sources: dict[str, Path]) -> 
     for path in part.rglob("*"):
         give(path, part.parent)
     for folder in {part, *(path for path in part.rglob("*") if path.is_dir())}:
-        _sync(folder)
+        sync(folder)
 
 
 def _move_in(part: Path, data: Path) -> None:
@@ -212,10 +213,10 @@ def _move_in(part: Path, data: Path) -> None:
     for path in part.iterdir():
         if path.name != DATABASE:
             path.rename(data / path.name)
-    _sync(data)
+    sync(data)
     (part / DATABASE).rename(data / DATABASE)
     for folder in (data, data.parent):
-        _sync(folder)
+        sync(folder)
 
 
 def _no_hub_in(data: Path) -> None:
@@ -290,7 +291,7 @@ def _copy_database(source: Path, target: Path) -> None:
         live.backup(copy, pages=2000, sleep=0.01)
         _check(copy)
         copy.execute("PRAGMA journal_mode=DELETE")
-    _sync(target)
+    sync(target)
 
 
 def _check(db: sqlite3.Connection) -> None:
@@ -440,11 +441,3 @@ def _sha256(path: Path) -> str:
     for block in _blocks(path):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,10 +7,13 @@ a part into training and its twin into the test set.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +30,7 @@ from review import suspects
 from review.adjudication import MANY, in_force
 from review.exchange import Wanted, convert
 from review.frames import FolderFrames, FrameStore
+from review.frames.folder import LEFT_OVER_S
 from review.label_books import newest
 from review.labelling import (
     NEED,
@@ -42,10 +46,23 @@ from review.labelling import (
 from review.settings import Settings
 from review.store import Adjudication, Label, Record, Station, Store
 
+ARRIVING = "haltline-export-"
+"""In the system's folder for such: what is packed for a browser."""
 EVENT_GAP_MS = 2_000
 """Frames of one camera closer than this show the same event."""
 EVENT_SPAN_MS = 60_000
 """An event ends here even when frames keep coming: a camera that is unsure for an hour would else be one group."""
+
+
+def settle() -> None:
+    """At a hub's start: what one that was killed was packing goes."""
+    too_old_s = time.time() - LEFT_OVER_S
+    for path in Path(tempfile.gettempdir()).glob(f"{ARRIVING}*"):
+        with suppress(OSError):
+            found = path.lstat()
+            # A younger one may be another hub's, that still packs it.
+            if found.st_uid == os.geteuid() and found.st_mtime < too_old_s:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from inspection.errors import ConfigError
 from inspection.messages import Conn, Message, PlcState, Topics
-from review import audit, rollout
+from review import audit, export, rollout
 from review.backup import Backups
 from review.broadcast import Broadcaster
 from review.clock import wall_ms
@@ -59,6 +59,7 @@ class Hub:
         frames, live, news = FolderFrames(settings.frames_dir), Live(), Broadcaster()
         frames.settle()
         Registry(settings.bundles_dir).settle()
+        export.settle()
         writer = Writer(store, frames, news.tell)
         mqtt = MqttIn(settings.mqtt, settings.mqtt_client_id(), live, news.tell, writer.offer)
         writer.done, writer.publish = mqtt.done, mqtt.publish

@@ -32,7 +32,7 @@ from inspection.bundle import (
     verify_files,
 )
 from inspection.errors import BundleError, StorageError
-from review.frames.folder import BEGUN, LEFT_OVER_S
+from review.frames.folder import BEGUN, LEFT_OVER_S, sync
 
 CARD_FILE = "card.md"
 MAX_ZIP_BYTES = MAX_MODEL_BYTES + 2 * MAX_FILE_BYTES
@@ -101,6 +101,7 @@ class Registry:
         target = self.folder / manifest.id
         if not target.exists():
             self._write(target, files)
+            self._make_safe(target)
         kept = self.get(manifest.id)
         if kept.sha256 != sha256(manifest_bytes):
             raise BundleError(
@@ -123,12 +124,21 @@ class Registry:
                         out.write(data)
                         out.flush()
                         os.fsync(out.fileno())
+                for folder in {staging, *((staging / name).parent for name in files)}:
+                    sync(folder)
                 staging.rename(target)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         except OSError as e:
             if not target.exists():
                 raise StorageError(f"{target.name} cannot be written below {self.folder}: {e}") from e
+
+    def _make_safe(self, target: Path) -> None:
+        """Before a station is asked for what a power cut could take away again."""
+        try:
+            sync(self.folder)
+        except OSError as e:
+            raise StorageError(f"{target.name} is in {self.folder}, but cannot be made safe there: {e}") from e
 
     def settle(self) -> None:
         """At a hub's start: what one that was killed was unpacking goes."""

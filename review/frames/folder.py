@@ -100,9 +100,9 @@ class FolderFrames:
 
     def _sync_names(self, folders: set[Path]) -> None:
         for folder in folders:
-            _sync_folder(folder)
+            sync(folder)
         if not folders <= self._named:
-            _sync_folder(self._root)
+            sync(self._root)
             self._named |= folders
 
     def exists(self, sha: str) -> bool:
@@ -132,9 +132,9 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]  # a disk that fills up takes a part, and refuses the next call
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: the name lives in the folder, not in the file."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file durable or, of its folder, a rename: the name lives in the folder, not in the file."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -19,7 +19,7 @@ from review import label_books, mirror
 from review import label_queue as queue
 from review.deps import ActingPerson, HubDep, NamedPerson, page
 from review.exchange import Wanted
-from review.export import export_zip
+from review.export import ARRIVING, export_zip
 from review.hub import Hub, wall_ms
 from review.labelling import MAX_MASK_BYTES, LabelIn, check
 from review.language import _
@@ -154,7 +154,7 @@ def save_label(
 
 def _a_while() -> Iterator[Path]:
     """A folder until the answer has left, or the browser that wanted it: nobody closes an answer's generator then."""
-    with tempfile.TemporaryDirectory(prefix="haltline-export-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=ARRIVING, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

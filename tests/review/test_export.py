@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from inspection.errors import DatasetError
 from inspection.label_book import SCRATCH_BOOK
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
 from review.cli import app as cli
-from review.export import Moment, export_folder, export_zip, groups_of
+from review.export import ARRIVING, Moment, export_folder, export_zip, groups_of
 from review.frames import FolderFrames
+from review.hub import Hub
 from review.label_queue import save
 from review.labelling import CheckedLabel, Mark, encode_mask
+from review.settings import Settings
 from review.store import Record, Station, Store
 
 W, H = 80, 60
@@ -223,3 +227,12 @@ def test_the_command_exports_and_names_the_disputes(world: World, tmp_path: Path
     assert set(read(tmp_path / "out")) == {agreed}
     missing = run(cli, ["export", str(tmp_path / "out2"), "--data", str(tmp_path / "nowhere")])
     assert (missing.exit_code, "holds no hub.db" in missing.output) == (2, True)
+
+
+def test_what_a_killed_hub_was_packing_goes_with_a_later_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, young = (Path(tempfile.mkdtemp(prefix=ARRIVING)) for _ in range(2))
+    (old / "labels.zip").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    Hub.build(Settings(data_dir=tmp_path / "hub")).store.close()
+    assert (old.exists(), young.exists()) == (False, True)

@@ -103,6 +103,21 @@ def test_a_whole_bundle_enters_and_says_what_it_is(tmp_path: Path) -> None:
     assert not list((tmp_path / "bundles").glob(".new-*"))
 
 
+def test_a_bundle_is_safe_before_anybody_is_asked_to_serve_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Registry(tmp_path).add_zip(zipped(bundle_files()))
+    staging = next(path for path in synced if path.endswith("/manifest.json")).removesuffix("/manifest.json")
+    assert {staging, f"{staging}/golden"} <= set(synced), "the names within it"
+    assert synced[-1] == str(tmp_path), "and its own"
+
+
 def test_newest_versions_come_first_by_number_not_by_letter(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     for version in ("1.9.0", "1.10.0", "1.2.0"):
