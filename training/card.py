@@ -7,7 +7,7 @@ import math
 from inspection.bundle import Manifest
 from training.calibrate import ClassCalibration
 from training.checkpoint import RunConfig
-from training.dataset.snapshot import SnapshotManifest
+from training.dataset.snapshot import Snapshot, SnapshotManifest
 from training.evaluate import Figures
 from training.promise import Promise
 from training.promised import promise_words
@@ -25,9 +25,15 @@ LIMITS = """\
 """
 
 
+UNSCALED = """
+
+Its pictures stated no scale and count as 1 px a mm: write `px_per_mm: 1` for its camera in edge.yaml. What is said in mm
+is px of the frame."""
+
+
 def card(
     manifest: Manifest,
-    data: SnapshotManifest,
+    data: Snapshot,
     config: RunConfig,
     classes: list[ClassCalibration],
     figures: Figures | None,
@@ -36,8 +42,8 @@ def card(
     """The card as Markdown. `figures` None: no test pictures were set aside. `promise`: what the limits certify."""
     untested = "No test pictures were set aside: nothing is known of its rates.\n"
     parts = [
-        _what_it_is(manifest, config, classes),
-        _data(data, config, manifest),
+        _what_it_is(manifest, config, classes, scaled=any(s.px_per_mm for s in data.samples)),
+        _data(data.manifest, config, manifest),
         promise_words(promise) if promise else _calibration(classes),
         _test(figures) if figures else untested,
         LIMITS,
@@ -45,7 +51,7 @@ def card(
     return "\n".join(parts)
 
 
-def _what_it_is(manifest: Manifest, config: RunConfig, classes: list[ClassCalibration]) -> str:
+def _what_it_is(manifest: Manifest, config: RunConfig, classes: list[ClassCalibration], *, scaled: bool) -> str:
     spec, rules = manifest.input, {r.cls: r for r in config.label_book.rules}
     named = ", ".join(rules[c].title.lower() for c in manifest.classes)
     rows = "\n".join(
@@ -61,7 +67,7 @@ Finds {named} (task `{manifest.task}`). Made by `haltline export`; limits and fi
 
 A segment-and-decide network, {spec.width_px}x{spec.height_px} px at {spec.px_per_mm:.1f} px/mm (frames up to a factor
 {spec.scale_tolerance:g} off are accepted). Per class it gives the probability that a defect at or above the limit is in
-the picture, and a map of where.
+the picture, and a map of where.{"" if scaled else UNSCALED}
 
 | class | a defect is | pass below | halt from | map level |
 | --- | --- | --- | --- | --- |

@@ -241,7 +241,7 @@ def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Relea
     with whole(out, taken(out)) as partial:
         write_files(partial, manifest, parts.files, None)
         figures = _figures(partial, parts.data, stream)
-        text = card(manifest, parts.data.manifest, parts.config, parts.classes, figures, parts.promise)
+        text = card(manifest, parts.data, parts.config, parts.classes, figures, parts.promise)
         files = {**parts.files, "card.md": text.encode()}
         metrics = {**(summary(figures) if figures else {}), **(metrics_of(parts.promise) if parts.promise else {})}
         changes = {

@@ -18,6 +18,7 @@ from inspection.errors import BundleError, DatasetError
 from inspection.types import Call
 from tests.training.pictures import tiny_ask
 from training.calibrate import Platt
+from training.card import card
 from training.checkpoint import read_config, write_config
 from training.dataset.snapshot import Snapshot
 from training.evaluate import evaluate
@@ -111,6 +112,12 @@ def test_the_card_can_be_sent(released: Release) -> None:
     card = (released.folder / "card.md").read_text()
     for words in ("not a safety function", "caught", "false stops", "with 95 % confidence", "scratch@1", "tiny-0.1.0"):
         assert words in card
+    assert "px_per_mm: 1`" not in card
+
+
+def test_the_card_says_how_a_model_without_a_scale_is_served(released: Release, tiny: Snapshot, tiny_run: Path) -> None:
+    unknown = tiny.model_copy(update={"samples": tuple(s.model_copy(update={"px_per_mm": None}) for s in tiny.samples)})
+    assert "`px_per_mm: 1` for its camera" in card(released.manifest, unknown, read_config(tiny_run), [], None)
 
 
 def test_a_released_version_never_changes(released: Release, tiny_run: Path) -> None:
