@@ -100,8 +100,8 @@ class CameraConfig(_Strict):
     fps: float = Field(default=30.0, gt=0, le=500)
     """Frames a second; sources without a clock are played at this rate."""
     px_per_mm: float = Field(default=10.0, gt=0)
-    """Scale of the frame; measure it with `haltline edge calibrate`. 1 for a model whose pictures stated none, as its card
-    says."""
+    """Scale of the frame; measure it with `haltline edge calibrate`. 1 for a model whose pictures stated none: its card
+    says so."""
     optional: bool = False
     """Blindness of this camera does not withdraw the permit; what it sees still counts."""
     loop: bool = True

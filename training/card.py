@@ -27,8 +27,8 @@ LIMITS = """\
 
 UNSCALED = """
 
-Its pictures stated no scale and count as 1 px a mm: write `px_per_mm: 1` for its camera in edge.yaml. What is said in mm
-is px of the frame."""
+Its pictures stated no scale and count as 1 px a mm: write `px_per_mm: 1` for its camera in edge.yaml. What is said in
+mm is px of the frame."""
 
 
 def card(
