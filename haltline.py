@@ -18,8 +18,8 @@ from inspection.errors import HaltlineError, InputError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("deploy.demo:demo", "demo"),
-    "edge": ("edge.cli:app", "edge"),
-    "plc-sim": ("edge.cli:plc_sim", "edge"),
+    "edge": ("edge.cli:app", ""),
+    "plc-sim": ("edge.cli:plc_sim", ""),
     "review": ("review.cli:app", "review"),
     "render": ("training.cli:render", "training"),
     "dataset": ("training.cli:dataset", "training"),
@@ -27,9 +27,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "evaluate": ("training.cli:evaluate", "training"),
     "export": ("training.cli:export", "training"),
     "quantize": ("training.cli:quantize", "training"),
-    "bench": ("benchmarks.cli:app", "edge"),
+    "bench": ("benchmarks.cli:app", "dev"),
 }
-"""Command -> where it lives, and the extra of the package that brings what it needs."""
+"""Command -> where it lives, and the extra of the package that brings what it needs; the edge needs none."""
+OURS = ("inspection", "edge", "review", "training", "deploy", "benchmarks")
 WRONG_PATH = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 WRONG_PATH |= {errno.EPERM, errno.EROFS}
 """What a person mends by another path or by rights. A full or a broken disk is a failure: the edge is started again."""
@@ -44,16 +45,11 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        target, extra = COMMANDS[cmd_name]
-        module, _, name = target.partition(":")
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
         try:
             found = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as e:
-            # A whole room may be absent, as in an image for the edge; a module missing inside one is our mistake.
-            room, _, inside = (e.name or "").partition(".")
-            if inside and room in ("edge", "review", "training", "inspection", "deploy", "benchmarks"):
-                raise
-            return _not_installed(cmd_name, extra, e)
+            return _not_installed(cmd_name, _needs(cmd_name, e))
         app = found if isinstance(found, typer.Typer) else _single(found)
         command = typer.main.get_command(app)
         command.name = cmd_name
@@ -66,13 +62,22 @@ def _single(function: Any) -> typer.Typer:
     return app
 
 
-def _not_installed(name: str, extra: str, error: ModuleNotFoundError) -> Any:
-    how = f"pip install 'haltline[{extra}]'"
+def _needs(command: str, error: ModuleNotFoundError) -> InputError:
+    """What to install. A whole room may be absent, as in an image for the edge, or what a room needs; a module missing
+    inside one of ours is our mistake."""
+    room, _, inside = (error.name or "").partition(".")
+    if command not in COMMANDS or (inside and room in OURS):
+        raise error
+    extra = COMMANDS[command][1]
+    how = f"pip install 'haltline[{extra}]'" if extra else "pip install haltline"
+    return InputError(f"haltline {command}", f"needs {error.name}", how)
 
+
+def _not_installed(name: str, needs: InputError) -> Any:
     def tell() -> None:
-        raise InputError(f"haltline {name}", f"needs {error.name}", how)
+        raise needs
 
-    tell.__doc__ = f"(not installed: {escape(how)})"
+    tell.__doc__ = f"(not installed: {escape(needs.fix)})"
     lone = typer.Typer(add_completion=False)
     # Whatever was asked of it, the answer is the same.
     lone.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(tell)
@@ -109,6 +114,10 @@ def main() -> None:
     """Exit codes: 0 done, 1 failed or found not ok, 2 wrong input, which the message says how to mend."""
     try:
         app(prog_name="haltline")
+    except ModuleNotFoundError as e:
+        # Commands load what they need when they run, so that `--help` does not wait for torch.
+        sys.stderr.write(f"{_needs(next(iter(sys.argv[1:]), ''), e)}\n")
+        raise SystemExit(2) from None
     except InputError as e:
         sys.stderr.write(f"{e}\n")
         raise SystemExit(2) from None

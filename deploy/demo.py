@@ -108,7 +108,7 @@ def _start_broker(running: ExitStack, wanted: str, port: int, folder: Path) -> s
 
 def newest_bundle(task: str) -> Path:
     """The released bundle of a task with the highest version."""
-    found = [path for path in MODELS.glob(f"{task}-*") if (path / "manifest.json").is_file()]
+    found = [path for path in MODELS.glob(f"{task}-[0-9]*") if (path / "manifest.json").is_file()]
     if not found:
         tasks = sorted({path.parent.name.rsplit("-", 1)[0] for path in MODELS.glob("*-*/manifest.json")})
         raise ConfigError("--task", f"models/ has no bundle for {task!r}", f"use one of {', '.join(tasks)}")

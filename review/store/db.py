@@ -41,7 +41,8 @@ class Store:
             else:
                 self._writer = self._reader = create_engine(url, pool_pre_ping=True)
         except (ArgumentError, NoSuchModuleError, ImportError) as e:
-            raise ConfigError("database_url", f"{url!r}: {e}", "sqlite:///file or postgresql+psycopg://…") from e
+            fix = "sqlite:///file, or postgresql+psycopg://… and pip install 'haltline[postgres]'"
+            raise ConfigError("database_url", f"{url!r}: {e}", fix) from e
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import haltline
+from deploy import demo
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,3 +52,12 @@ def test_a_failure_that_no_other_path_mends_stays_one(error: OSError, monkeypatc
     with pytest.raises(OSError, match=r".") as raised:
         haltline.main()
     assert raised.value is error
+
+
+def test_the_newest_bundle_is_one_of_that_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("weld-0.9.0", "weld-0.10.0", "weld-moving-1.0.0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").touch()
+    monkeypatch.setattr(demo, "MODELS", tmp_path)
+    assert demo.newest_bundle("weld").name == "weld-0.10.0"
+    assert demo.newest_bundle("weld-moving").name == "weld-moving-1.0.0"
