@@ -78,9 +78,9 @@ def demo(
         hub = ["review", "serve", "--data", str(folder / "hub"), "--port", str(port), *hub_mqtt, "--demo-people"]
         plc = ["plc-sim", "--station", f"{task}1", *mqtt, "--protocol", protocol, "--panel-port", str(panel_port)]
         children = [
-            _start(running, "hub", [*hub, "--plc-panel-url", panel]),
-            _start(running, "line", [*plc, "--start"]),
-            _start(running, "edge", ["edge", "run", str(config)]),
+            _start(running, [*hub, "--plc-panel-url", panel]),
+            _start(running, [*plc, "--start"]),
+            _start(running, ["edge", "run", str(config)]),
         ]
         wait_for_port(port, children[0], timeout_s=30)
         _welcome(port, panel, task, camera)
@@ -161,7 +161,7 @@ def _camera_yaml(camera: str, task: str, px_per_mm: float) -> str:
     return f'{{name: cam1, type: {kind}, source: "{path.resolve()}", fps: 10, px_per_mm: {px_per_mm}}}'
 
 
-def _start(running: ExitStack, name: str, args: list[str]) -> subprocess.Popen[bytes]:
+def _start(running: ExitStack, args: list[str]) -> subprocess.Popen[bytes]:
     """A part as its own process and session: Ctrl+C reaches this one only, which then ends the others in order."""
     child = subprocess.Popen(
         [sys.executable, "-m", "haltline", *args],

@@ -67,24 +67,6 @@ def cohen_kappa(table: ArrayLike) -> float:
     return float(_cohen(counts.reshape(1, -1), len(counts))[0])
 
 
-def fleiss_kappa(counts: ArrayLike) -> float:
-    """(units, categories) counts, each row of equally many answers (J. Fleiss, 1971): mean P_i against sum p_j^2."""
-    table = np.asarray(counts, np.float64)
-    raters = table.sum(1)
-    if table.ndim != 2 or not len(table) or raters[0] < 2 or (raters != raters[0]).any():
-        raise ValueError("each unit needs equally many answers, two at least")
-    return float(_fleiss(table, np.ones((1, len(table))))[0])
-
-
-def krippendorff_alpha(counts: ArrayLike) -> float:
-    """Nominal alpha = 1 - D_o / D_e of (units, categories) counts; units with one answer carry nothing.
-
-    K. Krippendorff, Computing Krippendorff's alpha-reliability, 2011, section C (missing data).
-    """
-    table = np.asarray(counts, np.float64)
-    return float(_alpha(table, np.ones((1, len(table))))[0])
-
-
 def agreement(units: Iterable[Unit], draws: int = DRAWS, seed: int = 0) -> Agreement:
     """Of those frames that two people or more labelled; the interval is the bootstrap's, by part."""
     double = [u for u in units if len(u.answers) >= 2]
@@ -160,6 +142,7 @@ def _cohen(cells: Floats, k: int) -> Floats:
 
 
 def _fleiss(counts: Floats, weights: Floats) -> Floats:
+    """Of (units, categories) counts, each row of equally many answers: mean P_i against sum p_j^2 (J. Fleiss, 1971)."""
     n = counts.sum(1)
     each = ((counts**2).sum(1) - n) / (n * (n - 1))
     shares = weights @ counts
@@ -168,6 +151,10 @@ def _fleiss(counts: Floats, weights: Floats) -> Floats:
 
 
 def _alpha(counts: Floats, weights: Floats) -> Floats:
+    """Nominal alpha = 1 - D_o / D_e of (units, categories) counts; units with one answer carry nothing.
+
+    K. Krippendorff, Computing Krippendorff's alpha-reliability, 2011, section C (missing data).
+    """
     n = counts.sum(1)
     counts, weights, n = counts[n >= 2], weights[:, n >= 2], n[n >= 2]
     if not len(n):

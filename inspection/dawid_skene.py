@@ -48,10 +48,6 @@ class Reliability:
     catches: Estimate
     passes: Estimate
 
-    @property
-    def balanced(self) -> float:
-        return (self.catches.value + self.passes.value) / 2
-
 
 @dataclass(frozen=True, slots=True)
 class Weighed:

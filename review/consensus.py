@@ -36,9 +36,5 @@ def soft_labels(session: Session, book: LabelBook) -> Soft:
     return {record: chances for record, chances in found.items() if len(chances) == len(book.classes)}
 
 
-def is_soft(chances: Mapping[str, float]) -> bool:
-    return any(0 < chance < 1 for chance in chances.values())
-
-
 def _rounded(chance: float) -> float:
     return 0.0 if chance < CERTAIN else 1.0 if chance > 1 - CERTAIN else round(chance, 3)

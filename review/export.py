@@ -74,7 +74,6 @@ class Summary:
     majority: int = 0
     single: int = 0
     adjudicated: int = 0
-    without_mask: int = 0
     weighed: int = 0
     too_few: int = 0
     ambiguous: int = 0
@@ -92,7 +91,6 @@ class Summary:
         self.single += found.state == "single"
         self.adjudicated += found.state == "adjudicated"
         self.weighed += found.state == "weighed"
-        self.without_mask += sample.mask is None
         self.groups.add(sample.group)
 
     def line(self) -> str:

@@ -19,7 +19,7 @@ from review import audit_anchor, backup, retirement
 from review.clock import wall_ms
 from review.hub import Hub
 from review.language import N_, _
-from review.live import NEVER_MS, Now, Shown, shown, unkept
+from review.live import Now, Shown, shown, unkept
 from review.store import Record
 
 DAY_MS = 24 * 3_600_000
@@ -60,7 +60,6 @@ class EdgeFacts:
     now: Now
     shown: Shown
     skewed: bool
-    about_age_ms: int | None
     cameras: tuple[tuple[str, dict[str, Any], CameraAnswer | None], ...]
     not_as_asked: bool
     """The model runs on something else than its configuration names."""
@@ -167,12 +166,10 @@ def _edge(now: Now, now_ns: int) -> EdgeFacts:
     refuses = str(broker.get("refuses", "nothing")) if isinstance(broker, dict) else "nothing"
     refused = [] if refuses == "nothing" else [_("the broker does not let this edge: %(what)s", what=refuses)]
     asked, runs = str(model.get("asked_for", "")), str(model.get("runs_on", ""))
-    age = (now_ns - now.about_ns) // 1_000_000 if now.about_ns else NEVER_MS
     return EdgeFacts(
         now=now,
         shown=shown(now, now_ns),
         skewed=now.skew_ms is not None and abs(now.skew_ms) > SKEW_MS,
-        about_age_ms=age if about else None,
         cameras=tuple((name, known, now.answers.get(name)) for name, known in named.items() if isinstance(known, dict)),
         not_as_asked=bool(asked and runs) and asked.split(":")[0].lower() not in runs.lower(),
         silent=retirement.silent(now, now_ns),

@@ -70,8 +70,7 @@ def out_of_fold(snapshot: Snapshot, work: Path, ask: Ask, folds: int, report: Re
         held = [s for s, f in zip(samples, fold, strict=True) if f == k]
         examples = [load(snapshot.folder, s, config.input, config.label_book) for s in held]
         scores, maps = predict(network, [e.image for e in examples])
-        stride = config.heat_stride
-        masks = [_cells(e.mask, stride, maps.shape[2:]) for e in examples]
+        masks = [_cells(e.mask, maps.shape[2:]) for e in examples]
         parts.append((torch.sigmoid(scores).numpy(), maps.numpy(), np.stack(masks)))
     back = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(folds)]))
     chance, heat, cells = (np.concatenate(arrays)[back] for arrays in zip(*parts, strict=True))
@@ -108,8 +107,8 @@ def _line(sample: Sample, cls: str, kind: str, snapshot_id: str, chance: float, 
     )  # fmt: skip
 
 
-def _cells(mask: NDArray[np.uint8] | None, stride: int, size: Sequence[int]) -> NDArray[np.uint8]:
-    """A mask at the heat map's stride: a cell is of the class that covers most of it, where any does."""
+def _cells(mask: NDArray[np.uint8] | None, size: Sequence[int]) -> NDArray[np.uint8]:
+    """(H, W) -> `size`, the heat map's: a cell is of the class that covers most of it, where any does."""
     height, width = int(size[0]), int(size[1])
     if mask is None:
         return np.zeros((height, width), np.uint8)

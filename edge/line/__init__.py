@@ -1,1 +1,1 @@
-"""Ways to the line: MQTT for a plant, a dry run for the desk."""
+"""The way to the line, and `plc-sim` at its other end."""

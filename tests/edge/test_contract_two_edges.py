@@ -62,9 +62,7 @@ def test_two_stations_never_have_one_client_id(own_mosquitto: int, stations: tup
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_neither_a_restart_nor_a_broken_link_looks_like_a_rival(
-    own_mosquitto: int, tmp_path: Path, protocol: str
-) -> None:
+def test_neither_a_restart_nor_a_broken_link_looks_like_a_rival(own_mosquitto: int, protocol: str) -> None:
     heard: list[object] = []
     topics = Topics("test", "line1", f"alone{protocol[0]}")
     config = MqttConfig.model_validate({"port": own_mosquitto, "protocol": protocol})

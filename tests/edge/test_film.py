@@ -59,7 +59,7 @@ class Station:
 
 
 @pytest.fixture
-def stations(tmp_path: Path) -> Iterator[list[Station]]:
+def stations() -> Iterator[list[Station]]:
     made: list[Station] = []
     yield made
     for station in made:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,7 +153,7 @@ class Endless:
         self.closed.set()
 
 
-def test_a_preparation_that_fails_is_a_camera_that_failed_and_is_opened_again(tmp_path: Path) -> None:
+def test_a_preparation_that_fails_is_a_camera_that_failed_and_is_opened_again() -> None:
     inbox, failed = Inbox(), [True]
 
     def view(shown: Frame) -> tuple[Frame]:

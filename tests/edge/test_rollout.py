@@ -309,7 +309,7 @@ def test_what_was_not_ordered_is_refused(station: Station) -> None:
     assert "not the one that was ordered" in answer.why
 
 
-def test_links_are_refused(station: Station, tmp_path: Path) -> None:
+def test_links_are_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path, "1.1.0")
     (bundle / "golden" / "link.png").symlink_to("/etc/passwd")
     with pytest.raises(BundleError, match="is a link"):

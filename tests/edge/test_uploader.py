@@ -513,9 +513,7 @@ def test_what_the_spool_cannot_forget_now_is_not_sent_again_at_once(
     assert hub.seen["a"] == 2
 
 
-def test_an_error_nobody_thought_of_does_not_end_the_road(
-    hub: FakeHub, spool: Spool, start: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_nobody_thought_of_does_not_end_the_road(hub: FakeHub, spool: Spool, start: Any) -> None:
     publish, hub.publish = hub.publish, None  # type: ignore[assignment,method-assign]
     put(spool, "a", files=False)
     start(again_s=0.3)

@@ -92,7 +92,7 @@ def test_a_miss_and_a_run_that_breaks_off_are_told_written_and_exit_1(
     assert "not within 15 s: a good permit" in rows(doc, 1)[0]
 
 
-def test_a_number_that_is_no_fault_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_no_fault_is_named(tmp_path: Path) -> None:
     app = Typer()
     app.command()(main)
     done = CliRunner().invoke(app, ["--only", "1,99", "--doc", str(tmp_path / "x.md")])

@@ -59,7 +59,7 @@ def test_a_record_sent_again_is_acknowledged_again_and_stored_once(hub: HubProce
     assert metric(hub, "haltline_hub_records") == before + 1
 
 
-def test_a_record_without_pictures_is_acknowledged(hub: HubProcess, edge: FakeEdge) -> None:
+def test_a_record_without_pictures_is_acknowledged(edge: FakeEdge) -> None:
     record = edge.record(call="fault", why=("fault",))
     until(lambda: edge.acked == [record.uid])
 

@@ -273,7 +273,7 @@ def test_mvtec_folders_are_as_others_read_them(tmp_path: Path, source: Snapshot)
     assert not (tmp_path / "there" / "images").exists()
 
 
-def test_lineage_names_people_rule_frame_part_and_model(tmp_path: Path, source: Snapshot) -> None:
+def test_lineage_names_people_rule_frame_part_and_model(source: Snapshot) -> None:
     run = CliRunner().invoke
     s = source.samples[0]
     one = run(dataset, ["lineage", str(source.folder), s.image_sha256[:12]])

@@ -504,7 +504,7 @@ def test_letters_with_marks_are_written_out_and_not_lost() -> None:
     assert class_name("Éclat / brûlé", "x") == "eclat_brule"
 
 
-def test_what_a_killed_import_left_goes_with_the_next_and_a_running_ones_stays(folder: Folder, tmp_path: Path) -> None:
+def test_what_a_killed_import_left_goes_with_the_next_and_a_running_ones_stays(folder: Folder) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     out = folder.root.parent / "snapshot"

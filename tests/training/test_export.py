@@ -148,7 +148,7 @@ def test_a_signed_bundle_is_known_by_its_key(tiny_run: Path, tmp_path: Path) -> 
         verify_signature(files["manifest.json"] + b" ", files["manifest.sig"], [public])
 
 
-def test_frames_at_another_scale_are_refused(released: Release, tiny: Snapshot) -> None:
+def test_frames_at_another_scale_are_refused(released: Release) -> None:
     served = read_bundle(released.folder)
     image = np.zeros((64, 80, 3), np.uint8)
     served.check_scale(image, 12.0, "a.png")
@@ -167,7 +167,7 @@ def test_a_released_bundle_is_a_start(released: Release, tiny: Snapshot, tmp_pat
 # ── streams ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def painted(served: Served, seen: list[tuple[float, bool]]) -> list[StreamFrame]:
+def painted(seen: list[tuple[float, bool]]) -> list[StreamFrame]:
     """Frames of flat colour, so that a stand-in session can score each by its brightness."""
     return [
         StreamFrame(np.full((64, 80, 3), round(score * 255), np.uint8), 10.0, frozenset({"scratch #1"} if bad else ()))
@@ -188,11 +188,11 @@ def test_a_stream_counts_events_not_frames(released: Release) -> None:
     limits = (ClassLimits(cls="scratch", lo=0.2, hi=0.8, limit_mm=1.5),)
     served = Served(released.manifest.model_copy(update={"limits": limits, "novelty": None}), Brightness())
     quiet, false, real = [(0.1, False)] * 30, [(0.9, False)] * 5, [(0.1, True)] * 3 + [(0.9, True)] * 5
-    found = judge_stream(served, painted(served, [*quiet, *false, *quiet, *real, *quiet]), k=2, n=3)
+    found = judge_stream(served, painted([*quiet, *false, *quiet, *real, *quiet]), k=2, n=3)
     assert (found.frames, found.false_halts, found.defects, found.caught, found.missed) == (103, 1, 1, 1, ())
-    early = judge_stream(served, painted(served, [(0.9, False)] * 2 + [*quiet, *real]), k=2, n=3)
+    early = judge_stream(served, painted([(0.9, False)] * 2 + [*quiet, *real]), k=2, n=3)
     assert (early.false_halts, early.caught) == (1, 1), "a halt before the guard may be resumed does not end the run"
-    missed = judge_stream(served, painted(served, [*quiet, (0.9, True), *quiet]), k=2, n=3)
+    missed = judge_stream(served, painted([*quiet, (0.9, True), *quiet]), k=2, n=3)
     assert (missed.caught, missed.missed) == (0, ("scratch #1",)), "one frame is not 2 of 3"
     assert found.false_halts_per_hour(30) == pytest.approx(1 / (103 / 30 / 3600))
 

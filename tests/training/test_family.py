@@ -249,7 +249,7 @@ def test_what_is_compared_is_told(tiny: Snapshot, tmp_path: Path) -> None:
     assert (tmp_path / "table.json").exists()
 
 
-def test_an_ablation_names_what_it_changed(tiny: Snapshot, tmp_path: Path) -> None:
+def test_an_ablation_names_what_it_changed(tiny: Snapshot) -> None:
     options = ["--epochs", "1", "--size", "80x64", "--threads", "1", "--only", "noise,spatter"]
     done = CliRunner().invoke(train, ["ablate", str(tiny.folder), *options])
     assert done.exit_code == 0, done.output

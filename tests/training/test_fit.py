@@ -103,7 +103,7 @@ def test_a_run_goes_on_only_as_it_began(tiny: Snapshot, tiny_run: Path) -> None:
         fit(tiny, tiny_run, tiny_ask(lr=1e-3))
 
 
-def test_an_unfinished_run_is_not_exported(tiny: Snapshot, tiny_run: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_is_not_exported(tiny_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "cut"
     run.mkdir()
     (run / "config.json").write_bytes((tiny_run / "config.json").read_bytes())
@@ -113,7 +113,7 @@ def test_an_unfinished_run_is_not_exported(tiny: Snapshot, tiny_run: Path, tmp_p
         trained(run)
 
 
-def test_a_checkpoint_may_not_carry_code(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_may_not_carry_code(tmp_path: Path) -> None:
     run = tmp_path / "hostile"
     run.mkdir()
     torch.save({"network": os.system}, run / ckpt.CHECKPOINT_FILE)
@@ -138,7 +138,7 @@ def test_a_new_run_starts_from_an_earlier_one(tiny: Snapshot, tiny_run: Path, tm
         fit(tiny, tmp_path / "wider", tiny_ask(epochs=1, init=str(tiny_run), channels=16))
 
 
-def test_a_model_of_other_classes_lends_its_encoder(tiny: Snapshot, tiny_run: Path) -> None:
+def test_a_model_of_other_classes_lends_its_encoder(tiny_run: Path) -> None:
     config = ckpt.read_config(tiny_run).model_copy(update={"classes": ("pore", "crack")})
     network = network_of(config, load=False)
     fresh = {n: v.clone() for n, v in network.state_dict().items()}

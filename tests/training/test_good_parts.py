@@ -125,7 +125,7 @@ def test_an_encoder_that_has_seen_nothing_is_refused() -> None:
         encoder_for(Backbone())
 
 
-def test_too_few_good_parts_are_refused(tiny: Snapshot) -> None:
+def test_too_few_good_parts_are_refused() -> None:
     from training.network import Network
 
     with pytest.raises(DatasetError, match="7 pictures are too few"):

@@ -76,7 +76,7 @@ def test_a_surface_says_what_is_on_it(few: tuple[Texture, ...]) -> None:
     assert np.array_equal(again.image, surfaces[5].image)
 
 
-def test_which_texture_is_asked_for_and_each_counts_the_same(few: tuple[Texture, ...]) -> None:
+def test_which_texture_is_asked_for_and_each_counts_the_same() -> None:
     maps = torch.zeros(2, len(CLASSES), 8, 8)
     known = {"target": torch.zeros(2, len(CLASSES) + 4), "maps": maps, "weights": torch.ones_like(maps)}
     known |= {"boxed": torch.zeros(2, len(CLASSES)), "unplaced": torch.zeros(2, len(CLASSES))}

@@ -91,7 +91,7 @@ def test_its_novelty_is_its_own(made: Quantized, parent: Path, tiny: Snapshot) -
     assert all(case.novelty is not None for case in served.manifest.golden.cases)
 
 
-def test_its_limits_are_the_parents_where_its_scores_lie(made: Quantized, parent: Path) -> None:
+def test_its_limits_are_the_parents_where_its_scores_lie(parent: Path) -> None:
     one = read_bundle(parent)
     images = [np.random.default_rng(k).integers(0, 256, (64, 80, 3), np.uint8) for k in range(12)]
     assert module.carried(one, one, images) == one.manifest.limits, "a model's own limits stay where they are"
@@ -148,7 +148,7 @@ def test_a_refused_bundle_is_not_written(parent: Path, tiny: Snapshot, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_label_book_is_refused(parent: Path, tiny: Snapshot, tmp_path: Path) -> None:
+def test_another_label_book_is_refused(parent: Path, tiny: Snapshot) -> None:
     old = read_bundle(parent).manifest.model_copy(update={"label_book": "scratch@9"})
     with pytest.raises(DatasetError, match="scratch@9"):
         module._check_same_rules(old, tiny)

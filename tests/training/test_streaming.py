@@ -185,7 +185,7 @@ def test_served_and_edge_agree(bundle: Path) -> None:
     assert [float(runner.raw(i)[0][0]) for i in clip] == pytest.approx(scores(edge_model(bundle), clip), abs=1e-5)
 
 
-def test_golden_frames_out_of_order_are_refused(bundle: Path, tmp_path: Path) -> None:
+def test_golden_frames_out_of_order_are_refused(bundle: Path) -> None:
     read = edge_reads(bundle)
     cases = read.manifest.golden.cases
     turned = read.manifest.golden.model_copy(update={"cases": cases[::-1], "tolerance": 1e-4, "heat_tolerance": 0.01})
