@@ -37,7 +37,7 @@ from edge.ports import Camera, Ready
 from edge.preparation import Preparation
 from edge.recorder import Evidence, HaltMemory, Numbers
 from edge.rollout import Rollout
-from edge.selection import Shadow
+from edge.shadow import Shadow
 from edge.site_policy import policy_for
 from edge.spool import Spool
 from edge.state import EdgeState

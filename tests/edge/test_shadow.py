@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from benchmarks.station import end, plc_on, run_line, start_edge, wait_for, writ
 from benchmarks.tiny_bundle import write_bundle
 from edge.ports import Moment
 from edge.recorder import Evidence
-from edge.selection import Shadow
+from edge.shadow import Shadow
 from edge.spool import Spool
 from inspection.errors import ModelError
 from inspection.events import Action, Judged, Keep, SetPermit
@@ -112,12 +111,8 @@ def test_what_is_kept_already_is_not_kept_twice() -> None:
 def test_a_shadow_that_hangs_or_fails_holds_up_nothing() -> None:
     second = Second(0.9)
     made, kept = shadow(second)
-    slowest = 0.0
     for k in range(1000):
-        began = time.perf_counter()
-        made.offer(moment(k), [RUN])
-        slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < 0.05
+        made.offer(moment(k), [RUN])  # the second model answers to none of them before the last has been offered
     assert made.seen["busy"] == 999, "one waits, none queue up"
     second.fails = True
     second.go.set()
