@@ -24,7 +24,7 @@ from inspection.agreement import Agreement
 from inspection.attribute_study import PersonStudy, Trial, study
 from inspection.escape import Share, clopper_pearson, lower_bound, upper_bound
 from inspection.size_band import SizeBand
-from review import consistency, label_books, label_queue
+from review import consistency, label_books, label_queue, measured, publishing
 from review.labelling import CheckedLabel, Mark
 from review.store import Label, Record, Station, Store
 
@@ -86,12 +86,12 @@ class Plant:
             row = consistency.propose(session, book, CLS, band, "Eve", self.now_ms)
             limit = label_books.as_book(row).rule(CLS).limit_mm
             self._show(session, limit)
-            touched = label_books.touched(session, row)
+            touched = publishing.touched(session, row)
             exact = {t.label.id for t in touched} == self._between(session, limit)
-            label_books.publish(session, row, "Eve", label_books.FramesNeeded(), self.now_ms)
+            publishing.publish(session, row, "Eve", label_books.FramesNeeded(), self.now_ms)
             after = f"{row.name}@{row.version}"
             self._label_asked(session, after, limit)
-            left = label_books.waiting_to_relabel(session, NAME)
+            left = publishing.waiting_to_relabel(session, NAME)
             self._label_all(session, after, [(limit, self.hand)] * len(PEOPLE))
             again = consistency.frames(session, after, CLS, consistency.parts_of(session))
         return Round(
@@ -115,7 +115,7 @@ class Plant:
     def _draft(self, session: Session, reason: str, limit_mm: float) -> str:
         row = label_books.draft(session, NAME, "Eve", reason, self.now_ms)
         label_books.set_rule(session, row, CLS, limit_mm=limit_mm)
-        label_books.publish(session, row, "Eve", label_books.FramesNeeded(0, 0, 0), self.now_ms)
+        publishing.publish(session, row, "Eve", label_books.FramesNeeded(0, 0, 0), self.now_ms)
         return f"{row.name}@{row.version}"
 
     def _show(self, session: Session, limit_mm: float) -> None:
@@ -153,7 +153,7 @@ class Plant:
     def _label_asked(self, session: Session, book: str, limit_mm: float) -> None:
         """Only what publishing queued, by those it asked."""
         self.now_ms += DAY_MS
-        for person, uid in label_books.asked(session, NAME):
+        for person, uid in publishing.asked(session, NAME):
             label = self._answer(book, uid, limit_mm, self.hand)
             label_queue.save(session, uid, person, label, None, self.now_ms)
 
@@ -165,8 +165,8 @@ class Plant:
 
     def _between(self, session: Session, limit_mm: float) -> set[int]:
         low, high = sorted((limit_mm, DRAWN_MM))
-        current = label_books.current_labels(session, NAME)
-        return {m.id for m in current if low <= (label_books.longest_mm(m, CLS) or 0) < high}
+        current = publishing.current_labels(session, NAME)
+        return {m.id for m in current if low <= (measured.longest_mm(m, CLS) or 0) < high}
 
     def _study(self, frames: Sequence[consistency.FrameLabels], limit_mm: float) -> tuple[PersonStudy, ...]:
         """Against the true length."""

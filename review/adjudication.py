@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
 from inspection.label_book import LabelBook
-from review.label_books import ChangedMeanwhile, longest_mm, newest
+from review.label_books import ChangedMeanwhile, newest
 from review.label_queue import close_dealt
 from review.language import _, class_words
+from review.measured import longest_mm
 from review.remembered import remembered
 from review.store import Adjudication, Label, Record
 

@@ -22,6 +22,7 @@ from inspection.label_book import LabelBook
 from inspection.size_band import Call, NotEnough, SizeBand, size_band
 from review import label_books as books
 from review.export import groups_of, moments
+from review.measured import longest_mm
 from review.remembered import remembered
 from review.store import Adjudication, BookFrame, BookRow, Label, Record, Showing
 
@@ -250,7 +251,7 @@ def _add(frame: FrameLabels, person: str, labels: Sequence[Label], cls: str, tes
     kept = [a for a, b in zip(own, following, strict=False) if b is None or b.created_ms - a.created_ms >= REPEAT_MS]
     # Of each check the last label: the ones before it are corrections.
     kept += {label.showing_id: label for label in labels if label.showing_id is not None}.values()
-    if size := books.longest_mm((own or labels)[-1], cls):
+    if size := longest_mm((own or labels)[-1], cls):
         frame.sizes_mm[person] = size
     said = [(label, _answer(label, cls)) for label in sorted(kept, key=lambda k: k.created_ms) if not label.unsure]
     if said:

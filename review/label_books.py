@@ -1,29 +1,23 @@
-"""Versions of the label books: drafts, what a draft still lacks, what publishing it would touch, and publishing it.
+"""Versions of the label books: drafts, and what a draft still lacks. Putting one into force: `publishing.py`.
 
-`inspection.label_book.BOOKS` are the versions a hub starts with; everything newer is here. Publishing is the only
-way a rule changes, and it says beforehand exactly which labels were made under a limit that no longer holds.
+`inspection.label_book.BOOKS` are the versions a hub starts with; everything newer is here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inspection.errors import InputError
-from inspection.label_book import BOOKS, ClassRule, CountLimit, LabelBook
-from review import audit
-from review.labelling import NEED
+from inspection.label_book import BOOKS, ClassRule, LabelBook
 from review.language import _, ngettext, plain
-from review.store import BookFrame, BookRow, Label, LabelAssignment, Person, Record
+from review.measured import longest_mm, most_within
+from review.store import BookFrame, BookRow, Label, Record
 
-RELABEL = "relabel "
-"""How `LabelAssignment.why` begins where publishing asked; the book's id follows."""
 KINDS = ("example", "counterexample", "borderline")
 
 
@@ -38,17 +32,6 @@ class FramesNeeded:
     example: int = 4
     counterexample: int = 3
     borderline: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """A label whose answer the new limits put in question. `size_mm` is None where nobody measured the defect."""
-
-    label: Label
-    record: Record
-    cls: str
-    size_mm: float | None
-    why: str
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -127,7 +110,7 @@ def draft(session: Session, name: str, person: str, reason: str, now_ms: int) ->
 
 def set_rule(session: Session, row: BookRow, cls: str, **changes: Any) -> ClassRule:
     """Change the limit, band, title or words of one class of a draft; InputError for what is no rule."""
-    _still_a_draft(row)
+    still_a_draft(row)
     rules = [ClassRule.model_validate(rule, strict=False) for rule in row.rules]
     for n, rule in enumerate(rules):
         if rule.cls == cls:
@@ -144,14 +127,14 @@ def set_rule(session: Session, row: BookRow, cls: str, **changes: Any) -> ClassR
 
 
 def set_reason(session: Session, row: BookRow, person: str, reason: str) -> None:
-    _still_a_draft(row)
+    still_a_draft(row)
     row.author, row.reason = person, reason.strip()
     session.flush()
 
 
 def add_reason(session: Session, row: BookRow, reason: str) -> None:
     """Behind what somebody typed: a draft has one author and may have several reasons."""
-    _still_a_draft(row)
+    still_a_draft(row)
     if reason not in row.reason:
         row.reason = f"{row.reason.rstrip('.;')}; {reason}" if row.reason else reason
     session.flush()
@@ -161,7 +144,7 @@ def show_frame(
     session: Session, row: BookRow, cls: str, kind: str, uid: str, note: str, person: str, now_ms: int
 ) -> BookFrame:
     """Put a frame beside a rule of a draft; one it already shows is moved to the kind."""
-    _still_a_draft(row)
+    still_a_draft(row)
     record = session.scalar(select(Record).where(Record.uid == uid.strip(), Record.image.is_not(None)))
     if record is None:
         what = _("%(uid)s is no record with a picture", uid=repr(uid))
@@ -180,7 +163,7 @@ def show_frame(
 
 
 def hide_frame(session: Session, row: BookRow, frame_id: int) -> None:
-    _still_a_draft(row)
+    still_a_draft(row)
     frame = session.get(BookFrame, frame_id)
     if frame is not None and frame.book_id == row.id:
         session.delete(frame)
@@ -247,163 +230,6 @@ def contradicted(session: Session, rule: ClassRule, shown: Mapping[str, Sequence
     return found
 
 
-# -- publishing -------------------------------------------------------------------------------------------------------
-
-
-def touched(session: Session, row: BookRow) -> list[Touched]:
-    """Labels made under limits that the draft changes: the defect they were about lies between old limit and new.
-
-    The size is the one this person measured, else the mean of what others measured on the frame. Where a class was
-    called whose limit changes and nobody measured it, the size could lie there, so that label is touched too.
-    """
-    old = newest(session, row.name)
-    assert old is not None
-    found: list[Touched] = []
-    changed = [(old.rule(rule.cls), rule) for rule in as_book(row).rules if rule != old.rule(rule.cls)]
-    for record, labels in _labelled(session, row.name):
-        for before, rule in changed:
-            sizes = {label.id: longest_mm(label, rule.cls) for label in labels}
-            others = [s for s in sizes.values() if s is not None]
-            for label in labels:
-                own = sizes[label.id]
-                size = own if own is not None else sum(others) / len(others) if others else None
-                if why := _why_touched(before, rule, label, record, size):
-                    found.append(Touched(label, record, rule.cls, size, why))
-    return found
-
-
-def _why_touched(before: ClassRule, rule: ClassRule, label: Label, record: Record, size: float | None) -> str:
-    """Empty where the label's answer is the same under both rules."""
-    low, high = sorted((before.limit_mm, rule.limit_mm))
-    if low != high and size is None and rule.cls in label.classes:
-        return _("never measured")
-    if size is not None and low <= size < high:
-        return _("between %(low)s and %(high)s mm", low=plain(low), high=plain(high))
-    marked = rule.cls in label.classes or any(a["cls"] == rule.cls for a in label.annotations)
-    if before.depth != rule.depth and marked:
-        return _("judged by another depth")
-    if before.count != rule.count and _counted(before, label, record) != _counted(rule, label, record):
-        return _("as many regions are judged otherwise")
-    return ""
-
-
-def _counted(rule: ClassRule, label: Label, record: Record) -> bool:
-    return rule.count is not None and most_within(rule.count, rule.cls, [label], record) >= rule.count.regions
-
-
-def fingerprint(session: Session, row: BookRow) -> str:
-    """Of all that publishing a draft puts into force: rules, reason, and the frames beside them."""
-    shown = session.scalars(select(BookFrame).where(BookFrame.book_id == row.id).order_by(BookFrame.id))
-    frames = [[f.cls, f.kind, f.record_id, f.note] for f in shown]
-    said = json.dumps([row.version, row.rules, row.reason, frames], sort_keys=True)
-    return hashlib.sha256(said.encode()).hexdigest()
-
-
-def publish(
-    session: Session, row: BookRow, person: str, needed: FramesNeeded, now_ms: int, labels_per_frame: int = NEED,
-    seen: str | None = None,
-) -> list[Touched]:  # fmt: skip
-    """Put a draft into force and ask again for what it touches; InputError names what is missing, ChangedMeanwhile
-    says that its `fingerprint` is not the `seen` one, of what the page showed.
-
-    Everybody who labelled a touched frame is asked again, and so is whoever labelled a frame that has fewer than
-    `labels_per_frame`: labels are only ever compared under one version.
-    """
-    _still_a_draft(row)
-    if lacks := missing(session, row, needed):
-        what = _("cannot be published, it lacks %(lacks)s", lacks="; ".join(lacks))
-        raise InputError(f"{row.name}@{row.version}", what, _("add them"))
-    if seen is not None and seen != fingerprint(session, row):
-        what = _("was changed since the page showed it")
-        raise ChangedMeanwhile(f"{row.name}@{row.version}", what, _("read it below, then publish"))
-    found = touched(session, row)
-    again = {t.record.id for t in found}
-    row.published_ms, row.published_by = now_ms, person
-    why = f"{RELABEL}{row.name}@{row.version}"
-    for record, labels in _labelled(session, row.name):
-        people = {label.person for label in labels}
-        if record.id in again or len(people) < labels_per_frame:
-            _ask(session, record, people, why, now_ms)
-    book = f"{row.name}@{row.version}"
-    audit.note(session, person, "label_book_published", f"label book {book}", touched=len(found), reason=row.reason)
-    session.flush()
-    return found
-
-
-def most_within(count: CountLimit, cls: str, labels: Iterable[Label], record: Record) -> int:
-    """The most regions of a class that one of the labels shows as near together as the rule asks; 0 without a scale."""
-    if record.px_per_mm <= 0:
-        return 0
-    middles = [
-        [_middle_mm(a, record.px_per_mm) for a in label.annotations if a["cls"] == cls and _is_placed(a)]
-        for label in labels
-    ]
-    return max((count.most(of_label) for of_label in middles), default=0)
-
-
-def _is_placed(annotation: Mapping[str, Any]) -> bool:
-    return bool(annotation.get("box_px") or annotation.get("points_px"))
-
-
-def _middle_mm(annotation: Mapping[str, Any], px_per_mm: float) -> tuple[float, float]:
-    if box := annotation.get("box_px"):
-        x, y, w, h = box
-        return (x + w / 2) / px_per_mm, (y + h / 2) / px_per_mm
-    xs, ys = zip(*annotation["points_px"], strict=True)
-    return (min(xs) + max(xs)) / 2 / px_per_mm, (min(ys) + max(ys)) / 2 / px_per_mm
-
-
-def longest_mm(label: Label, cls: str) -> float | None:
-    """The longest this person measured of a class."""
-    lengths = [a["length_mm"] for a in label.annotations if a["cls"] == cls and a.get("length_mm") is not None]
-    return max(lengths, default=None)
-
-
-def asked(session: Session, name: str) -> list[tuple[str, str]]:
-    """(person, record uid) of each label that publishing asked for and that somebody still here has not given yet."""
-    rows = session.execute(
-        select(LabelAssignment.person, Record.uid)
-        .join(Record, Record.id == LabelAssignment.record_id)
-        .where(LabelAssignment.why.startswith(f"{RELABEL}{name}@", autoescape=True), LabelAssignment.done_ms.is_(None))
-        .where(LabelAssignment.person.not_in(_left()))
-        .order_by(LabelAssignment.id)
-    )
-    return [(person, uid) for person, uid in rows]
-
-
-def waiting_to_relabel(session: Session, name: str) -> int:
-    """How many labels publishing asked for and nobody has given yet."""
-    return len(asked(session, name))
-
-
-def current_labels(session: Session, name: str) -> list[Label]:
-    """Every label in force that was made under some version of the book."""
-    return [label for _, labels in _labelled(session, name) for label in labels]
-
-
-def _left() -> Select[str]:
-    return select(Person.name).where(Person.left_ms.is_not(None))
-
-
-def _ask(session: Session, record: Record, people: Iterable[str], why: str, now_ms: int) -> None:
-    """Whoever left is not asked: their label would be waited for, for good."""
-    for person in sorted(set(people) - set(session.scalars(_left()))):
-        session.add(LabelAssignment(record_id=record.id, person=person, why=why[:32], created_ms=now_ms))
-
-
-def _labelled(session: Session, name: str) -> Sequence[tuple[Record, list[Label]]]:
-    rows = session.execute(
-        select(Record, Label)
-        .join(Label, Label.record_id == Record.id)
-        .where(Label.superseded_ms.is_(None), Label.label_book.startswith(f"{name}@", autoescape=True))
-        .order_by(Record.ts_ms, Record.id, Label.id)
-    )
-    found: dict[int, tuple[Record, list[Label]]] = {}
-    for record, label in rows:
-        found.setdefault(record.id, (record, []))[1].append(label)
-    return list(found.values())
-
-
 def _copied(frame: BookFrame, row: BookRow) -> BookFrame:
     return BookFrame(
         book_id=row.id, cls=frame.cls, kind=frame.kind, record_id=frame.record_id, note=frame.note,
@@ -411,7 +237,8 @@ def _copied(frame: BookFrame, row: BookRow) -> BookFrame:
     )  # fmt: skip
 
 
-def _still_a_draft(row: BookRow) -> None:
+def still_a_draft(row: BookRow) -> None:
+    """InputError for a version that is published: its labels were made under what it says."""
     if row.published_ms is not None:
         what = _("is published and stays as it is")
         raise InputError(f"{row.name}@{row.version}", what, _("draft the next version"))

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session, aliased
 
 from inspection.label_book import BOOKS, LabelBook
 from review.clock import wall_ms
-from review.label_books import RELABEL, newest
+from review.label_books import newest
 from review.labelling import NEED, CheckedLabel
+from review.publishing import RELABEL
 from review.store import Adjudication, Label, LabelAssignment, Person, Record, Showing
 
 BLIND = "blind"

@@ -11,7 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from inspection.errors import InputError, StorageError
 from inspection.label_book import LabelBook
-from review import adjudication, decided, label_books
+from review import adjudication, decided, label_books, measured
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, page
 from review.hub import Hub
@@ -158,8 +158,7 @@ def _page(
         left = len(adjudication.shown_ranked(session))
         draft = label_books.draft_of(session, book.name) if book else None
     sizes = {
-        label.id: {c: label_books.longest_mm(label, c) for c in (book.classes if book else ())}
-        for label in dispute.labels
+        label.id: {c: measured.longest_mm(label, c) for c in (book.classes if book else ())} for label in dispute.labels
     }
     status = 409 if isinstance(refused, label_books.ChangedMeanwhile) else 422 if refused else 200
     return page(

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from inspection.errors import InputError, StorageError
 from inspection.label_book import BOOKS
-from review import book_pictures
+from review import book_pictures, publishing
 from review import label_books as books
 from review.clock import wall_ms
 from review.deps import ActingPerson, HubDep, NotForRole, RowId, page
@@ -117,7 +117,7 @@ def publish(request: Request, hub: HubDep, person: ActingPerson, name: str, seen
     each = hub.settings.labels_per_frame
     return _write(
         request, hub, person, name,
-        lambda s: books.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms(), each, seen),
+        lambda s: publishing.publish(s, _draft(s, name), person.name, _needed(hub), wall_ms(), each, seen),
     )  # fmt: skip
 
 
@@ -166,7 +166,8 @@ def _page(
             draft=books.as_book(row) if row else None,
             draft_frames=books.frames_of(session, books.as_book(row)) if row else {},
             missing=books.missing(session, row, _needed(hub)) if row else [],
-            touched=books.touched(session, row) if row else [],
-            waiting=books.waiting_to_relabel(session, name), needed=_needed(hub), kinds=books.KINDS, refused=refused,
-            may_change=person.role in SETTLES, seen=books.fingerprint(session, row) if row else "",
+            touched=publishing.touched(session, row) if row else [],
+            waiting=publishing.waiting_to_relabel(session, name), needed=_needed(hub), kinds=books.KINDS,
+            refused=refused, may_change=person.role in SETTLES,
+            seen=publishing.fingerprint(session, row) if row else "",
         )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from inspection.render import DefectSpec, render
-from review import label_books
+from review import label_books, publishing
 from tests.browser.label_desk import Desk, World
 from tests.review.factory import until
 
@@ -64,7 +64,7 @@ def test_the_label_book_shows_its_pictures_beside_the_canvas_but_not_the_frame_i
         kinds = ["example", "example", "counterexample", "borderline"]
         for uid, kind in zip(uids, kinds, strict=False):
             label_books.show_frame(session, row, "scratch", kind, uid, f"{kind} note", "Ann", 1)
-        label_books.publish(session, row, "Ann", label_books.FramesNeeded(0, 0, 0), 2)
+        publishing.publish(session, row, "Ann", label_books.FramesNeeded(0, 0, 0), 2)
     ann = world.sign_in("Ann")
     ann.open(uids[4])
     assert [p.inner_text() for p in ann.page.locator(".label-shows p").all()] == ["Defect", "Borderline", "No defect"]

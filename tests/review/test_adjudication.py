@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from inspection.errors import InputError
-from review import adjudication, blind_plan, label_books, label_queue, people
+from review import adjudication, blind_plan, label_books, label_queue, people, publishing
 from review.export import export_folder
 from review.labelling import encode_mask
 from review.store import LabelAssignment, Person, Record
@@ -142,7 +142,7 @@ def test_labels_under_newer_rules_end_an_old_decision(world: World, tmp_path: Pa
         adjudication.decide(session, uid, "Cy", "gauge", 1, took=1)
         row = label_books.draft(session, "scratch", "Cy", "2 mm from now on", 2)
         label_books.set_rule(session, row, "scratch", limit_mm=2.0)
-        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 3)
+        publishing.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 3)
         assert adjudication.in_force(session, "scratch")
     for person in ("Ann", "Bob"):
         with world.hub.store.writing() as session:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from review import before_after, consistency, label_books
+from review import before_after, consistency, label_books, publishing
 from review.consistency import DEFECT, GOOD, FrameLabels
 from review.store import Record
 from tests.review.test_consistency import World
@@ -55,7 +55,7 @@ def test_the_proposal_is_shown_on_the_frames_and_then_what_people_say_again(worl
     with world.hub.store.writing() as session:
         row = label_books.draft(session, "scratch", "Cy", "one limit", 1)
         label_books.set_rule(session, row, "scratch", limit_mm=1.5)
-        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+        publishing.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
     before = frames(world)
     for f in before:
         for person in f.answers:

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from inspection.size_band import NotEnough, SizeBand, size_band
-from review import consistency, label_books
+from review import consistency, label_books, publishing
 from review.app import create_app
 from review.consistency_plot import band_svg
 from review.people import add_person
@@ -154,7 +154,7 @@ def test_the_study_takes_its_reference_from_adjudication_and_the_label_book(worl
     with world.hub.store.writing() as session:
         row = label_books.draft(session, "scratch", "Cy", "why", 1)
         label_books.show_frame(session, row, "scratch", "counterexample", shown, "", "Cy", 1)
-        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+        publishing.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
         session.add(
             Adjudication(
                 record_id=1, person="Cy", label_book="scratch@2", classes=["scratch"], mask=None, annotations=[],

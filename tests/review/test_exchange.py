@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from review import label_books
+from review import label_books, publishing
 from review.cli import app as cli
 from review.labelling import encode_mask
 from tests.review.test_consistency import World
@@ -37,7 +37,7 @@ def world(tmp_path: Path) -> World:
     with world.hub.store.writing() as session:
         row = label_books.draft(session, "scratch", "Cy", "a limit of our own", 1)
         label_books.set_rule(session, row, "scratch", limit_mm=2.25)
-        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+        publishing.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
     for hole in (False, True, None):
         uid = world.frame()
         mask = None if hole is None else world.hub.frames.put(encode_mask(blob(hole)))

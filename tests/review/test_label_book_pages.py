@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from review import label_books, people
+from review import label_books, people, publishing
 from tests.review.test_consistency import World
 
 
@@ -67,7 +67,7 @@ def test_from_draft_to_a_published_rule_that_labellers_see(world: World) -> None
     assert old.status_code == 422, "a page that was open while the rule changed must not save under the old one"
     assert ann.post(f"/label/{uids[0]}", json={"label_book": "scratch@2"}).status_code == 200
     with world.hub.store.reading() as session:
-        assert label_books.waiting_to_relabel(session, "scratch") == 1
+        assert publishing.waiting_to_relabel(session, "scratch") == 1
     assert "is an earlier version" in cy.get("/label-book/scratch/1").text
 
 
@@ -154,7 +154,7 @@ def test_a_count_and_a_depth_are_kept_shown_and_taken_back(world: World) -> None
     with world.hub.store.writing() as session:
         row = label_books.draft_of(session, "scratch")
         assert row
-        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+        publishing.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
     text = ann.get("/label-book/scratch").text
     assert "3 or more within 10 mm (0.30 per mm)" in text
     assert "0.3 mm deep, to be seen by: dark edge, 0.8 mm" in text

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from inspection.errors import InputError
 from inspection.label_book import SCRATCH_BOOK, WELD_BOOK
 from review import label_books as books
-from review import label_queue
+from review import label_queue, publishing
 from review.people import add_person
 from review.store import AuditRow, BookRow, Label, LabelAssignment, Person, Record, Station, Store
 
@@ -83,7 +83,7 @@ def test_a_draft_holds_nowhere_until_it_is_published(world: World) -> None:
         in_force = label_queue.book_of(session, record)
         assert in_force is not None
         assert in_force.id == "scratch@1"
-        books.publish(session, row, "Cy", NONE, 7)
+        publishing.publish(session, row, "Cy", NONE, 7)
         in_force = label_queue.book_of(session, record)
         assert in_force is not None
         assert (in_force.id, in_force.rule("scratch").limit_mm) == ("scratch@2", 2.0)
@@ -101,7 +101,7 @@ def test_publishing_is_refused_with_what_is_missing(world: World) -> None:
             "Scratch: 3 more borderline cases (0 of 3)",
         ]
         with pytest.raises(InputError, match="1 more example"):
-            books.publish(session, row, "Cy", FEW, 7)
+            publishing.publish(session, row, "Cy", FEW, 7)
         books.set_reason(session, row, "Cy", "clearer")
         books.show_frame(session, row, "scratch", "example", uids[0], "", "Cy", 6)
         books.show_frame(session, row, "scratch", "example", uids[1], "", "Cy", 6)
@@ -120,11 +120,11 @@ def test_a_published_version_stays_as_it_is_and_its_frames_go_on(world: World) -
     with world.store.writing() as session:
         row = world.draft(session, 2.0)
         frame = books.show_frame(session, row, "scratch", "borderline", uid, "look twice", "Cy", 6)
-        books.publish(session, row, "Cy", NONE, 7)
+        publishing.publish(session, row, "Cy", NONE, 7)
         for act in (
             lambda: books.set_rule(session, row, "scratch", limit_mm=9.0),
             lambda: books.hide_frame(session, row, frame.id),
-            lambda: books.publish(session, row, "Cy", NONE, 8),
+            lambda: publishing.publish(session, row, "Cy", NONE, 8),
         ):
             with pytest.raises(InputError, match="stays as it is"):
                 act()
@@ -156,7 +156,7 @@ def test_a_new_limit_touches_exactly_what_lies_between(world: World) -> None:
     world.label(borrowed, "Ann", 1.7, True)
     world.label(borrowed, "Bob", None, False)
     with world.store.writing() as session:
-        found = books.touched(session, world.draft(session, 2.0))
+        found = publishing.touched(session, world.draft(session, 2.0))
         assert {(t.record.uid, t.label.person, t.size_mm) for t in found} == {
             (uids[1.5], "Ann", 1.5), (uids[1.5], "Bob", 1.5), (uids[1.99], "Ann", 1.99), (uids[1.99], "Bob", 1.99),
             (unmeasured, "Ann", None), (borrowed, "Ann", 1.7), (borrowed, "Bob", 1.7),
@@ -171,14 +171,14 @@ def test_publishing_asks_again_for_what_it_touches_and_for_half_pairs(world: Wor
     world.label(clear, "Bob", 3.1, True)
     world.label(half, "Ann", 4.0, True)
     with world.store.writing() as session:
-        books.publish(session, world.draft(session, 2.0), "Cy", NONE, 7)
+        publishing.publish(session, world.draft(session, 2.0), "Cy", NONE, 7)
         rows = session.scalars(select(LabelAssignment)).all()
         of = {r.id: r.uid for r in session.scalars(select(Record))}
         assert {(of[r.record_id], r.person, r.why) for r in rows} == {
             (touched, "Ann", "relabel scratch@2"), (touched, "Bob", "relabel scratch@2"),
             (half, "Ann", "relabel scratch@2"),
         }  # fmt: skip
-        assert books.waiting_to_relabel(session, "scratch") == 3
+        assert publishing.waiting_to_relabel(session, "scratch") == 3
     with world.store.reading() as session:
         ann = session.scalars(select(Person).where(Person.name == "Ann")).one()
         waiting = label_queue.waiting_for(session, ann, 10)
@@ -192,8 +192,8 @@ def test_new_words_alone_touch_no_label(world: World) -> None:
     with world.store.writing() as session:
         row = books.draft(session, "scratch", "Cy", "clearer", 5)
         books.set_rule(session, row, "scratch", rule="A scratch 1.5 mm or longer, measured along its whole course.")
-        assert books.publish(session, row, "Cy", NONE, 7) == []
-        assert books.waiting_to_relabel(session, "scratch") == 0
+        assert publishing.publish(session, row, "Cy", NONE, 7) == []
+        assert publishing.waiting_to_relabel(session, "scratch") == 0
 
 
 PX_PER_MM = 20.0
@@ -219,9 +219,9 @@ def test_a_changed_count_touches_exactly_the_labels_it_judges_otherwise(world: W
     marked(world, pores(), defect=False)
     with world.store.writing() as session:
         row = books.draft(session, "scratch", "Cy", "small ones together", 5)
-        assert books.touched(session, row) == []
+        assert publishing.touched(session, row) == []
         books.set_rule(session, row, "scratch", count={"regions": 3, "within_mm": 1.0})
-        found = books.touched(session, row)
+        found = publishing.touched(session, row)
         assert [(t.record.uid, t.why) for t in found] == [(three, "as many regions are judged otherwise")]
 
 
@@ -232,8 +232,8 @@ def test_a_changed_depth_touches_every_label_that_marked_the_class(world: World)
         row = books.draft(session, "scratch", "Cy", "deep ones", 5)
         depth = {"depth_mm": 0.3, "sign": "dark edge", "sign_mm": 0.8}
         books.set_rule(session, row, "scratch", depth=depth)
-        assert [t.record.uid for t in books.touched(session, row)] == [called, seen]
-        books.publish(session, row, "Cy", NONE, 7)
+        assert [t.record.uid for t in publishing.touched(session, row)] == [called, seen]
+        publishing.publish(session, row, "Cy", NONE, 7)
         newest = books.newest(session, "scratch")
         assert newest
         assert newest.rule("scratch").depth.model_dump() == depth  # type: ignore[union-attr]
@@ -254,7 +254,7 @@ def test_frames_that_show_the_opposite_of_a_count_keep_a_book_from_being_publish
             f"Scratch: frame {many[-8:]} has 3 within 1 mm: a defect by this rule",
         ]
         with pytest.raises(InputError, match="cannot be published"):
-            books.publish(session, row, "Cy", NONE, 7)
+            publishing.publish(session, row, "Cy", NONE, 7)
 
 
 @pytest.mark.parametrize(("each", "again"), [(1, []), (2, ["Ann"]), (3, ["Ann", "Ann", "Bob"])])
@@ -266,5 +266,5 @@ def test_a_frame_is_asked_for_again_until_it_has_as_many_labels_as_the_hub_wants
         world.label(uid, person, 9.0, True)
     with world.store.writing() as session:
         row = world.draft(session, 2.0)
-        books.publish(session, row, "Cy", NONE, 7, each)
-        assert sorted(person for person, _ in books.asked(session, "scratch")) == again
+        publishing.publish(session, row, "Cy", NONE, 7, each)
+        assert sorted(person for person, _ in publishing.asked(session, "scratch")) == again

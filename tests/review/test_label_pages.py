@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from inspection.bundle import sha256
 from inspection.samples import Sample
-from review import label_books, label_queue
+from review import label_books, label_queue, publishing
 from review.app import create_app
 from review.labelling import encode_mask
 from review.people import add_person, remove
@@ -137,7 +137,7 @@ def new_rule(world: World, limit_mm: float) -> None:
     with world.hub.store.writing() as session:
         row = label_books.draft(session, "weld", "Cy", "smaller pores", 1)
         label_books.set_rule(session, row, "porosity", limit_mm=limit_mm)
-        label_books.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
+        publishing.publish(session, row, "Cy", label_books.FramesNeeded(0, 0, 0), 2)
 
 
 def test_after_a_new_rule_the_label_of_somebody_who_left_is_anybodys_to_give(world: World) -> None:
@@ -149,7 +149,7 @@ def test_after_a_new_rule_the_label_of_somebody_who_left_is_anybodys_to_give(wor
     new_rule(world, 0.8)
     bob, cy = people[1], people[2]
     with world.hub.store.reading() as session:
-        assert label_books.asked(session, "weld") == [("Bob", uid)], "not of whoever left"
+        assert publishing.asked(session, "weld") == [("Bob", uid)], "not of whoever left"
     assert (bob.next(), cy.next()) == (uid, "")
     assert bob.save(uid, label_book="weld@2", classes=["porosity"]).status_code == 200
     assert (bob.next(), cy.next()) == ("", uid), "Ann's was made under other rules"
@@ -176,7 +176,7 @@ def test_a_label_that_is_made_again_after_a_new_rule_waits_for_its_person(world:
     remove(world.hub.store, "Ann")
     assert cy.next() == uid, "once Ann left, it is anybody's"
     with world.hub.store.reading() as session:
-        assert label_books.waiting_to_relabel(session, "weld") == 0
+        assert publishing.waiting_to_relabel(session, "weld") == 0
         due = session.scalars(select(Record.uid).where(label_queue.short_of_labels(2))).all()
     assert set(due) == {uid, half}
 
