@@ -51,6 +51,10 @@ def serve(
     mqtt_version: Annotated[int, typer.Option(help="5, or 3 for brokers that speak MQTT 3.1.1 only.")] = 5,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
     edge_token: Annotated[str | None, typer.Option(envvar="HALTLINE_EDGE_TOKEN")] = None,
+    https: Annotated[
+        bool,
+        typer.Option(help="Pages are reached by https alone, through a proxy: so goes a sign-in's cookie."),
+    ] = False,
     plc_panel_url: Annotated[str | None, typer.Option(help="Demo: the simulated line controller's panel.")] = None,
     demo_people: Annotated[bool, typer.Option(help="Add three people who need no secret, to try the pages.")] = False,
     backup_dir: Annotated[
@@ -98,6 +102,7 @@ def serve(
                 },
                 "database_url": database,
                 "edge_token": edge_token,
+                "https": https,
                 "plc_panel_url": plc_panel_url,
                 "demo_people": demo_people,
                 "backup_dir": backup_dir,

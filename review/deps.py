@@ -237,9 +237,13 @@ async def same_origin(request: Request) -> None:
         return
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(
-            403, language._("request from %(origin)s refused: open Haltline's own page and act there", origin=origin)
+        words = language._(
+            "request from %(origin)s refused by %(host)s: open Haltline's own page and act there. If this is it, the "
+            "proxy in front of the hub must hand on the Host header.",
+            origin=origin,
+            host=request.headers.get("host", ""),
         )
+        raise HTTPException(403, words)
 
 
 async def edge_token(request: Request, hub: HubDep) -> None:

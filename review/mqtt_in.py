@@ -54,6 +54,8 @@ FILTERS = tuple(
 )
 IN_FLIGHT = 100
 """Unacknowledged messages the broker may have on the way to us: the writer's queue can never hold more."""
+SESSION_S = 7 * 24 * 3600
+"""How long the broker keeps halts and records for a hub that is away."""
 KEEPALIVE_S = 5
 READ_BYTES = 65536
 """Of one read: some 200 packets, handled before anything else on that thread."""
@@ -152,7 +154,7 @@ class MqttIn:
         )
         if s.user:
             client.username_pw_set(s.user, s.password.get_secret_value() if s.password else None)
-        self._tls = _tls(s) if s.tls or s.ca_file else None
+        self._tls = _tls(s) if s.ca_file else None
         if self._tls:
             client.tls_set_context(self._tls)
         client.reconnect_delay_set(1, 5)
@@ -164,7 +166,7 @@ class MqttIn:
         client.on_socket_open = self._guarded(_no_delay)
         if v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = s.session_expiry_s
+            properties.SessionExpiryInterval = SESSION_S
             properties.ReceiveMaximum = IN_FLIGHT
             client.connect_async(s.host, s.port, KEEPALIVE_S, clean_start=False, properties=properties)
         else:
@@ -313,10 +315,7 @@ def _load(context: ssl.SSLContext, s: MqttSettings) -> None:
     """The files as they are now, into a context that may hold earlier ones: the hub's own certificate is replaced,
     another authority is trusted beside the one before."""
     try:
-        if s.ca_file:
-            context.load_verify_locations(s.ca_file)
-        else:
-            context.load_default_certs()
+        context.load_verify_locations(s.ca_file)
     except OSError as e:
         raise ConfigError("mqtt.ca_file", f"{s.ca_file}: {e}", "name the broker's CA certificate (PEM)") from e
     if s.cert_file:

@@ -18,8 +18,7 @@ MEND = "make it a file that the hub's user may read, or put a backup's back"
 
 
 class MqttSettings(BaseModel):
-    """How the hub reaches the broker. `ca_file` switches TLS on. `client_id` names the hub's kept session there;
-    without one, it is made once and kept in the data folder, as two clients of one name throw each other out."""
+    """How the hub reaches the broker. `ca_file` switches TLS on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,23 +28,18 @@ class MqttSettings(BaseModel):
     password: SecretStr | None = None
     version: Literal[5, 3] = 5
     """3 is MQTT 3.1.1, for brokers that speak nothing newer."""
-    tls: bool = False
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     """The hub's own certificate, where the broker wants one; its common name is the hub's user there."""
-    client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    session_expiry_s: int = Field(default=7 * 24 * 3600, ge=0)
-    """How long the broker keeps halts and records for a hub that is away."""
 
 
 class Settings(BaseModel):
     """Everything the hub can be told.
 
-    `database_url` is a SQLAlchemy address; without one, `data_dir/hub.db` (SQLite, WAL) is used. `secret` signs the
-    session cookie; without one it is made once and kept in `data_dir/secret`. `edge_token`: bearer token edges must
-    send. `plc_panel_url`: the simulated line controller's own panel, shown on the Line page of a demo.
-    `panel_px_per_mm`: CSS px in one mm of the operator's screen, so that a 20 mm key is 20 mm. `demo_people`: whoever
+    `database_url` is a SQLAlchemy address; without one, `data_dir/hub.db` (SQLite, WAL) is used. `edge_token`: bearer
+    token edges must send. `https`: pages are reached by https alone, so that the cookie of a sign-in goes no other way.
+    `plc_panel_url`: the simulated line controller's own panel, shown on the Line page of a demo. `demo_people`: whoever
     has no secret signs in by name alone. `idle_min`: minutes without an act after which a sign-in ends.
     `book_frames`: examples, counterexamples and borderline cases that each class of a label book must show.
     `labels_per_frame` people label each frame, blind. Of a person's labels, `repeat_share` are asked for once more
@@ -62,10 +56,8 @@ class Settings(BaseModel):
     mqtt: MqttSettings = MqttSettings()
     database_url: str | None = None
     edge_token: SecretStr | None = None
-    secret: SecretStr | None = None
     https: bool = False
     plc_panel_url: str | None = Field(default=None, pattern=r"^https?://")
-    panel_px_per_mm: float = Field(default=3.78, gt=1, lt=40)
     demo_people: bool = False
     backup_dir: Path | None = None
     realarm_min: int = Field(default=5, ge=1, le=720)
@@ -95,7 +87,7 @@ class Settings(BaseModel):
 
     def session_secret(self) -> str:
         """The cookie's key; kept, so that a restart of the hub signs nobody out."""
-        return self.secret.get_secret_value() if self.secret else self._kept("secret", secrets.token_urlsafe(32))
+        return self._kept("secret", secrets.token_urlsafe(32))
 
     def badge_key(self) -> bytes:
         """What badge numbers are hashed with; kept beside the database and not in it. Without it no badge is known, so
@@ -125,8 +117,9 @@ class Settings(BaseModel):
         return ""
 
     def mqtt_client_id(self) -> str:
-        """The hub's name at the broker; kept, because what arrived while the hub was away waits under it."""
-        return self.mqtt.client_id or self._kept("mqtt_client_id", f"haltline-hub-{secrets.token_hex(4)}")
+        """The hub's name at the broker; kept, because what arrived while the hub was away waits under it, and made for
+        each hub, because two clients of one name throw each other out."""
+        return self._kept("mqtt_client_id", f"haltline-hub-{secrets.token_hex(4)}")
 
     def _kept(self, name: str, fresh: str) -> str:
         """What the data folder holds under `name`; `fresh` is written there the first time."""

@@ -220,3 +220,12 @@ def test_every_option_is_in_the_guide() -> None:
     guide = (REPO / "docs" / "hub.md").read_text()
     options = [o for p in get_command(app).commands["serve"].params for o in p.opts]  # type: ignore[attr-defined]
     assert [o for o in options if f"`{o}`" not in guide and o != "--help"] == []
+
+
+def test_behind_a_proxy_with_tls_the_cookie_goes_no_other_way(mosquitto: int, tmp_path: Path) -> None:
+    hub = HubProcess(tmp_path / "hub", free_port(), mosquitto, "--https").start()
+    try:
+        answer = httpx.post(f"{hub.url}/who", data={"name": "Ana (operator)"}, timeout=20)
+        assert "; secure" in answer.headers["set-cookie"].lower()
+    finally:
+        hub.stop()

@@ -207,6 +207,8 @@ def test_another_sites_form_signs_nobody_in(world: World) -> None:
         "/who", data={"name": "Olga", "secret": PIN}, headers={"Origin": "https://evil.example"}
     )
     assert answer.status_code == 403
+    assert "https://evil.example refused by hub" in answer.text
+    assert "hand on the Host header" in answer.text, "or it is ours, asked through a proxy that hides which host it is"
 
 
 def test_all_of_it_is_in_the_log_without_the_secret(world: World) -> None:
