@@ -7,7 +7,7 @@
       golden/           frames and the outputs the exporter got for them
       card.md           what the model can and cannot do
 
-A room reads the files (`load_files`), this module judges the bytes: nothing here opens a file.
+A room reads the files, this module judges the bytes: nothing here opens a file.
 """
 
 from __future__ import annotations

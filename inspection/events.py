@@ -93,7 +93,8 @@ class PartArrived:
 
 @dataclass(frozen=True, slots=True)
 class FaultFound:
-    """Something other than the camera's silence keeps the edge from judging or from keeping evidence."""
+    """Something other than a camera or its model makes this edge's permit worth nothing, as another edge of its name
+    does. A code holds one reason, the newest, and its `FaultOver` ends it: what finds a fault has a code to itself."""
 
     now_ns: int
     code: Code

@@ -29,7 +29,7 @@ class Code(IntEnum):
     DEFECT = 1
     CAMERA = 2
     MODEL = 3
-    STORAGE = 4
+    STORAGE = 4  # no edge sends it: evidence that cannot be kept stops no line
     STARTING = 5
     INTERNAL = 6
     STOP = 7  # a person asked for it
