@@ -13,9 +13,8 @@ from inspection.errors import InputError, StorageError
 from inspection.label_book import LabelBook
 from review import adjudication, decided, label_books, measured
 from review.clock import wall_ms
-from review.deps import ActingPerson, HubDep, page
+from review.deps import Engineer, HubDep, page
 from review.hub import Hub
-from review.label_queue import SETTLES
 from review.language import _
 from review.store import Person
 
@@ -25,8 +24,7 @@ DECIDED = 30
 
 
 @router.get("/adjudicate")
-def show_list(request: Request, hub: HubDep, person: ActingPerson) -> Response:
-    _check(person)
+def show_list(request: Request, hub: HubDep, person: Engineer) -> Response:
     with hub.store.reading() as session:
         ranked = adjudication.shown_ranked(session)
         found, total = adjudication.disputes(session, ranked[:LISTED]), len(ranked)
@@ -38,9 +36,8 @@ def show_list(request: Request, hub: HubDep, person: ActingPerson) -> Response:
 
 
 @router.get("/adjudicate/next")
-def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectResponse:
+def show_next(hub: HubDep, person: Engineer, after: str = "") -> RedirectResponse:
     """The worst dispute; with `after`, the one behind that, so that skipping goes on and does not come back at once."""
-    _check(person)
     with hub.store.reading() as session:
         uids = [uid for _id, uid, _compared in adjudication.shown_ranked(session)]
     at = uids.index(after) + 1 if after in uids else 0
@@ -49,15 +46,13 @@ def show_next(hub: HubDep, person: ActingPerson, after: str = "") -> RedirectRes
 
 
 @router.get("/adjudicate/{uid}")
-def show(request: Request, hub: HubDep, person: ActingPerson, uid: str) -> Response:
-    _check(person)
+def show(request: Request, hub: HubDep, person: Engineer, uid: str) -> Response:
     return _page(request, hub, person, uid)
 
 
 @router.get("/adjudicate/{uid}/mask/{label_id}")
-def show_mask(hub: HubDep, person: ActingPerson, uid: str, label_id: int) -> Response:
+def show_mask(hub: HubDep, person: Engineer, uid: str, label_id: int) -> Response:
     """What one person painted, bright where painted: the stored values 1, 2 ... are black to an eye."""
-    _check(person)
     with hub.store.reading() as session:
         dispute = adjudication.of_record(session, uid)
     label = next((m for m in dispute.labels if m.id == label_id), None) if dispute else None
@@ -76,7 +71,7 @@ def show_mask(hub: HubDep, person: ActingPerson, uid: str, label_id: int) -> Res
 
 @router.post("/adjudicate/{uid}")
 def decide(
-    request: Request, hub: HubDep, person: ActingPerson, uid: str, reason: Annotated[str, Form()] = "",
+    request: Request, hub: HubDep, person: Engineer, uid: str, reason: Annotated[str, Form()] = "",
     took: Annotated[str, Form()] = "", cls: Annotated[list[str] | None, Form()] = None,
     length_cls: Annotated[list[str] | None, Form()] = None, length_mm: Annotated[list[str] | None, Form()] = None,
     borderline: Annotated[str, Form()] = "", newest: Annotated[int, Form()] = 0,
@@ -84,7 +79,6 @@ def decide(
     """`took` is a label's id, or "own" with the classes ticked and the lengths given; `borderline`: the class whose
     rule the frame then shows, as a borderline case, in the label book's draft; `newest`: the newest decision that the
     page showed, 0 for none."""
-    _check(person)
     try:
         lengths = dict(zip(length_cls or [], length_mm or [], strict=False))
         own = {c: _length(lengths.get(c, "")) for c in cls or []}
@@ -99,9 +93,8 @@ def decide(
 
 
 @router.post("/adjudicate/{uid}/borderline")
-def offer(request: Request, hub: HubDep, person: ActingPerson, uid: str, cls: Annotated[str, Form()] = "") -> Response:
+def offer(request: Request, hub: HubDep, person: Engineer, uid: str, cls: Annotated[str, Form()] = "") -> Response:
     """Show a decided frame in the label book's draft, as a borderline case of the class."""
-    _check(person)
     try:
         with hub.store.writing() as session:
             decided.offer(session, uid, cls, person.name, wall_ms())
@@ -112,11 +105,10 @@ def offer(request: Request, hub: HubDep, person: ActingPerson, uid: str, cls: An
 
 @router.post("/adjudicate/{uid}/gold")
 def choose_gold(
-    request: Request, hub: HubDep, person: ActingPerson, uid: str, use: Annotated[bool, Form()] = True,
+    request: Request, hub: HubDep, person: Engineer, uid: str, use: Annotated[bool, Form()] = True,
     reason: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
     """Whether a decided frame may be shown to people as a hidden test."""
-    _check(person)
     try:
         with hub.store.writing() as session:
             decided.choose_gold(session, uid, use, person.name, reason, wall_ms())
@@ -166,8 +158,3 @@ def _page(
         book=book, sizes=sizes, earlier=earlier, left=left, refused=refused, reason=reason, letters="ABCDFGHI",
         drafted=f"{draft.name}@{draft.version}" if draft else "",
     )  # fmt: skip
-
-
-def _check(person: Person) -> None:
-    if person.role not in SETTLES:
-        raise HTTPException(403, f"{person.name} is {person.role}: adjudicating is for {' and '.join(SETTLES)}s")

@@ -30,7 +30,7 @@ async def stop(request: Request, key: Key) -> Response:
     hub = get_hub(request)
     now = hub.live.get(key)
     if now is None:
-        raise HTTPException(404, f"no station {key} has reported: use the machine's own stop button")
+        raise HTTPException(404, _("no station %(key)s has reported: use the machine's own stop button", key=key))
     who = await _who(request, hub)
     outcome = await stops.ask(hub, now.topics, who)
     name = "stop_said.html" if request.headers.get("hx-request") else "stop_page.html"

@@ -51,7 +51,7 @@ def test_camera(
     """Asks the edge to watch its camera for a second; the answer comes by itself."""
     now = hub.live.get(station)
     if now is None:
-        raise HTTPException(404, f"no station {station!r} has reported")
+        raise HTTPException(404, _("no station %(key)s has reported", key=station))
     asked = CameraTest(camera=camera, nonce=secrets.token_urlsafe(12), who=person.name[:64])
     sent = hub.publish(now.topics, asked)
     said = "" if sent else _("Not sent: the hub has lost the broker.")

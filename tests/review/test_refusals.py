@@ -78,7 +78,8 @@ def asked(world: World, name: str, path: str, **headers: str) -> Response:
 
 REFUSED = [
     ("/consistency", 403, "Olga is operator: this is for the roles engineer, admin"),
-    ("/adjudicate", 403, "It is not for whoever is signed in here"),
+    ("/adjudicate", 403, "Olga is operator: this is for the roles engineer, admin"),
+    ("/labels/export.zip", 403, "Olga is operator: this is for the roles engineer, admin"),
     ("/label/abc", 404, "There is nothing at this address, or not any more."),
     ("/nowhere", 404, "There is nothing at this address, or not any more."),
     ("/halts/99", 404, "there is no halt 99"),
