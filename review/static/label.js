@@ -37,8 +37,11 @@ async function start() {
   if (data.mine) state.restore(data.mine, data.mine.mask ? fromImage(await loadImage(data.mine.mask), data.width, data.height) : null);
   const kept = draft.read();
   view = new View(canvas, frame, state);
-  if (kept && state.fromDraft(kept)) {
-    say(t("Your draft of {time} is back.", { time: new Date(kept.at).toLocaleTimeString(document.documentElement.lang, { timeStyle: "short" }) }));
+  const draftIs = kept && state.fromDraft(kept);
+  if (draftIs) {
+    const time = new Date(kept.at).toLocaleTimeString(document.documentElement.lang, { timeStyle: "short" });
+    if (draftIs === "back") say(t("Your draft of {time} is back.", { time }));
+    else say(t("Your draft of {time} is from before {book}: its marks are back, judge it again by the rules of now.", { time, book: data.book.id }), true);
     $("start-over").hidden = false;
   }
   view.refresh(ALL);
@@ -175,7 +178,9 @@ async function save() {
     const painted = !good && !unsure && state.mask.some(Boolean);
     const mask = painted ? await base64(await toPng(state.mask, data.width, data.height)) : null;
     const body = JSON.stringify({ label_book: data.book.id, classes, unsure, annotations: state.annotations(), mask_png: mask });
-    const answer = await fetch(data.save, { method: "POST", body, headers: { "Content-Type": "application/json", "Haltline-Person": encodeURIComponent(data.person) }, signal: AbortSignal.timeout(20_000) });
+    const request = { method: "POST", body, headers: { "Content-Type": "application/json", "Haltline-Person": encodeURIComponent(data.person) }, signal: AbortSignal.timeout(20_000) };
+    const answer = await fetch(data.save, request).catch(() => { throw new Error(t("the hub does not answer")); });
+    if (answer.status === 422) return refused(await reason(answer));
     if (!answer.ok) throw new Error(await reason(answer));
     draft.drop();
     location.assign((await answer.json()).next);
@@ -184,6 +189,13 @@ async function save() {
     showState();
     say(t("Not saved: {why}. Your work is kept in this browser; press Ctrl+Enter to try again.", { why: e.message }), true);
   }
+}
+
+/** As it is the hub will never take it. */
+function refused(why) {
+  ui.saving = false;
+  showState();
+  say(t("Not saved: {why}. Your work is kept in this browser.", { why }), true);
 }
 
 async function reason(answer) {

@@ -137,17 +137,28 @@ export class LabelState {
   }
 
   toDraft() {
-    return { v: 1, book: this.bookId, base: Boolean(this.base), ...this.now };
+    return { v: 1, book: this.bookId, classes: this.rules.map((r) => r.cls), base: Boolean(this.base), ...this.now };
   }
 
-  /** True when the draft fits this frame's label book and was taken over. */
+  /** What became of it: "back"; "anew" where it was made under other rules; "" where it is none. */
   fromDraft(draft) {
-    if (draft?.v !== 1 || draft.book !== this.bookId) return false;
+    if (draft?.v !== 1) return "";
+    if (draft.book !== this.bookId) return draft.classes ? this.anew(draft) : "";
     const { shapes, present, good, unsure } = draft;
     if (!draft.base) this.base = null;
     this.now = { shapes, present, good, unsure };
     this.rebuild();
-    return true;
+    return "back";
+  }
+
+  /** Where something is was drawn, and holds; what it is called answered other rules, and is judged by those of now. */
+  anew({ shapes, classes }) {
+    for (const shape of shapes) {
+      const value = shape.value && this.rules.findIndex((r) => r.cls === classes[shape.value - 1]) + 1;
+      if (value || !shape.value) this.add({ ...shape, value });
+    }
+    this.past = [];
+    return "anew";
   }
 }
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
+from inspection.label_book import SCRATCH_BOOK
 from inspection.render import DefectSpec, render
 from inspection.samples import Sample
 from review.export import export_folder
-from review.store import Label, Record
+from review.store import BookRow, Label, Record
 from tests.browser.label_desk import World
 from tests.browser.where import wait_for_path
 from tests.review.factory import until
@@ -190,6 +191,34 @@ def test_a_draft_survives_a_reload_belongs_to_its_author_and_ends_with_saving(wo
     ann.page.wait_for_url(re.compile("/label/0*2$"))
     assert not ann.page.evaluate("Object.keys(localStorage).filter((k) => k.includes('label.Ann'))")
     assert np.count_nonzero(stored_mask(world, world.labels()[0])) > 400
+
+
+def test_marks_drawn_while_the_rules_changed_come_back_and_are_judged_by_the_new_ones(world: World) -> None:
+    ann = world.sign_in("Ann")
+    ann.open(world.frame(GREY))
+    ann.drag((100, 100), (200, 100))  # 5.0 mm
+    ann.drag((100, 200), (140, 200))  # 2.0 mm, from 1.5 on a defect
+    with world.hub.store.writing() as session:
+        rule = SCRATCH_BOOK.rules[0].model_copy(update={"limit_mm": 4.0})
+        session.add(
+            BookRow(
+                name="scratch", version=2, task="scratch", rules=[rule.model_dump(mode="json")], created_ms=1,
+                published_ms=1,
+            )
+        )  # fmt: skip
+    ann.press("Control+Enter")
+    expect(ann.page.locator("#message")).to_contain_text("now scratch@2 holds (reload the page)")
+    assert "press Ctrl+Enter" not in ann.message(), "it would be refused again"
+    ann.page.reload()
+    ann.ready()
+    assert "is from before scratch@2: its marks are back, judge it again" in ann.message()
+    assert ann.decision() == "Scratch 5.0 mm"
+    ann.save()
+    label = world.labels()[0]
+    assert (label.label_book, [mark["length_mm"] for mark in label.annotations]) == ("scratch@2", [5.0, 2.0])
+    mask = stored_mask(world, label)
+    assert mask[95:105, 100:200].any()
+    assert not mask[195:205].any(), "too short now"
 
 
 def test_my_label_comes_back_as_i_left_it_and_can_be_changed(world: World) -> None:
