@@ -87,6 +87,10 @@ class Hub:
     def connected(self) -> bool:
         return self.mqtt.connected
 
+    def hears(self) -> bool:
+        """Whether what stations send comes, as far as the hub can know."""
+        return self.mqtt.connected and not self.mqtt.deaf
+
     def failing(self) -> str:
         """Why nothing can be stored right now; empty when it can."""
         return self.writer.failing

@@ -25,6 +25,7 @@ from inspection.errors import ConfigError, MessageError
 from inspection.live_picture import LIVE_TOPIC, LivePicture
 from inspection.messages import (
     PERMIT_SHORT_TOPIC,
+    AckEvent,
     Conn,
     HaltEvent,
     Heartbeat,
@@ -57,6 +58,9 @@ IN_FLIGHT = 100
 SESSION_S = 7 * 24 * 3600
 """How long the broker keeps halts and records for a hub that is away."""
 KEEPALIVE_S = 5
+ECHO_TOPIC, ECHO = "haltline/v1/hub/hub/hub/evt/ack", AckEvent(uids=("0" * 32,)).encode()
+"""An acknowledgement for no edge: the hub may send it and, where it hears anything, hears it."""
+ECHO_S, ASK_AGAIN_S = 5.0, 10.0
 READ_BYTES = 65536
 """Of one read: some 200 packets, handled before anything else on that thread."""
 
@@ -111,6 +115,9 @@ class MqttIn:
         self.connected = False
         self.away = ""
         """Why the broker is not there; empty while it is, and before the first try."""
+        self.deaf = ""
+        """Why what stations send does not come though the broker is there; empty where nothing is known of it."""
+        self._heard_before, self._echo = 0, -1
         self.on_up: Callable[[], None] = lambda: None
         """Called after each connect, on a thread of its own: a database that is slow must not end the connection."""
         self._stopping = threading.Event()
@@ -163,6 +170,8 @@ class MqttIn:
         client.on_connect_fail = self._guarded(self._on_connect_fail)
         client.on_disconnect = self._guarded(self._on_disconnect)
         client.on_message = self._guarded(self._on_message)
+        client.on_subscribe = self._guarded(self._on_subscribe)
+        client.on_publish = self._guarded(self._on_publish)
         client.on_socket_open = self._guarded(_no_delay)
         if v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -222,7 +231,8 @@ class MqttIn:
             self._is_away("broker refuses the hub", str(reason))
             return
         client.subscribe(list(FILTERS))
-        self.connected, self.away = True, ""
+        self.connected, self.away, self.deaf = True, "", ""
+        self._heard_before = self.counts["received"]
         log.info("connected to broker", host=self._settings.host, port=self._settings.port)
         self._tell(News("line", ""))
         threading.Thread(target=self._guarded(self.on_up), name="mqtt-up", daemon=True).start()
@@ -234,8 +244,49 @@ class MqttIn:
         self.connected = False
         self._tell(News("line", ""))
 
+    def _on_subscribe(self, client: mqtt.Client, _data: Any, _mid: int, reasons: list[Any], _properties: Any) -> None:
+        refused = [topic for (topic, _qos), reason in zip(FILTERS, reasons, strict=False) if reason.is_failure]
+        if refused:
+            self._is_deaf(f"it does not let the hub hear {', '.join(refused)}")
+            self._later(ASK_AGAIN_S, lambda: client.subscribe(list(FILTERS)))
+            return
+        if self.deaf:
+            self._heard_before = self.counts["received"]
+        self.deaf = ""
+        if self._settings.version == 5:  # 3.1.1 would not say that it was not let send
+            self._echo = client.publish(ECHO_TOPIC, ECHO, 1).mid
+
+    def _on_publish(self, client: mqtt.Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        if mid == self._echo and not reason.is_failure:
+            self._later(ECHO_S, lambda: self._look_for_echo(client))
+
+    def _look_for_echo(self, client: mqtt.Client) -> None:
+        """An ACL file of Mosquitto takes every subscription and then delivers nothing."""
+        if self.counts["received"] == self._heard_before:
+            self._is_deaf("it takes the hub's subscriptions and delivers nothing, not even what the hub itself sent")
+            self._echo = client.publish(ECHO_TOPIC, ECHO, 1).mid
+
+    def _is_deaf(self, why: str) -> None:
+        if why != self.deaf:
+            fix = "mend its access rules (deploy/mosquitto/haltline.acl)"
+            log.error("the broker keeps from the hub what stations send", why=why, fix=fix)
+            self._tell(News("line", ""))
+        self.deaf = why
+
+    def _later(self, after_s: float, work: Callable[[], object]) -> None:
+        def call() -> None:
+            if self.connected and not self._stopping.is_set():
+                work()
+
+        timer = threading.Timer(after_s, self._guarded(call))
+        timer.daemon = True
+        timer.start()
+
     def _on_message(self, client: mqtt.Client, _data: Any, raw: mqtt.MQTTMessage) -> None:
         self.counts["received"] += 1
+        if self.deaf:
+            self.deaf = ""
+            log.info("the broker delivers again")
         kept = False
         try:
             kept = self._take(raw)

@@ -98,6 +98,8 @@ def failing(hub: Hub) -> dict[str, str]:
         wrong["broker"] = f"not connected to {hub.settings.mqtt.host}:{hub.settings.mqtt.port}"
         if why := hub.mqtt.away:
             wrong["broker"] += f": {why}"
+    elif why := hub.mqtt.deaf:
+        wrong["broker"] = why
     if why := hub.settings.badges_failing():
         wrong["badges"] = why
     return wrong

@@ -107,7 +107,7 @@ class Upkeep:
         if now_ns < self._faults_due_ns:
             return
         self._faults_due_ns = now_ns + FAULTS_PERIOD_NS
-        if not self._hub.connected():
+        if not self._hub.hears():
             self._watch.forget()
             return
         with self._hub.store.reading() as session:

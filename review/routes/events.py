@@ -57,5 +57,5 @@ def _tick(hub: Hub) -> dict[str, Any]:
         again = select(HaltEventRow.id).join(HaltEventRow.of).where(calls, HaltEventRow.kind == Cause.REALARMED)
         urgent = unacked > 0 and session.scalar(again.limit(1)) is not None
         urgent = urgent or (of_stations > 0 and faults.called_again(session, now_ms))
-    state = {"now_ms": now_ms, "broker": hub.connected(), "storing": not hub.failing()}
+    state = {"now_ms": now_ms, "broker": hub.hears(), "storing": not hub.failing()}
     return {**state, "unacked": unacked, "faults": of_stations, "urgent": urgent}

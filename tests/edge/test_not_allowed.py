@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.station import TOPICS, end, plc_on, run_line, start_edge, wait_for, write_station
-from deploy import broker
 from edge.config import HubConfig, MqttConfig
 from edge.config_file import load
 from edge.doctor import HEARS, examine
@@ -23,86 +20,11 @@ from edge.line.outbox import Outbox
 from edge.wiring import build
 from inspection.messages import Conn, HaltEvent, Heartbeat, Message, Permit, Stop
 from inspection.station_messages import About
-from tests.conftest import free_port, missing
+from tests.conftest import free_port
+from tests.edge.rules import CONTROL, Rules
 
 pytestmark = pytest.mark.broker
-CONTROL = "$CONTROL/dynamic-security/v1"
 CALM = "k: 2, n: 3, max_silence_ms: 2000, lease_ms: 2000"
-
-
-class Rules:
-    """A Mosquitto that anybody may use for everything but the denied. Its ACL file refuses what is sent, and takes
-    every subscription, of which it then delivers nothing; its dynamic security refuses one, as other brokers do. With
-    both the second decides alone."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._acl = folder / "acl"
-        self._dynamic = folder / "dynamic.json"
-        self._folder = folder
-        self._child: subprocess.Popen[bytes] | None = None
-        self._plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
-        if broker.mosquitto_path() is None or self._plugin is None:
-            missing("mosquitto with its dynamic security")
-        self._more = ""
-        shipped = broker.mosquitto_conf
-        monkeypatch.setattr(broker, "mosquitto_conf", lambda port: shipped(port) + self._more)
-
-    def start(self) -> int:
-        port = free_port()
-        self._child = broker.start_mosquitto(port, self._folder)
-        return port
-
-    def without_hearing(self, kind: type[Message]) -> int:
-        """Its port, once it runs."""
-        kinds = ("publishClientSend", "publishClientReceive", "subscribe", "unsubscribe")
-        acls = [
-            {"acltype": "subscribeLiteral", "topic": TOPICS.of(kind), "allow": False, "priority": 1},
-            {"acltype": "publishClientSend", "topic": CONTROL, "allow": True},
-        ]
-        known = {
-            "defaultACLAccess": dict.fromkeys(kinds, True),
-            "anonymousGroup": "all",
-            "groups": [{"groupname": "all", "roles": [{"rolename": "anybody"}]}],
-            "roles": [{"rolename": "anybody", "acls": acls}],
-            "clients": [],
-        }
-        self._dynamic.write_text(json.dumps(known))
-        self._more = f"plugin {self._plugin}\nplugin_opt_config_file {self._dynamic}\n"
-        return self.start()
-
-    def without_sending(self, kind: type[Message]) -> int:
-        self.let_send(all_but=[kind])
-        self._more = f"acl_file {self._acl}\n"
-        return self.start()
-
-    def writing_only(self, *read: type[Message]) -> int:
-        """All may be written; of these alone something is delivered."""
-        self._more = f"acl_file {self._acl}\n"
-        self.let_read(*read)
-        return self.start()
-
-    def let_read(self, *kinds: type[Message]) -> None:
-        self._acl.write_text("topic write #\n" + "".join(f"topic read {TOPICS.of(kind)}\n" for kind in kinds))
-        if self._child:
-            self._child.send_signal(signal.SIGHUP)
-
-    def with_password(self) -> int:
-        passwords = self._folder / "passwords"
-        subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "edge", "right"], check=True, capture_output=True)
-        passwords.chmod(0o644)
-        self._more = f"allow_anonymous false\npassword_file {passwords}\n"
-        return self.start()
-
-    def let_send(self, all_but: Sequence[type[Message]] = ()) -> None:
-        denied = "".join(f"topic deny {TOPICS.of(kind)}\n" for kind in all_but)
-        self._acl.write_text(f"topic readwrite #\n{denied}")
-        if self._child:
-            self._child.send_signal(signal.SIGHUP)
-
-    def close(self) -> None:
-        if self._child:
-            self._child.kill()
-            self._child.wait()
 
 
 def let_hear(told: Connection, kind: type[Message]) -> None:
@@ -128,7 +50,7 @@ def status(port: int) -> dict[str, Any]:
 def test_an_edge_that_may_not_hear_a_stop_gives_no_permit_until_it_may(
     rules: Rules, tmp_path: Path, protocol: str
 ) -> None:
-    port, page = rules.without_hearing(Stop), free_port()
+    port, page = rules.without_hearing(TOPICS.of(Stop)), free_port()
     config = write_station(tmp_path, port, policy=CALM, protocol=protocol, status=page)
     told: list[About] = []
     hub = Connection(MqttConfig(port=port), "hub")
@@ -231,7 +153,7 @@ def test_the_doctor_signs_in_as_the_edge_does(rules: Rules, tmp_path: Path) -> N
 
 
 def test_the_doctor_says_what_the_broker_refuses_the_edge_to_hear(rules: Rules, tmp_path: Path) -> None:
-    port = rules.without_hearing(Stop)
+    port = rules.without_hearing(TOPICS.of(Stop))
     (problem,) = examined(tmp_path, port)["problems"]
     assert problem.startswith(f"broker 127.0.0.1:{port}: does not let this edge hear {TOPICS.of(Stop)}: ")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,8 @@ from review.hub import Hub
 from review.settings import MqttSettings, Settings
 from review.system import failing
 from tests.conftest import free_port
-from tests.edge.tls import EDGE, HUB, plant
+from tests.edge.rules import Rules
+from tests.edge.tls import EDGE, HUB, PLC, Client, plant
 from tests.review.factory import until
 
 pytestmark = pytest.mark.broker
@@ -61,3 +64,63 @@ def test_why_the_broker_is_not_reached_is_said(tmp_path: Path) -> None:
         ca = tmp_path / "other" / "ca.crt"
         with running(tmp_path, MqttSettings(host="localhost", port=there.port, ca_file=ca)) as hub:
             until(lambda: "certificate verify failed" in failing(hub).get("broker", ""), 10)
+
+
+def test_a_broker_that_delivers_nothing_is_said_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ACL file left out what the hub reads: it took every subscription; the hub was "ok" with an empty plant."""
+    monkeypatch.setattr("review.mqtt_in.ECHO_S", 0.2)
+    with plant(tmp_path) as there:
+        first = Client(there, HUB)
+        assert first.connect(), "a broker that is up takes a signal"
+        first.close()
+        rules = tmp_path / "haltline.acl"
+        shipped = rules.read_text()
+        rules.write_text(shipped.replace("topic read haltline/v1/#", "topic read haltline/v2/#"))
+        there.broker.send_signal(signal.SIGHUP)
+        tls = there.config(HUB).tls
+        assert tls
+        mqtt = MqttSettings(
+            host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key
+        )  # fmt: skip
+        with running(tmp_path, mqtt) as hub:
+            until(lambda: "delivers nothing" in failing(hub).get("broker", ""), 10)
+            assert hub.connected()
+            assert not hub.hears()
+            rules.write_text(shipped)
+            there.broker.send_signal(signal.SIGHUP)
+            until(hub.hears, 10)
+            assert "broker" not in failing(hub)
+            assert hub.live.stations() == [], "what the hub says to itself is no station"
+
+
+def test_a_hub_that_may_send_nothing_to_itself_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("review.mqtt_in.ECHO_S", 0.05)
+    with plant(tmp_path) as there:
+        tls = there.config(PLC).tls
+        assert tls
+        mqtt = MqttSettings(
+            host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key
+        )  # fmt: skip
+        with running(tmp_path, mqtt) as hub:
+            answers: list[str] = []
+            told = hub.mqtt._client.on_publish
+            assert told
+
+            def answered(*args: Any) -> None:
+                told(*args)
+                answers.append(str(args[3]))
+
+            hub.mqtt._client.on_publish = answered
+            until(lambda: answers == ["Not authorized"], 10)
+            assert hub.mqtt._echo != -1
+            assert hub.hears()
+
+
+def test_a_broker_that_refuses_a_subscription_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = Rules(tmp_path, monkeypatch)
+    try:
+        with running(tmp_path, MqttSettings(port=rules.without_hearing("haltline/v1/+/+/+/evt/#"))) as hub:
+            until(lambda: "does not let the hub hear haltline/v1/+/+/+/evt/#" in failing(hub).get("broker", ""), 10)
+            assert not hub.hears()
+    finally:
+        rules.close()
