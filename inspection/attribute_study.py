@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 from inspection.agreement import cohen_kappa
-from inspection.escape import Share, clopper_pearson, wilson
+from inspection.escape import Share, clopper_pearson
 
 Grade = Literal["accept", "marginal", "not acceptable", "unknown"]
 
@@ -84,15 +84,14 @@ def study(
     trials: Iterable[Trial],
     reference: Mapping[str, bool],
     limits: Limits | None = None,
-    interval: Callable[[float, float], Share] = clopper_pearson,
 ) -> Study:
-    """`reference` says which parts are bad; trials of other parts are left out. `interval`: exact, or `wilson`."""
+    """`reference` says which parts are bad; trials of other parts are left out. Intervals are exact."""
     limits = limits or Limits()
     said: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for t in trials:
         if t.part in reference:
             said[t.person][t.part].append(t.bad)
-    people = tuple(_person(name, said[name], reference, limits, interval) for name in sorted(said))
+    people = tuple(_person(name, said[name], reference, limits) for name in sorted(said))
     parts = sorted({part for of_person in said.values() for part in of_person})
     shared = [p for p in parts if len(said) >= 2 and all(p in of_person for of_person in said.values())]
     answers = {p: {bad for of_person in said.values() for bad in of_person[p]} for p in shared}
@@ -102,8 +101,8 @@ def study(
         bad_parts=sum(reference[p] for p in parts),
         trials=sum(len(ts) for of_person in said.values() for ts in of_person.values()),
         people=people,
-        between=interval(len(alike), len(shared)),
-        against=interval(sum(answers[p] == {reference[p]} for p in alike), len(shared)),
+        between=clopper_pearson(len(alike), len(shared)),
+        against=clopper_pearson(sum(answers[p] == {reference[p]} for p in alike), len(shared)),
         pairs={pair: _kappa_of(said[pair[0]], said[pair[1]]) for pair in combinations(sorted(said), 2)},
         grade=_worst([p.grade for p in people]),
     )
@@ -114,24 +113,23 @@ def _person(
     said: Mapping[str, Sequence[bool]],
     reference: Mapping[str, bool],
     limits: Limits,
-    interval: Callable[[float, float], Share],
 ) -> PersonStudy:
     on_bad = [bad for part, trials in said.items() if reference[part] for bad in trials]
     on_good = [bad for part, trials in said.items() if not reference[part] for bad in trials]
     right = sum(on_bad) + len(on_good) - sum(on_good)
     all_right = sum(all(bad == reference[part] for bad in trials) for part, trials in said.items())
     repeated = [trials for trials in said.values() if len(trials) >= 2]
-    miss = interval(len(on_bad) - sum(on_bad), len(on_bad))
-    alarm = interval(sum(on_good), len(on_good))
-    by_part = interval(all_right, len(said))
+    miss = clopper_pearson(len(on_bad) - sum(on_bad), len(on_bad))
+    alarm = clopper_pearson(sum(on_good), len(on_good))
+    by_part = clopper_pearson(all_right, len(said))
     table = [[len(on_good) - sum(on_good), sum(on_good)], [len(on_bad) - sum(on_bad), sum(on_bad)]]
     return PersonStudy(
         person=name,
         by_part=by_part,
-        by_decision=interval(right, len(on_bad) + len(on_good)),
+        by_decision=clopper_pearson(right, len(on_bad) + len(on_good)),
         miss=miss,
         false_alarm=alarm,
-        within=interval(sum(len(set(trials)) == 1 for trials in repeated), len(repeated)),
+        within=clopper_pearson(sum(len(set(trials)) == 1 for trials in repeated), len(repeated)),
         kappa=cohen_kappa(table),
         grade=limits.grade(by_part.value, miss.value, alarm.value),
     )
@@ -156,6 +154,3 @@ def _kappa_of(a: Mapping[str, Sequence[bool]], b: Mapping[str, Sequence[bool]]) 
 def _worst(grades: Sequence[Grade]) -> Grade:
     order: tuple[Grade, ...] = ("not acceptable", "unknown", "marginal", "accept")
     return next((g for g in order if g in grades), "unknown")
-
-
-__all__ = ["Limits", "PersonStudy", "Study", "Trial", "clopper_pearson", "kappa_word", "study", "wilson"]

@@ -68,21 +68,10 @@ def clopper_pearson(k: float, n: float, level: float = LEVEL) -> Share:
     return Share(k / n, low, high, n)
 
 
-def wilson(k: float, n: float, z: float = 1.959963984540054) -> Share:
-    """The score interval (E. Wilson, 1927): on average `level`, shorter than the exact one, never leaves 0 to 1."""
-    _check(k, n)
-    if n == 0:
-        return Share(math.nan, 0.0, 1.0, 0)
-    p = k / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Share(p, 0.0 if k == 0 else max(0.0, middle - half), 1.0 if k == n else min(1.0, middle + half), n)
-
-
-def lower_bound(k: float, n: float, level: float = LEVEL) -> float:
+def lower_bound(k: float, n: float) -> float:
     """The one-sided exact lower bound: fifty perfect parts prove no more than 0.05^(1/50) = 94.2 %."""
     _check(k, n)
-    return 0.0 if k == 0 else beta_quantile(1 - level, k, n - k + 1)
+    return 0.0 if k == 0 else beta_quantile(1 - LEVEL, k, n - k + 1)
 
 
 def upper_bound(k: float, n: float, level: float = LEVEL) -> float:
@@ -91,7 +80,7 @@ def upper_bound(k: float, n: float, level: float = LEVEL) -> float:
     return 1.0 if k == n else beta_quantile(level, k + 1, n - k)
 
 
-def escape_rate(strata: Sequence[Stratum], level: float = LEVEL) -> EscapeRate:
+def escape_rate(strata: Sequence[Stratum]) -> EscapeRate:
     """The share of defects among everything that passed, by strata weighted with what passed in each.
 
     The estimate is sum W_h k_h / n_h with W_h = passed_h / passed (Cochran 1977, 5.3). The interval is the exact one
@@ -109,22 +98,22 @@ def escape_rate(strata: Sequence[Stratum], level: float = LEVEL) -> EscapeRate:
     value = sum(w * s.defects / s.audited for w, s in zip(weights, seen, strict=True))
     # Never more than were audited, which is the mean of these, weighted by W_h; rounding could make it so.
     effective = min(audited, *(s.audited / w for w, s in zip(weights, seen, strict=True)))
-    rate = clopper_pearson(min(1.0, value) * effective, effective, level)
+    rate = clopper_pearson(min(1.0, value) * effective, effective)
     return EscapeRate(rate, audited, defects, unseen)
 
 
-def more_audits(rate: Share, audited: int, level: float = LEVEL, shrink: float = 0.5) -> int | None:
-    """How many more audits until the interval is `shrink` as wide, if defects stay as frequent; None beyond reason.
+def more_audits(rate: Share, audited: int) -> int | None:
+    """How many more audits until the interval is half as wide, if defects stay as frequent; None beyond reason.
 
     Each further audit is taken to count as much as those so far did (`rate.n` of `audited`).
     """
     if not rate.n:
         return None
-    worth, wanted = rate.n / audited, rate.width * shrink
+    worth, wanted = rate.n / audited, rate.width / 2
 
     def wide(total: int) -> bool:
         n = total * worth
-        return clopper_pearson(rate.value * n, n, level).width > wanted
+        return clopper_pearson(rate.value * n, n).width > wanted
 
     top = 2 * audited
     while wide(top):

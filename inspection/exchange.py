@@ -159,10 +159,9 @@ def _coco_shape(region: Region | None, mark: Annotation | None) -> dict[str, Any
 # ── Label Studio ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def label_studio(entries: Iterable[Entry], book: LabelBook, prefix: str = "") -> list[dict[str, Any]]:
-    """Tasks for Label Studio's import, one a picture. `prefix` is put before the pictures' names, e.g.
-    `/data/local-files/?d=set/`."""
-    return [_task(number, entry, book, prefix) for number, entry in enumerate(entries, start=1)]
+def label_studio(entries: Iterable[Entry], book: LabelBook) -> list[dict[str, Any]]:
+    """Tasks for Label Studio's import, one a picture."""
+    return [_task(number, entry, book) for number, entry in enumerate(entries, start=1)]
 
 
 def label_studio_config(book: LabelBook) -> str:
@@ -188,7 +187,7 @@ def label_studio_config(book: LabelBook) -> str:
     )
 
 
-def _task(number: int, entry: Entry, book: LabelBook, prefix: str) -> dict[str, Any]:
+def _task(number: int, entry: Entry, book: LabelBook) -> dict[str, Any]:
     s = entry.sample
     said = list(s.labels) or [GOOD]
     result = [_result(f"{number}-0", "choices", "classes", s, {"choices": said})]
@@ -199,7 +198,7 @@ def _task(number: int, entry: Entry, book: LabelBook, prefix: str) -> dict[str, 
         result.append(drawn)
     who = {"completed_by": {"email": s.labelled_by[0]}} if s.labelled_by else {}
     own = beside(entry) | {"classes": list(book.classes), "book": book.model_dump(mode="json")}
-    return {"id": number, "data": {"image": prefix + s.image, KEY: own}, "annotations": [{"result": result, **who}]}
+    return {"id": number, "data": {"image": s.image, KEY: own}, "annotations": [{"result": result, **who}]}
 
 
 def _drawn(ident: str, cls: str, region: Region | None, mark: Annotation | None, s: Sample) -> dict[str, Any]:

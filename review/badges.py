@@ -60,7 +60,7 @@ def digest(number: str, key: bytes) -> str:
     return hmac.digest(key, slow, "sha256").hex()
 
 
-def enrol(store: Store, key: bytes, name: str, read: str, by: str = people.COMMAND) -> None:
+def enrol(store: Store, key: bytes, name: str, read: str) -> None:
     """The badge read is this operator's from now on, and the one before no longer. InputError for a badge that is none
     or somebody else's, and for other roles, which need a password."""
     kept = digest(cleaned(read), key)
@@ -75,10 +75,10 @@ def enrol(store: Store, key: bytes, name: str, read: str, by: str = people.COMMA
             )
         replaced, person.badge = person.badge is not None, kept
         people.sign_out(session, person, "new badge")
-        audit.note(session, by, "user_badge_set", f"user {name}", replaced=replaced)
+        audit.note(session, people.COMMAND, "user_badge_set", f"user {name}", replaced=replaced)
 
 
-def revoke(store: Store, name: str, by: str = people.COMMAND) -> bool:
+def revoke(store: Store, name: str) -> bool:
     """False when there was none. Signs out: it may have been lost."""
     with store.writing() as session:
         person = people.find(session, name)
@@ -86,7 +86,7 @@ def revoke(store: Store, name: str, by: str = people.COMMAND) -> bool:
             return False
         person.badge = None
         people.sign_out(session, person, "badge revoked")
-        audit.note(session, by, "user_badge_revoked", f"user {name}")
+        audit.note(session, people.COMMAND, "user_badge_revoked", f"user {name}")
         return True
 
 

@@ -32,6 +32,8 @@ NEED = 2
 
 MAX_MASK_BYTES = 8 * 2**20
 MAX_ANNOTATIONS = 200
+NEAR_PX = 3.0
+"""Boxes of one class that are no further apart mark one place."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -262,11 +264,11 @@ def merge_annotations(votes: Sequence[Vote], classes: tuple[str, ...]) -> tuple[
     return tuple(_mean(list(place.values())) for place in places)
 
 
-def _same_place(a: Annotation, b: Annotation, near_px: float = 3.0) -> bool:
+def _same_place(a: Annotation, b: Annotation) -> bool:
     if a.cls != b.cls or a.box_px is None or b.box_px is None:
         return a.cls == b.cls and a.box_px is b.box_px
     (ax, ay, aw, ah), (bx, by, bw, bh) = a.box_px, b.box_px
-    return max(ax, bx) <= min(ax + aw, bx + bw) + near_px and max(ay, by) <= min(ay + ah, by + bh) + near_px
+    return max(ax, bx) <= min(ax + aw, bx + bw) + NEAR_PX and max(ay, by) <= min(ay + ah, by + bh) + NEAR_PX
 
 
 def _mean(place: Sequence[Annotation]) -> Annotation:

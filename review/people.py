@@ -29,7 +29,7 @@ def add_person(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
     return True
 
 
-def set_secret(store: Store, name: str, secret: str, by: str = COMMAND) -> None:
+def set_secret(store: Store, name: str, secret: str) -> None:
     """A PIN for an operator, a password for everybody else; InputError when it is none."""
     with store.reading() as session:
         secret_hash.check(find(session, name), secret)
@@ -39,7 +39,7 @@ def set_secret(store: Store, name: str, secret: str, by: str = COMMAND) -> None:
         person.secret_hash = kept
         session.query(Lockout).filter(Lockout.person_id == person.id).delete()
         sign_out(session, person, "new secret")
-        audit.note(session, by, "user_secret_set", f"user {name}", kind=secret_hash.kind_for(person.role))
+        audit.note(session, COMMAND, "user_secret_set", f"user {name}", kind=secret_hash.kind_for(person.role))
 
 
 def speak(store: Store, person_id: int, language: str) -> None:
@@ -48,7 +48,7 @@ def speak(store: Store, person_id: int, language: str) -> None:
         session.execute(update(Person).where(Person.id == person_id).values(language=language))
 
 
-def set_role(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
+def set_role(store: Store, name: str, role: str) -> bool:
     """True when the person now needs a new secret, because a PIN is none for the new role."""
     _check_role(role)
     with store.writing() as session:
@@ -57,23 +57,23 @@ def set_role(store: Store, name: str, role: str, by: str = COMMAND) -> bool:
         if secret_hash.kind_for(was) != secret_hash.kind_for(role):
             person.secret_hash = person.badge = None
         sign_out(session, person, "new role")
-        audit.note(session, by, "user_role", f"user {name}", was=was, role=role)
+        audit.note(session, COMMAND, "user_role", f"user {name}", was=was, role=role)
         return person.secret_hash is None
 
 
-def remove(store: Store, name: str, by: str = COMMAND) -> None:
+def remove(store: Store, name: str) -> None:
     with store.writing() as session:
         person = find(session, name)
         person.left_ms, person.secret_hash, person.badge = wall_ms(), None, None
         sign_out(session, person, "removed")
-        audit.note(session, by, "user_removed", f"user {name}")
+        audit.note(session, COMMAND, "user_removed", f"user {name}")
 
 
-def sign_out_everywhere(store: Store, name: str, by: str = COMMAND) -> int:
+def sign_out_everywhere(store: Store, name: str) -> int:
     """How many browsers were signed in."""
     with store.writing() as session:
-        ended = sign_out(session, find(session, name), f"by {by}")
-        audit.note(session, by, "user_signed_out", f"user {name}", browsers=ended)
+        ended = sign_out(session, find(session, name), f"by {COMMAND}")
+        audit.note(session, COMMAND, "user_signed_out", f"user {name}", browsers=ended)
         return ended
 
 

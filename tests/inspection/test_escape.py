@@ -15,7 +15,6 @@ from inspection.escape import (
     lower_bound,
     more_audits,
     upper_bound,
-    wilson,
 )
 
 
@@ -35,12 +34,10 @@ def test_the_bounds_the_field_quotes() -> None:
 
 def test_intervals_of_the_literature() -> None:
     """R. Newcombe, Statistics in Medicine 17 (1998), table I: 81 of 263 and 0 of 20."""
-    exact, score = clopper_pearson(81, 263), wilson(81, 263)
+    exact = clopper_pearson(81, 263)
     assert (exact.low, exact.high) == pytest.approx((0.2527, 0.3676), abs=5e-5)
-    assert (score.low, score.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert clopper_pearson(0, 20).high == pytest.approx(0.1684, abs=5e-5)
-    assert wilson(0, 20).high == pytest.approx(0.1611, abs=5e-5)
-    assert wilson(0, 20).low == clopper_pearson(0, 20).low == 0
+    assert clopper_pearson(0, 20).low == 0
 
 
 def test_nothing_audited_promises_nothing() -> None:
