@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Form, HTTPException, Request
@@ -16,6 +17,7 @@ from review.clock import wall_ms
 from review.deps import PAGE_PERSON_FIELD, ActingPerson, Engineer, HubDep, must_be, page
 from review.hub import Hub
 from review.language import _
+from review.live import PERMIT_STALE_MS
 from review.registry import MAX_ZIP_BYTES, Bundle, Registry
 from review.store import Person
 
@@ -39,7 +41,7 @@ def station_state(request: Request, hub: HubDep, key: str) -> Response:
             row = rollout.station_model(session, registry, rollout.find_station(session, key))
         except InputError as e:
             raise HTTPException(404, str(e)) from e
-    return page(request, "models_state.html", row=row)
+    return page(request, "models_state.html", row=row, heard=_heard(hub))
 
 
 @router.post("/models/upload")
@@ -110,10 +112,17 @@ def _page(request: Request, hub: Hub, person: Person, refused: InputError | None
         bundles=bundles,
         broken=broken,
         stations=stations,
+        heard=_heard(hub),
         brought=brought,
         refused=refused,
         may_act=person.role in rollout.MAY_ROLL_OUT,
     )
+
+
+def _heard(hub: Hub) -> frozenset[str]:
+    """Stations whose edge is heard now: of others the page tells what they said last, which may be a day ago."""
+    now_ns = time.monotonic_ns()
+    return frozenset(now.key for now in hub.live.stations() if now.permit_age_ms(now_ns) <= PERMIT_STALE_MS)
 
 
 def _registry(hub: Hub) -> Registry:

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from inspection.bundle import (
     sha256,
 )
 from inspection.errors import BundleError
-from inspection.messages import Message, ModelDesired, ModelReported, Topics
+from inspection.messages import Message, ModelDesired, ModelReported, Permit, Topics
 from review import ingest
 from review.app import create_app
 from review.cli import app as cli
@@ -295,6 +296,23 @@ def test_each_station_is_told_its_newest_request_again_and_a_retired_one_none(wo
     assert world.sent == [newest]
     with world.hub.store.reading() as session:
         assert session.query(Rollout).count() == 3, "said again is not asked again"
+
+
+def test_the_page_says_of_a_station_that_is_off_that_it_is(world: World) -> None:
+    def shown() -> str:
+        page = world.client.get("/models").text
+        part = world.client.get("/models/stations/p~l~s").text
+        assert ("not heard now" in page) == ("not heard now" in part)
+        return part
+
+    world.upload(bundle_files())
+    world.reports("scratch-1.0.0", "serving")
+    assert "not heard now: this is what it said last" in shown()
+    world.roll_out("scratch-1.0.0")
+    assert "not heard now. It gets this request when it is back" in shown()
+    permit = Permit(run=1, code=0, halt=0, boot=1, seq=1, echo=0, age_ms=1, ts_ms=1)
+    world.hub.live.permit(Topics("p", "l", "s"), permit, time.monotonic_ns())
+    assert "not heard now" not in shown()
 
 
 def test_a_second_try_is_not_answered_by_the_first_refusal(world: World) -> None:
