@@ -63,6 +63,9 @@ def test_a_b_e_and_s_by_keys_each_with_a_reason(world: World) -> None:
     expect(page.locator("#reason")).to_be_focused()
     assert decisions(world) == {}
     page.keyboard.type("2.0 mm by the gauge, as bad as sabe")  # letters of keys are letters here
+    desk.press("Enter")  # of three buttons it would press the first, "good"
+    page.wait_for_timeout(300)
+    assert decisions(world) == {}
     desk.press("Escape", "a")
     page.wait_for_url(f"**/{uids[1]}")
     desk.press("s")
