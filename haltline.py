@@ -34,6 +34,7 @@ OURS = ("inspection", "edge", "review", "training", "deploy", "benchmarks")
 WRONG_PATH = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR}
 WRONG_PATH |= {errno.EPERM, errno.EROFS}
 """What a person mends by another path or by rights. A full or a broken disk is a failure: the edge is started again."""
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class LazyGroup(TyperGroup):
@@ -126,7 +127,13 @@ def main() -> None:
         raise SystemExit(1) from None
     except OSError as e:
         # An edge whose disk or device comes back must start again, which systemd does after any end but 2.
-        if not isinstance(e.filename, str | Path) or e.errno not in WRONG_PATH or sys.argv[1:3] == ["edge", "run"]:
+        if sys.argv[1:3] == ["edge", "run"]:
+            raise
+        if e.errno in FULL:
+            where = f"{e.filename2 or e.filename}: " if e.filename else ""
+            sys.stderr.write(f"{where}{e.strerror}\n  fix: make room on the disk it is written to, and type it again\n")
+            raise SystemExit(1) from None
+        if not isinstance(e.filename, str | Path) or e.errno not in WRONG_PATH:
             raise
         fix = "name a path that you may read or write there, or mend its rights"
         sys.stderr.write(f"{InputError(e.filename, e.strerror or str(e), fix)}\n")

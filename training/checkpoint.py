@@ -9,6 +9,7 @@ lock             held by the process that writes all this (`run_folder.py`)
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -113,12 +114,18 @@ def write_config(run: Path, config: RunConfig) -> None:
 
 def save(run: Path, state: dict[str, Any], history: list[dict[str, float]]) -> None:
     """The checkpoint first: metrics.jsonl is written from its history and can always be written again."""
+    made = io.BytesIO()  # torch, writing to a disk that is full, says "unexpected pos 1038656"
+    torch.save({**state, "history": history}, made)
     partial = run / f".{CHECKPOINT_FILE}.partial"
-    with partial.open("wb") as f:
-        torch.save({**state, "history": history}, f)
-        f.flush()
-        os.fsync(f.fileno())
-    partial.replace(run / CHECKPOINT_FILE)
+    try:
+        with partial.open("wb") as f:
+            f.write(made.getbuffer())
+            f.flush()
+            os.fsync(f.fileno())
+        partial.replace(run / CHECKPOINT_FILE)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     lines = "".join(json.dumps(line) + "\n" for line in history)
     write_atomically(run / METRICS_FILE, lines.encode())
 

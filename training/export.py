@@ -116,7 +116,9 @@ def taken(out: Path) -> BundleError:
 def _validation(data: Snapshot, config: RunConfig) -> list[list[Sample]]:
     """The validation pictures, in runs of frames that follow one another: clip by clip, or all as one run."""
     if not data.split("val"):
-        raise BundleError(data.folder, "has no validation pictures to calibrate on", "import with --val above 0")
+        raise BundleError(
+            data.folder, "has no validation pictures to calibrate on", "import again: larger --val, or another --seed"
+        )
     return in_clips(data, "val") if config.ask.frames > 1 else [list(data.split("val"))]
 
 

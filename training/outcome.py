@@ -68,7 +68,9 @@ class Judge:
     def _raw(self, split: str) -> tuple[tuple[Sample, ...], list[Example], Floats, NDArray[np.uint8]]:
         samples, c = self.data.split(split), self.config
         if not samples:
-            raise DatasetError(self.data.folder, f"has no {split} pictures", f"import with --{split} above 0")
+            raise DatasetError(
+                self.data.folder, f"has no {split} pictures", f"import again: larger --{split}, or another --seed"
+            )
         examples = [load(self.data.folder, s, c.input, c.label_book) for s in samples]
         logits, maps = predict(self.network, [e.image for e in examples])
         return samples, examples, logits.double().numpy(), (maps * 255).round().to(torch.uint8).numpy()

@@ -143,7 +143,9 @@ def validation(snapshot: Snapshot, manifest: Manifest) -> list[Example]:
     samples, book = snapshot.split("val"), snapshot.manifest.label_book
     if not samples:
         raise DatasetError(
-            snapshot.folder, "has no validation pictures to choose limits on", "import with --val above 0"
+            snapshot.folder,
+            "has no validation pictures to choose limits on",
+            "import again: larger --val, or another --seed",
         )
     return [load(snapshot.folder, sample, manifest.input, book) for sample in samples]
 

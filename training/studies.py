@@ -108,7 +108,9 @@ def _run(data: Snapshot, run: Path, ask: Ask, name: str, *, timed: bool) -> Row:
     _, network = trained(run)
     examples = [load(data.folder, s, config.input, config.label_book) for s in data.split("val")]
     if not examples:
-        raise DatasetError(data.folder, "has no validation pictures to judge by", "import with --val above 0")
+        raise DatasetError(
+            data.folder, "has no validation pictures to judge by", "import again: larger --val, or another --seed"
+        )
     logits, maps = predict(network, [e.image for e in examples])
     ap, pixel, recall = figures(logits.double().numpy(), (maps * 255).byte().numpy(), examples, config.heat_stride)
     ms = (0.0, 0.0)

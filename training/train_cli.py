@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from inspection.errors import ConfigError, InputError
+from inspection.errors import ConfigError, DatasetError, InputError
 from training.dataset.commands import parse_size
 from training.dataset.snapshot import read_snapshot
 from training.progress import progress_bar
@@ -149,6 +149,7 @@ def model(
     data = read_snapshot(snapshot)
     if epochs is not None and minutes is not None:
         raise ConfigError("--epochs and --minutes", "were both given", "give one of them")
+    _not_in_vain(data)
     one_thread_waits()
     from training.backbones import OWN, Backbone
     from training.defaults import NOTHING, ask_of, encoder_weights, input_size
@@ -188,6 +189,22 @@ def model(
         device=_device(device),
     )
     _fit_with_bar(data, out, ask, tensorboard)
+
+
+def _not_in_vain(data: Snapshot) -> None:
+    """Before the hours, not after: DatasetError where there is nothing to learn, a word where `export` will refuse."""
+    known = data.manifest.counts["train"]
+    unseen = [cls for cls in data.manifest.classes if not known[cls]]
+    if len(unseen) == len(data.manifest.classes):
+        fix = "import some, or with another --seed; from good ones alone learns `haltline train good-parts`"
+        raise DatasetError(data.folder, f"shows no defect in its {known['samples']} training pictures", fix)
+    if unseen:
+        Console().print(f"no training picture shows {', '.join(unseen)}: what nobody shows cannot be learnt")
+    if not data.split("val"):
+        Console().print(
+            "no validation pictures: `haltline export` will refuse this run. Import again with a larger --val, or "
+            "another --seed"
+        )
 
 
 @train.command("encoder")

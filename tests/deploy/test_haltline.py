@@ -43,7 +43,7 @@ def test_a_folder_that_cannot_be_written_ends_with_2_and_says_what_to_do(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left", "x"), OSError("nameless"), BrokenPipeError(32, "gone")])
+@pytest.mark.parametrize("error", [OSError("nameless"), BrokenPipeError(32, "gone")])
 def test_a_failure_that_no_other_path_mends_stays_one(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> None:
         raise error
@@ -52,6 +52,32 @@ def test_a_failure_that_no_other_path_mends_stays_one(error: OSError, monkeypatc
     with pytest.raises(OSError, match=r".") as raised:
         haltline.main()
     assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (OSError(28, "No space left"), ""),
+        (OSError(28, "No space left", "there"), "there: "),
+        (OSError(122, "Quota exceeded", "from", None, "there"), "there: "),
+    ],
+)
+def test_a_full_disk_is_a_failure_that_says_so(
+    error: OSError, where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a traceback of each command that writes."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(haltline, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        haltline.main()
+    assert ended.value.code == 1
+    assert (
+        capsys.readouterr().err
+        == f"{where}{error.strerror}\n  fix: make room on the disk it is written to, and type it again\n"
+    )
 
 
 def test_the_newest_bundle_is_one_of_that_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from training import cli, release
 from training.dataset.item import decode, decode_mask
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.rendering import render_folder
+from training.train_cli import _not_in_vain
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +75,48 @@ def test_an_import_says_which_defects_nobody_outlined(commands: typer.Typer, tmp
         out = run(commands, "dataset", "import", tmp_path / source, "--out", tmp_path / f"{source}-cut", *cut)
         assert "1 left out: a crop" in out
         assert len(read_snapshot(tmp_path / f"{source}-cut").samples) == 2
+
+
+def table(folder: Path, labels: str) -> Path:
+    """A CSV of pictures of one part each: `g` a good one, `p` one with a pore that nobody outlined."""
+    words = {"g": "good", "p": "pore"}
+    for n in range(len(labels)):
+        (folder / f"{n}.png").write_bytes(png(picture(n)))
+    rows = ["image,mask_or_boxes,label,group", *(f"{n}.png,,{words[label]},{n}" for n, label in enumerate(labels))]
+    (folder / "t.csv").write_text("\n".join(rows))
+    return folder / "t.csv"
+
+
+def test_what_there_is_nothing_to_learn_from_is_not_trained_on(commands: typer.Typer, tmp_path: Path) -> None:
+    """Good pictures alone gave a finished run, and after it the refusal of `export`."""
+    asked = ("--task", "t", "--classes", "pore", "--no-look")
+    run(
+        commands,
+        "dataset",
+        "import",
+        table(tmp_path, "ggggg"),
+        "--out",
+        tmp_path / "s",
+        "--val",
+        0,
+        "--test",
+        0,
+        *asked,
+    )
+    with pytest.raises(InputError, match=r"shows no defect in its 5 training pictures\n.*good-parts"):
+        run(commands, "train", tmp_path / "s", "--out", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_an_export_will_refuse_is_said_before_the_training(
+    tmp_path: Path, commands: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--task", "t", "--classes", "pore,dent", "--no-look", "--val", 0, "--test", 0)
+    run(commands, "dataset", "import", table(tmp_path, "gpgpg"), "--out", tmp_path / "s", *asked)
+    _not_in_vain(read_snapshot(tmp_path / "s"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no training picture shows dent" in said
+    assert "no validation pictures: `haltline export` will refuse this run" in said
 
 
 @pytest.mark.timeout(180)

@@ -298,6 +298,19 @@ def test_a_split_that_large_groups_made_uneven_is_named_with_a_better_seed(folde
     assert uneven(given, Shares()) == "", "a split that came with the pictures is theirs"
 
 
+def test_a_seed_that_gives_a_part_nothing_is_not_the_better_one(folder: Folder, tmp_path: Path) -> None:
+    """Of three pictures it was "--seed 1 gives 0% and 0%", as what came nearest to 15 %."""
+    (one,) = fill(folder, 1).snapshot(tmp_path / "one").samples
+
+    def said(groups: int) -> str:
+        return uneven(
+            [one.model_copy(update={"group": f"g{n}", "split": Shares().of(f"g{n}")}) for n in range(groups)], Shares()
+        )
+
+    assert "gives 33% and 33%" in said(3)
+    assert "no seed tried gives both some: import more" in said(1)
+
+
 def test_labels_follow_a_new_version_of_the_book(folder: Folder, tmp_path: Path) -> None:
     for k, length_px in enumerate((12, 18, 28)):
         image, mask = scratched(k, length_px)

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from inspection.errors import ConfigError
 from tests.training.pictures import tiny_ask
@@ -88,3 +89,14 @@ def test_a_file_system_without_locks_is_used_as_before(tmp_path: Path, monkeypat
     monkeypatch.setattr(fcntl, "flock", unknown)
     with claimed(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_one_before_and_says_why(tmp_path: Path) -> None:
+    """torch said "unexpected pos 1038656", after hours."""
+    ckpt.save(tmp_path, {"step": 1, "values": torch.zeros(9)}, [])
+    partial = tmp_path / f".{ckpt.CHECKPOINT_FILE}.partial"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        ckpt.save(tmp_path, {"step": 2, "values": torch.zeros(99_999)}, [])
+    assert not partial.is_symlink()
+    assert ckpt.load(tmp_path)["step"] == 1
