@@ -9,6 +9,13 @@
   const keys = () => [...document.querySelectorAll("details.stop")];
   let closing = 0;
 
+  /** Whoever works without a mouse goes on from the key, and not from the top of the page. */
+  function close(key) {
+    const held = key.contains(document.activeElement);
+    key.open = false;
+    if (held) key.querySelector("summary").focus();
+  }
+
   function show(html, text) {
     const box = said();
     box.hidden = false;
@@ -53,7 +60,7 @@
     const key = e.target.closest("details.stop");
     if (!key) return;
     e.preventDefault();
-    key.open = false;
+    close(key);
     ask(e.target);
   });
 
@@ -61,16 +68,16 @@
     if (!e.target.matches?.("details.stop") || !e.target.open) return;
     for (const other of keys()) if (other !== e.target) other.open = false;
     clearTimeout(closing);
-    closing = setTimeout(() => { for (const key of keys()) key.open = false; }, OPEN_MS);
+    closing = setTimeout(() => keys().forEach(close), OPEN_MS);
   }, true);
 
   document.addEventListener("click", (e) => {
-    if (e.target.closest("details.stop .never")) e.target.closest("details.stop").open = false;
+    if (e.target.closest("details.stop .never")) close(e.target.closest("details.stop"));
   });
 
   document.addEventListener("keydown", (e) => {
     if (e.repeat || e.ctrlKey || e.altKey || e.metaKey || e.target.closest("input, select, textarea")) return;
-    if (e.key === "Escape") for (const key of keys()) key.open = false;
+    if (e.key === "Escape") keys().filter((key) => key.open).forEach(close);
     if (e.key.toLowerCase() !== "s" || keys().length !== 1) return; // with several stations: which one?
     keys()[0].open = true;
     keys()[0].querySelector(".sure").focus();

@@ -34,6 +34,13 @@ def test_an_engineer_sees_what_runs_and_backs_it_up(page: Page, hub: HubProcess,
     expect(row).to_contain_text("in step with the hub")
     row.get_by_text("Configuration").click()
     expect(row.locator("pre")).to_contain_text('"k": 3')
+    page.evaluate(
+        """() => new Promise((done) => {
+          document.addEventListener('htmx:after:swap', () => done(), { once: true });
+          htmx.trigger('#system', 'refetch');
+        })"""
+    )
+    expect(row.locator("pre")).to_be_visible()  # what was opened to be read stays open
     page.get_by_role("button", name="Back up now").click()
     until(lambda: any((hub.data / "backups").glob("*Z/files.jsonl")), 15, "a backup")
     expect(page.locator(".hub")).to_contain_text("files,", timeout=15_000)

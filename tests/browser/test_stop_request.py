@@ -96,6 +96,7 @@ def test_the_keyboard_stops_it_from_the_stations_page(page: Page, hub: HubProces
     expect(page.locator(".stop .sure")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator(".stop .sure")).to_be_hidden()
+    expect(page.locator(".stop summary")).to_be_focused()  # and not the top of the page
     page.keyboard.press("s")
     tapped_ns = time.monotonic_ns()
     page.keyboard.press("Enter")
@@ -109,6 +110,7 @@ def test_the_keyboard_stops_it_from_the_stations_page(page: Page, hub: HubProces
     stop_key(page)
     page.get_by_role("button", name="Do not stop").click()
     expect(page.locator(".stop .sure")).to_be_hidden()
+    expect(page.locator(".stop summary")).to_be_focused()
     stop_key(page)
     page.get_by_role("button", name="STOP st1 now").click()
     expect(page.locator("#stop-said")).to_contain_text("It had no permit before either")
