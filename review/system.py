@@ -30,11 +30,14 @@ MEASURED = 60
 SKEW_MS = 2000
 """A clock further off than this makes times on the pages wrong enough to mislead."""
 FEW_DAYS = 14
+FULL_BYTES = 32 * 2**20
+"""A group of frames has up to 20 MiB, and the database grows by some."""
 BACKUP_OLD_MS = 7 * DAY_MS
 
 WITHOUT = {
     "database": N_("nothing can be read or acknowledged here; edges keep their evidence and the line stays guarded"),
     "storage": N_("new records wait at the edges and the broker; what is here can be read"),
+    "disk": N_("what still fits is kept; then new records wait at the edges and the broker"),
     "broker": N_("no station is heard; lines are still stopped by their edges and controllers"),
     "audit": N_("acts are recorded and chained as before; whether one is missing at the end is shown by paper alone"),
     "badges": N_("no badge signs anybody in or can be enrolled; names with a PIN or a password do"),
@@ -94,6 +97,8 @@ def failing(hub: Hub) -> dict[str, str]:
         wrong["database"] = str(e).splitlines()[0]
     if why := hub.failing():
         wrong["storage"] = why
+    elif why := _full(hub):
+        wrong["disk"] = why
     if not hub.connected():
         wrong["broker"] = f"not connected to {hub.settings.mqtt.host}:{hub.settings.mqtt.port}"
         if why := hub.mqtt.away:
@@ -103,6 +108,15 @@ def failing(hub: Hub) -> dict[str, str]:
     if why := hub.settings.badges_failing():
         wrong["badges"] = why
     return wrong
+
+
+def _full(hub: Hub) -> str:
+    """Before the first record cannot be stored: a quiet station's may come hours later."""
+    try:
+        free = shutil.disk_usage(hub.settings.data_dir).free
+    except OSError as e:
+        return str(e)
+    return f"{free / 2**20:.0f} MiB are free for {hub.settings.data_dir}" if free < FULL_BYTES else ""
 
 
 def view(hub: Hub) -> View:

@@ -18,7 +18,7 @@ router = APIRouter()
 
 @router.get("/healthz")
 def healthz(hub: HubDep) -> Response:
-    """200 while database, audit log, storage, broker and badges work; 503 and which one does not."""
+    """200 while database, audit log, storage, disk, broker and badges work; 503 and which one does not."""
     wrong = failing(hub)
     return JSONResponse({"ok": not wrong, **wrong}, 503 if wrong else 200)
 

@@ -510,6 +510,17 @@ def test_configuration_is_for_engineers(world: World) -> None:
         assert str(world.hub.backups.folder) not in said
 
 
+def test_a_disk_that_is_full_is_said_before_something_is_not_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "disk" not in world.client().get("/healthz").json()
+    monkeypatch.setattr(system, "FULL_BYTES", 2**70)
+    answer = world.client().get("/healthz")
+    assert (answer.status_code, "MiB are free for" in answer.json()["disk"]) == (503, True)
+    page = world.client().get("/system").text
+    assert "what still fits is kept; then new records wait" in page
+
+
 def test_without_a_database_the_page_opens_in_safe_mode(world: World) -> None:
     eve = world.client("Eve")
     assert "SAFE MODE" in eve.get("/system").text, "there is no broker here"
