@@ -17,7 +17,10 @@ from ruamel.yaml.reader import ReaderError
 from edge.config import LIVE, CameraConfig, EdgeConfig
 from edge.named_files import unusable
 from inspection.errors import ConfigError
+from inspection.render import TASKS
 
+Mistake = tuple[tuple[int | str, ...], str, str]
+"""Where in the file, what stands there, and the fix."""
 MOST_VALUES = 100_000
 FIXES = {"'\\t'": "tabs are not allowed: indent with spaces", "duplicate key": "keep one of the two"}
 """Part of what YAML says -> what to do about it."""
@@ -41,10 +44,12 @@ def load(path: Path) -> EdgeConfig:
 
 
 def check_files(path: Path, config: EdgeConfig) -> None:
-    """ConfigError names every certificate, key, password and token file of `config` that this user cannot use."""
-    if found := list(unusable(config)):
+    """ConfigError names every certificate, key, password and token file of `config` that this user cannot use, and each
+    camera whose pictures are not there."""
+    found: list[Mistake] = [(tuple(e.where.split(".")), e.what, e.fix) for e in unusable(config)]
+    if found := found + list(_no_pictures(config)):
         tree = _read(path)
-        raise _told(path, [(*_place(tree, tuple(e.where.split("."))), e.what, e.fix) for e in found])
+        raise _told(path, [(*_place(tree, loc), what, fix) for loc, what, fix in found])
 
 
 class _Constructor(RoundTripConstructor):
@@ -112,8 +117,8 @@ def _explain(path: Path, tree: CommentedMap, error: ValidationError) -> ConfigEr
     return _told(path, mistakes)
 
 
-def _never_works(config: EdgeConfig) -> Iterator[tuple[tuple[int | str, ...], str, str]]:
-    """(place, what, fix) of settings that are right each by itself and stop the line together."""
+def _never_works(config: EdgeConfig) -> Iterator[Mistake]:
+    """Settings that are right each by itself and stop the line together."""
     policy = config.policy
     for number, camera in enumerate(config.cameras):
         every_ms = 1000 / camera.fps
@@ -129,6 +134,18 @@ def _never_works(config: EdgeConfig) -> Iterator[tuple[tuple[int | str, ...], st
             what += "part none may come between two parts"
             fix = "set stall_ms: 0 where the trigger drives the camera, or the ms of silence of one that runs freely"
             yield ("cameras", number, "stall_ms"), what, fix
+
+
+def _no_pictures(config: EdgeConfig) -> Iterator[Mistake]:
+    """Cameras that read files and have none, or are to draw what nobody can."""
+    for number, camera in enumerate(config.cameras):
+        path, place = Path(camera.source), ("cameras", number, "source")
+        if camera.type == "folder" and not path.is_dir():
+            yield place, f"{path} is no folder", "name a folder of pictures"
+        if camera.type == "video" and not path.is_file():
+            yield place, f"{path} is no file", "name a video file"
+        if camera.type == "simulated" and (camera.source or "weld") not in TASKS:
+            yield place, f"nobody draws {camera.source!r}", f"one of {', '.join(sorted(TASKS))}"
 
 
 def _told(path: Path, mistakes: Sequence[tuple[int, str, str, str]]) -> ConfigError:

@@ -217,6 +217,11 @@ def test_the_command_says_right_or_what_to_mend(tmp_path: Path) -> None:
     assert "has no class ['blue']" in wrong_class.stderr
     assert "it knows red" in wrong_class.stderr
 
+    no_picture = check(written(tmp_path, GOOD.replace("source: pictures", "source: gone")))
+    assert no_picture.returncode == 2
+    assert f"cameras.0.source: {tmp_path / 'gone'} is no folder\n  fix: name a folder of pictures" in no_picture.stderr
+    assert no_picture.stderr.startswith(f"{tmp_path / 'edge.yaml'}:"), "and its line"
+
     no_bundle = check(written(tmp_path, GOOD.replace("red-1.0.0", "blue-1.0.0")))
     assert no_bundle.returncode == 2
     assert "is no folder" in no_bundle.stderr

@@ -1,0 +1,1 @@
+"""Pictures for training: importers, snapshots, and what is checked of them."""
