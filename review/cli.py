@@ -40,17 +40,22 @@ Data = Annotated[Path, typer.Option("--data", help="Folder for database, frames 
 def serve(
     data: Data = Path("var/hub"),
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
-    mqtt_host: Annotated[str, typer.Option()] = "127.0.0.1",
-    mqtt_port: Annotated[int, typer.Option(min=1, max=65535)] = 1883,
-    mqtt_user: Annotated[str | None, typer.Option(envvar="HALTLINE_MQTT_USER")] = None,
-    mqtt_password: Annotated[str | None, typer.Option(envvar="HALTLINE_MQTT_PASSWORD")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the pages.")] = 8080,
+    mqtt_host: Annotated[str, typer.Option(help="The broker.")] = "127.0.0.1",
+    mqtt_port: Annotated[int, typer.Option(min=1, max=65535, help="Its port; 8883 with TLS.")] = 1883,
+    mqtt_user: Annotated[str | None, typer.Option(envvar="HALTLINE_MQTT_USER", help="The hub's user there.")] = None,
+    mqtt_password: Annotated[
+        str | None, typer.Option(envvar="HALTLINE_MQTT_PASSWORD", help="Its password; better in the environment.")
+    ] = None,
     mqtt_ca: Annotated[Path | None, typer.Option(help="The broker's CA certificate (PEM); switches TLS on.")] = None,
     mqtt_cert: Annotated[Path | None, typer.Option(help="The hub's own certificate (PEM).")] = None,
     mqtt_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
     mqtt_version: Annotated[int, typer.Option(help="5, or 3 for brokers that speak MQTT 3.1.1 only.")] = 5,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
-    edge_token: Annotated[str | None, typer.Option(envvar="HALTLINE_EDGE_TOKEN")] = None,
+    edge_token: Annotated[
+        str | None,
+        typer.Option(envvar="HALTLINE_EDGE_TOKEN", help="Edges must send it with frames; better in the environment."),
+    ] = None,
     https: Annotated[
         bool,
         typer.Option(help="Pages are reached by https alone, through a proxy: so goes a sign-in's cookie."),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import haltline
 from deploy import demo
@@ -87,3 +90,15 @@ def test_the_newest_bundle_is_one_of_that_task(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(demo, "MODELS", tmp_path)
     assert demo.newest_bundle("weld").name == "weld-0.10.0"
     assert demo.newest_bundle("weld-moving").name == "weld-moving-1.0.0"
+
+
+def options(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    for inside in command.list_commands(None) if hasattr(command, "list_commands") else ():
+        yield from options(command.get_command(None, inside), f"{name} {inside}")
+    yield from ((f"{name} {p.opts[0]}", p) for p in command.params if p.param_type_name == "option")
+
+
+def test_every_option_says_what_it_is() -> None:
+    found = dict(options(typer.main.get_command(haltline.app), "haltline"))
+    assert len(found) > 200
+    assert [name for name, option in found.items() if not option.help] == []
