@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,15 @@ def snapshot(root: Path, out: Path) -> Snapshot:
     source = open_source(root)
     build(source.items(target := make_target([source], None, None, None, None)), out, target, Shares(), (str(root),))
     return read_snapshot(out)
+
+
+def test_a_name_of_another_encoding_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    """`Prüf.png` of an archive that Windows packed: a traceback."""
+    root = files(tmp_path, {"images/a.png": shot(1), "masks/a.png": mask()})
+    for folder in ("images", "masks"):
+        (root / folder / "a.png").rename(os.fsdecode(os.fsencode(root / folder) + b"/Pr\xfcf.png"))
+    with pytest.raises(DatasetError, match=r"no UTF-8: b'Pr\\xfcf.png'\n.*convmv"):
+        items(root)
 
 
 # ── a folder for each class ─────────────────────────────────────────────────────────────────────────────────────

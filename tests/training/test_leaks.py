@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inspection.errors import DatasetError
-from tests.training.pictures import SCRATCH, Folder
+from tests.training.pictures import SCRATCH, Folder, picture
 from training.dataset import alike as room
 from training.dataset.alike import MIRRORS, Pair, alike, joined
 from training.dataset.build import Looking, Shares, build
@@ -199,6 +200,19 @@ def test_the_report_says_what_a_leaky_split_would_have_claimed(tmp_path: Path) -
     assert result.exit_code == 1
     assert "60 of 60 test pictures (100.0%)" in result.output
     assert "by proposed group" in result.output
+
+
+def test_proposed_groups_are_a_table_whatever_a_group_is_called(tmp_path: Path) -> None:
+    named = ['part 1, "left"', "two\nlines"]
+    folder = Folder(tmp_path / "labelled")
+    for n, group in enumerate(named):
+        folder.add(picture(n), None, labels=[], group=group)
+    made_from(folder, tmp_path / "s", Looking.SKIP)
+    out = tmp_path / "groups.csv"
+    done = CliRunner().invoke(dataset, ["leaks", str(tmp_path / "s"), "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0
+    with out.open(newline="", encoding="utf-8") as file:
+        assert sorted(row["given"] for row in csv.DictReader(file)) == named
 
 
 def test_agreement_of_groups_by_hand() -> None:

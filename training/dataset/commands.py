@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -339,8 +340,10 @@ def leak_lines(found: Leaks, claimed: Sequence[Claim], show: int) -> Iterator[st
 
 def _write_groups(path: Path, found: Leaks) -> None:
     rows = zip(found.samples, found.proposed, strict=True)
-    lines = ["image,given,proposed", *(f'{s.image},"{s.group}","{group}"' for s, group in rows)]
-    path.write_text("\n".join(lines) + "\n")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(("image", "given", "proposed"))
+        lines.writerows((s.image, s.group, group) for s, group in rows)
 
 
 def _cut(crop: str, stride: int | None) -> Cut:

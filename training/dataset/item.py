@@ -6,6 +6,7 @@ DatasetError that names the file, what was found and what to do.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -238,7 +239,14 @@ def pictures(folder: Path) -> list[Path]:
     """The image files of a folder, by name; hidden ones are other programs'."""
     if not folder.is_dir():
         raise DatasetError(folder, "is not a folder", "check the path")
-    return sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in SUFFIXES)
+    found = sorted(p for p in folder.glob("[!.]*") if p.suffix.lower() in SUFFIXES)
+    for path in found:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError as e:  # an archive of Windows, unpacked here
+            what = f"holds a picture whose name is no UTF-8: {os.fsencode(path.name)!r}"
+            raise DatasetError(folder, what, "rename it, as `convmv -f cp1252 -t utf8` does with a whole folder") from e
+    return found
 
 
 def pictures_by_stem(folder: Path) -> dict[str, Path]:
