@@ -89,6 +89,8 @@ def serve(
     from review.settings import Settings
 
     set_up_logging(log_format)
+    if (mqtt_cert or mqtt_key) and not mqtt_ca:
+        _give_up("--mqtt-cert: there is no TLS without --mqtt-ca\n  fix: name the broker's CA certificate as well")
     try:
         settings = Settings.model_validate(
             {

@@ -111,6 +111,7 @@ def test_without_a_broker_the_hub_serves_and_says_so(data_dir: Path) -> None:
         (["serve", "--mqtt-version", "4"], "--mqtt-version"),
         (["serve", "--plc-panel-url", "javascript:alert(1)"], "--plc-panel-url"),
         (["serve", "--database", "nonsense"], "database_url"),
+        (["serve", "--mqtt-cert", "hub.crt", "--mqtt-key", "hub.key"], "no TLS without --mqtt-ca"),
         (["serve", "--host", "300.1.1.1"], "--host: '300.1.1.1' is no address"),
         (["user", "add", "Ann", "--role", "boss"], "one of operator, inspector"),
         (["user", "add", " "], "is no name"),
