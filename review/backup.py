@@ -250,6 +250,11 @@ class Backups:
         """Why the last one was not made; empty when it was."""
 
     @property
+    def possible(self) -> bool:
+        """Whether the database is one that is copied here; of another its own tool makes the backup."""
+        return make_url(self._settings.database).get_backend_name() == "sqlite"
+
+    @property
     def folder(self) -> Path:
         return self._settings.backups_dir
 

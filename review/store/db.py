@@ -146,6 +146,8 @@ def must_hold_hub(path: Path) -> None:
     """ConfigError unless `path` is a hub's database; an empty file is none. sqlite3.Error when it cannot be read."""
     fix = "name the hub's data folder"
     if not path.is_file():
+        if (path.parent / "frames").is_dir():
+            fix = "its database is elsewhere: pg_dump backs up PostgreSQL, and --database names it to what reads it"
         raise ConfigError("--data", f"{path.parent} holds no {path.name}", fix)
     with closing(read_only(path)) as db:
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():

@@ -104,6 +104,8 @@ def test_labels_rules_and_escapes_on_postgresql(mosquitto: int, data_dir: Path, 
         ):
             assert chen.get(path).status_code == 200, path
         assert chen.get("/labels/export.zip").status_code == 200
+        system = chen.get("/system").text
+        assert ("Back up now" in system, "not made here: pg_dump copies the database" in system) == (False, True)
     finally:
         edge.close()
         hub.stop()

@@ -404,6 +404,12 @@ def test_where_there_is_no_hub_nothing_succeeds_and_none_is_made(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_folder_of_a_hub_on_postgresql_is_told_from_a_wrong_one(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    said = CliRunner().invoke(cli, ["backup", "--data", str(tmp_path)])
+    assert (said.exit_code, "pg_dump backs up PostgreSQL" in said.output) == (2, True)
+
+
 def test_a_hub_in_a_folder_with_odd_characters_is_backed_up(tmp_path: Path) -> None:
     odd = World(tmp_path / "hub #1")
     sha = fill(odd, 1)[0]
