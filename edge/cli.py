@@ -110,7 +110,7 @@ def plc_sim(
     line: Annotated[str, typer.Option(help="Second level.")] = "line1",
     station: Annotated[str, typer.Option(help="Third level.")] = "weld1",
     mqtt_host: Annotated[str, typer.Option(help="The broker.")] = "127.0.0.1",
-    mqtt_port: Annotated[int, typer.Option(min=1, max=65535, help="Its port; 8883 with TLS.")] = 1883,
+    mqtt_port: Annotated[int, typer.Option(help="Its port; 8883 with TLS.")] = 1883,
     protocol: Annotated[str, typer.Option(help="MQTT version, `5` or `3.1.1`.")] = "5",
     watchdog_ms: Annotated[int, typer.Option(min=500, max=5000, help="Longest time between valid permits.")] = 1000,
     ca: Annotated[Path | None, typer.Option(help="The broker's CA certificate (PEM); switches TLS on.")] = None,
