@@ -31,6 +31,7 @@ WINDOW = 100
 UPLOADS = 4
 """Requests at a time."""
 AGAIN_S, AGAIN_MAX_S = 10.0, 300.0
+UNHEARD_TIMES = 6
 """So long a record waits for its acknowledgement; from the second time on it rests, twice as long each time."""
 PARK_S, PARK_MAX_S = 10.0, 600.0
 STRIKES, STRUCK_MAX_S = 3, 60.0
@@ -185,6 +186,10 @@ class RecordRoad:
         self._acked: dict[str, float] = {}
         """Acknowledged lately: should the spool fail to forget one, it is not sent again at once."""
         self._late_times: dict[str, int] = {}
+        self.unheard = ""
+        """Why evidence waits though the hub is there; empty once anything is acknowledged."""
+        self._since_s: float | None = None
+        """Since when records are sent and none is acknowledged."""
         self._resting: dict[str, float] = {}
         """uid -> until when. A hub that never takes this one must not be kept from the others by it, and what a broker
         holds for a hub that is away must not fill with repetitions."""
@@ -193,6 +198,7 @@ class RecordRoad:
         """On the thread of the MQTT connection."""
         now_s = time.monotonic()
         self._spool.acknowledge(uids)
+        self._hear()
         with self._moved:
             for uid in uids:
                 self._in_flight.pop(uid, None)
@@ -206,7 +212,9 @@ class RecordRoad:
         if not self._outbox.connection.connected:
             with self._moved:
                 self._in_flight.clear()  # a broker that died may have lost any of them: all go again
+            self._since_s = None
             return -1
+        self._look_for_acknowledgements(now_s)
         late = self._late(now_s)
         if late:
             self._files.doubt(late)
@@ -221,12 +229,27 @@ class RecordRoad:
                 continue
             with self._moved:
                 self._in_flight[item.uid] = now_s  # before the publish: its acknowledgement may be faster than we are
+                self._since_s = self._since_s or now_s
             if not self._outbox.connection.publish(item.topic, item.payload, qos=1):
                 with self._moved:
                     self._in_flight.pop(item.uid, None)
                 return -1
             sent += 1
         return sent
+
+    def _look_for_acknowledgements(self, now_s: float) -> None:
+        """A hub that answers and acknowledges nothing: the spool fills, and at its quota evidence goes."""
+        if self._files.away:
+            self._since_s = None
+        elif not self.unheard and self._since_s and now_s - self._since_s > UNHEARD_TIMES * self._again_s:
+            self.unheard = "the hub answers and acknowledges nothing: either it does not hear this station, or the "
+            self.unheard += "broker does not deliver evt/ack to it"
+            log.error("evidence is not acknowledged, it stays and is sent again", why=self.unheard)
+
+    def _hear(self) -> None:
+        if self.unheard:
+            log.info("evidence is acknowledged again")
+        self._since_s, self.unheard = None, ""
 
     def wait(self, timeout_s: float) -> None:
         with self._moved:
@@ -268,6 +291,11 @@ class Uploader:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    @property
+    def unheard(self) -> str:
+        """Why nothing is acknowledged though the hub is there; else empty."""
+        return self._records.unheard
 
     def close(self) -> None:
         self._closing.set()

@@ -188,7 +188,8 @@ def build(config: EdgeConfig, record: TapeConfig | None = None) -> Edge:
     maintenance = MaintenanceWatch(config.state_dir, inbox.put)
 
     def unkept() -> dict[str, str]:
-        return {"state": state.failing, "maintenance": maintenance.trouble}
+        upload = uploader.unheard if uploader else ""
+        return {"state": state.failing, "maintenance": maintenance.trouble, "upload": upload}
 
     desk = StationDesk(
         config,

@@ -104,6 +104,7 @@ UNKEPT = {
     "state": N_("an open halt would not outlive a restart"),
     "spool": N_("evidence cannot be stored"),
     "maintenance": N_("an order for maintenance cannot be read"),
+    "upload": N_("evidence stays on the edge"),
 }
 """Section of an edge's facts -> what its `trouble` means."""
 

@@ -520,3 +520,29 @@ def test_an_error_nobody_thought_of_does_not_end_the_road(hub: FakeHub, spool: S
     time.sleep(0.2)
     hub.publish = publish  # type: ignore[method-assign]
     drained(spool)
+
+
+def test_a_hub_that_is_there_and_acknowledges_nothing_is_said_until_it_does(
+    hub: FakeHub, spool: Spool, start: Callable[..., Uploader]
+) -> None:
+    """As where the broker's rules keep evt/ack from the edge: the spool filled up to its quota, and nobody was told."""
+    hub.acks = False
+    put(spool, "a", "b")
+    uploader = start(again_s=0.05)
+    wait_for(lambda: "acknowledges nothing" in uploader.unheard, what="that nothing is acknowledged")
+    hub.ack("a")
+    wait_for(lambda: uploader.unheard == "")
+
+
+def test_a_hub_that_is_away_is_not_one_that_acknowledges_nothing(
+    hub: FakeHub, spool: Spool, start: Callable[..., Uploader]
+) -> None:
+    hub.acks = False
+    put(spool, "a")
+    uploader = start(again_s=0.05)
+    wait_for(lambda: hub.seen["a"])
+    hub.http_up = False
+    wait_for(lambda: uploader._files.away, what="that it is asked whether it is there")
+    seen = uploader._records._since_s
+    wait_for(lambda: uploader._records._since_s is None, what=f"a wait that begins anew, it began at {seen}")
+    assert uploader.unheard == ""
