@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from edge.config import CameraConfig, RegionConfig
+from edge.config import LIVE, CameraConfig, RegionConfig
 from inspection.calibration import Calibration, parse_calibration, straightener
 from inspection.errors import CameraError, ConfigError
 from inspection.types import Frame, Image
@@ -17,13 +17,15 @@ from inspection.types import Frame, Image
 class Framing:
     """Frames keep their number, so that a lost picture is a gap in each of its regions.
 
-    ConfigError when the calibration cannot be read, CameraError when it or a region does not fit the picture.
+    ConfigError when the calibration cannot be read, CameraError when it or a region does not fit the picture, or when a
+    live camera gives pictures of another size than its first.
     """
 
     def __init__(self, config: CameraConfig) -> None:
         self._config = config
         self.calibration = _calibration(config)
         self._maps = straightener(self.calibration) if self.calibration else None
+        self._size: tuple[int, int] | None = None
         self.latest: Frame | None = None
         """The whole picture that was cut last, straightened: for people who look at the camera."""
 
@@ -46,11 +48,25 @@ class Framing:
             image = _cut(frame, region)
             yield replace(frame, camera=f"{frame.camera}/{region.name}", image=image)
 
+    def _check_size(self, width: int, height: int) -> None:
+        """`px_per_mm` is of one size. A device that came back with its default one shows parts smaller or larger, which
+        the model takes within its tolerance: a mark of 2 mm would be 1.6 mm, and too short to stop for."""
+        if self._config.type not in LIVE:
+            return
+        size = self._size = self._size or (width, height)
+        if (width, height) != size:
+            was = f"{width}x{height} px, and was {size[0]}x{size[1]}, which px_per_mm is of"
+            raise CameraError(
+                f"{self._config.name}: the picture is {was}: set width_px and height_px, or restart the edge where the "
+                "new size is meant"
+            )
+
     def _straight(self, frame: Frame) -> Frame:
         known = self.calibration
-        if known is None:
-            return frame
         height, width = frame.image.shape[:2]
+        if known is None:
+            self._check_size(width, height)
+            return frame
         if (width, height) != (known.width_px, known.height_px):
             size = f"{width}x{height} px, its calibration {known.width_px}x{known.height_px}"
             raise CameraError(f"{frame.camera}: the picture is {size}: calibrate again")

@@ -184,3 +184,18 @@ def test_two_regions_with_one_name_are_refused() -> None:
     region = {"name": "a", "x": 0, "y": 0, "w": 50, "h": 50}
     with pytest.raises(ValueError, match="two regions have one name"):
         CameraConfig.model_validate({"type": "simulated", "regions": [region, region]})
+
+
+def test_a_device_that_comes_back_with_another_size_is_not_measured_by_the_old_scale() -> None:
+    """Within the model's tolerance of 1.3 it was judged, its marks a fifth too short; files may have any size."""
+
+    def shown(kind: str, *widths: int) -> list[tuple[int, ...]]:
+        framing = Framing(CameraConfig.model_validate({"name": "cam1", "type": kind, "source": "0"}))
+        pictures = [np.zeros((width * 4 // 5, width, 3), np.uint8) for width in widths]
+        frames = [Frame("cam1", n, 1, 1, image, 10.0) for n, image in enumerate(pictures)]
+        return [seen.image.shape for frame in frames for seen in framing.frames(frame)]
+
+    assert len(shown("folder", 1280, 1024)) == 2
+    assert len(shown("opencv", 1280, 1280)) == 2
+    with pytest.raises(CameraError, match="cam1: the picture is 1024x819 px, and was 1280x1024, which px_per_mm is of"):
+        shown("opencv", 1280, 1024)
