@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from edge.config import EdgeConfig
 from edge.files import DISK
 from inspection.bundle import (
     MANIFEST_FILE,
@@ -24,7 +25,7 @@ from inspection.bundle import (
     verify_files,
     verify_signature,
 )
-from inspection.errors import BundleError
+from inspection.errors import BundleError, ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,16 @@ class VerifiedBundle:
     sha256: str
     files: dict[str, bytes]
     signed: bool
+
+
+def read_shadow(config: EdgeConfig, served: Manifest) -> VerifiedBundle | None:
+    """The second bundle; ConfigError where it is for another task than the one that is served."""
+    if config.shadow is None:
+        return None
+    bundle = read_bundle(config.shadow.bundle, config.bundle.trusted_keys)
+    if bundle.manifest.task != served.task:
+        raise ConfigError("shadow.bundle", f"is for {bundle.manifest.task}, not {served.task}", "name another")
+    return bundle
 
 
 def read_bundle(folder: Path, trusted_keys: Iterable[Path] = ()) -> VerifiedBundle:

@@ -49,7 +49,7 @@ def run(
 def check(config: ConfigPath) -> None:
     """Say whether a configuration is right; a mistake is named with line, key, value and fix (exit code 2). Ask as the
     user that runs the edge: whether its files can be read depends on who asks."""
-    from edge.bundle_store import read_bundle
+    from edge.bundle_store import read_bundle, read_shadow
     from edge.config_file import check_files, load
     from edge.site_policy import policy_for
 
@@ -57,6 +57,8 @@ def check(config: ConfigPath) -> None:
     check_files(config, settings)
     bundle = read_bundle(settings.bundle.path, settings.bundle.trusted_keys)
     policy = policy_for(settings.policy, bundle.manifest, settings.cameras)
+    if shadow := read_shadow(settings, bundle.manifest):
+        policy_for(settings.policy, shadow.manifest, settings.cameras)
     cameras = ", ".join(f"{camera.name} ({camera.type})" for camera in settings.cameras)
     typer.echo(
         f"{config} is right: {settings.station.topics().base}, {cameras}, {bundle.manifest.id}, policy {policy.id}"

@@ -16,7 +16,7 @@ from ruamel.yaml.reader import ReaderError
 
 from edge.config import LIVE, CameraConfig, EdgeConfig
 from edge.named_files import unusable
-from inspection.errors import ConfigError
+from inspection.errors import ConfigError, InputError
 from inspection.render import TASKS
 
 Mistake = tuple[tuple[int | str, ...], str, str]
@@ -47,7 +47,7 @@ def check_files(path: Path, config: EdgeConfig) -> None:
     """ConfigError names every certificate, key, password and token file of `config` that this user cannot use, and each
     camera whose pictures are not there."""
     found: list[Mistake] = [(tuple(e.where.split(".")), e.what, e.fix) for e in unusable(config)]
-    if found := found + list(_no_pictures(config)):
+    if found := [*found, *_no_pictures(config), *_uncalibrated(config)]:
         tree = _read(path)
         raise _told(path, [(*_place(tree, loc), what, fix) for loc, what, fix in found])
 
@@ -146,6 +146,16 @@ def _no_pictures(config: EdgeConfig) -> Iterator[Mistake]:
             yield place, f"{path} is no file", "name a video file"
         if camera.type == "simulated" and (camera.source or "weld") not in TASKS:
             yield place, f"nobody draws {camera.source!r}", f"one of {', '.join(sorted(TASKS))}"
+
+
+def _uncalibrated(config: EdgeConfig) -> Iterator[Mistake]:
+    from edge.cameras.framing import calibration_of  # OpenCV, of which nothing else here has need
+
+    for number, camera in enumerate(config.cameras):
+        try:
+            calibration_of(camera)
+        except InputError as e:
+            yield ("cameras", number, "calibration"), f"{e.where}: {e.what}", e.fix
 
 
 def _told(path: Path, mistakes: Sequence[tuple[int, str, str, str]]) -> ConfigError:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge.bundle_store import read_shadow
 from edge.cameras.framing import Framing
 from edge.cameras.views import view_id
 from edge.config import EdgeConfig, MqttConfig
@@ -57,6 +58,8 @@ def examine(config: EdgeConfig) -> dict[str, Any]:
             "load_s": round(time.perf_counter() - start, 2),
             "policy": policy.id,
         }
+        if shadow := read_shadow(config, model.manifest):
+            facts["shadow"] = shadow.manifest.id
     except HaltlineError as e:
         problems.append(str(e))
     facts["cameras"] = [_camera(camera, config.state_dir, model, problems) for camera in config.cameras]

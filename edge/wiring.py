@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from edge import runner
-from edge.bundle_store import read_bundle
+from edge.bundle_store import read_shadow
 from edge.cameras.child import ChildCamera
 from edge.cameras.folder import FolderCamera
 from edge.cameras.framing import Framing
@@ -49,7 +49,6 @@ from edge.tuning import settle, tune
 from edge.uploader import Uploader
 from inspection.bundle import Manifest
 from inspection.decision import LineGuard
-from inspection.errors import ConfigError
 from inspection.events import Tick
 from inspection.messages import PlcState
 from inspection.policy import judge
@@ -287,12 +286,9 @@ def _let_simulated_seams_stop(line: MqttLine, cameras: Sequence[Camera | None]) 
 
 
 def _shadow(config: EdgeConfig, served: Manifest, guard: LineGuard, evidence: Evidence) -> Shadow | None:
-    wanted = config.shadow
-    if wanted is None:
+    wanted, bundle = config.shadow, read_shadow(config, served)
+    if wanted is None or bundle is None:
         return None
-    bundle = read_bundle(wanted.bundle, config.bundle.trusted_keys)
-    if bundle.manifest.task != served.task:
-        raise ConfigError("shadow.bundle", f"is for {bundle.manifest.task}, not {served.task}", "name another")
     model = open_model(bundle, config.bundle.model_copy(update={"threads": 1}))
     policy = policy_for(config.policy, bundle.manifest, config.cameras)
     return Shadow(model, policy, lambda: guard.policy, evidence.keep, wanted.every)

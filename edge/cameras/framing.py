@@ -23,7 +23,7 @@ class Framing:
 
     def __init__(self, config: CameraConfig) -> None:
         self._config = config
-        self.calibration = _calibration(config)
+        self.calibration = calibration_of(config)
         self._maps = straightener(self.calibration) if self.calibration else None
         self._size: tuple[int, int] | None = None
         self.latest: Frame | None = None
@@ -83,7 +83,7 @@ def _cut(frame: Frame, region: RegionConfig) -> Image:
     return np.ascontiguousarray(frame.image[region.y : region.y + region.h, region.x : region.x + region.w])
 
 
-def _calibration(config: CameraConfig) -> Calibration | None:
+def calibration_of(config: CameraConfig) -> Calibration | None:
     if config.calibration is None:
         return None
     try:

@@ -18,7 +18,7 @@ from edge.config_file import load
 from edge.doctor import examine
 from edge.line.connection import Connection
 from edge.wiring import build
-from inspection.errors import ConfigError
+from inspection.errors import BundleError, ConfigError
 
 FILES = ["mqtt.password_file", "mqtt.tls.ca", "mqtt.tls.cert", "mqtt.tls.key", "hub.token_file", "hub.ca"]
 SECTIONS = """\
@@ -98,6 +98,19 @@ def test_the_check_names_a_file_that_is_not_what_it_should_be(config: Path, key:
     found = told(config)
     assert f"{config}:{line}: {key}: {config.parent / file} {what}" in found
     assert found.count("fix: ") == 1
+
+
+def test_the_check_and_the_doctor_name_a_calibration_and_a_second_bundle_that_are_not_there(tmp_path: Path) -> None:
+    """Both were "right", and the edge did not start."""
+    path = write_station(tmp_path, 1, more=f"shadow: {{bundle: {tmp_path / 'other'}}}")
+    with pytest.raises(BundleError, match="other: is no folder"):
+        CliRunner().invoke(app, ["check", str(path)], catch_exceptions=False)
+    assert any("other: is no folder" in problem for problem in examine(load(path))["problems"])
+    path.write_text(path.read_text().replace("px_per_mm: 10}", "px_per_mm: 10, calibration: c.json}"))
+    file = tmp_path / "c.json"
+    assert f"{path}:3: cameras.0.calibration: {file}: No such file or directory\n  fix: make it" in told(path)
+    file.write_bytes(bytes(range(256)))
+    assert f"{path}:3: cameras.0.calibration: {file}: is no calibration: " in told(path)
 
 
 def test_a_file_this_user_may_not_read_is_told_from_a_missing_one(
