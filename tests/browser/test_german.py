@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.review.factory import FakeEdge, HubProcess, until
 
 SIZES = ((1280, 800), (390, 844))
-WHAT = "button, .key, a.more, .state strong, .state .why, label, .person"
+WHAT = "button, .key, a.more, .state strong, .state .why, label, .person, .strip small"
 CUT_OFF = f"""() => [...document.querySelectorAll("{WHAT}")]
     .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent.trim().slice(0, 60))"""
 HIDDEN = """() => { const over = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
@@ -31,10 +31,13 @@ def german(browser: Browser, hub: HubProcess, size: tuple[int, int]) -> Page:
 @pytest.mark.broker
 @pytest.mark.parametrize("size", SIZES)
 def test_german_words_fit(browser: Browser, hub: HubProcess, edge: FakeEdge, size: tuple[int, int]) -> None:
-    halted = edge.halt()
+    earlier, halted = edge.halt(), edge.halt()
     page = german(browser, hub, size)
-    halt = until(lambda: page.request.get(f"{hub.url}/api/halts").json())[0]["id"]
-    until(lambda: halted.records[0] in edge.acked)  # a frame to label
+    told = {uid for halt in (earlier, halted) for uid in (halt.uid, halt.records[0])}
+    until(lambda: told <= set(edge.acked))  # with frames to label
+    ids = {h["uid"]: h["id"] for h in page.request.get(f"{hub.url}/api/halts").json()}
+    halt, verdict = ids[halted.uid], {"verdict": "real", "saw": earlier.records[0]}
+    assert hub.signed_in().post(f"/halts/{ids[earlier.uid]}/verdict", data=verdict).status_code == 200
     paths = ["/", f"/halts/{halt}", "/alarms", f"/alarms/shelve?halt={halt}", "/handover", "/performance", "/models"]
     wrong = {}
     paths += ["/label", "/label/next", "/label-book", "/consistency", "/adjudicate", "/system", "/audit", "/who"]
