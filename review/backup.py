@@ -39,6 +39,8 @@ log = structlog.get_logger("review.backup")
 DATABASE, LIST, POOL = "hub.db", "files.jsonl", "pool"
 PART = "restore.part"
 """In the new hub's folder, which may be a disk of its own: where a restore builds, until all of it is there."""
+WHOLE = "restore.whole"
+"""The same once all of it is there, while it is moved to its place."""
 SMALL = ("secret", "badge_key", "mqtt_client_id", "audit.anchor")
 """Beside the database: what signs cookies, the hub's name at the broker, the newest link of the audit log."""
 FOLDERS = ("frames", "bundles")
@@ -161,6 +163,7 @@ def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Resto
     """Put a backup into `data`, which must not hold a hub yet: whole or not at all. InputError when a listed file is
     missing or damaged; `without_damaged` leaves such files out, and the database is never one of them. StorageError
     when the disk would not: a second try finds nothing in its way."""
+    _take_back(data)
     _no_hub_in(data)
     if not (backup / LIST).is_file():
         raise InputError(
@@ -185,6 +188,8 @@ def restore(backup: Path, data: Path, *, without_damaged: bool = False) -> Resto
             f"nothing was restored into {data}: {e}\n  fix: make room there or mend the disk, then restore once more"
         ) from e
     finally:
+        with suppress(OSError):
+            _take_back(data)
         shutil.rmtree(part, ignore_errors=True)
         if new:
             with suppress(OSError):  # it holds a hub now
@@ -210,13 +215,25 @@ def _build(part: Path, rows: list[dict[str, str]], sources: dict[str, Path]) -> 
 
 def _move_in(part: Path, data: Path) -> None:
     """The database last: a hub must never open without its pictures."""
-    for path in part.iterdir():
+    whole = part.rename(data / WHOLE)
+    sync(data)
+    for path in whole.iterdir():
         if path.name != DATABASE:
             path.rename(data / path.name)
     sync(data)
-    (part / DATABASE).rename(data / DATABASE)
+    (whole / DATABASE).rename(data / DATABASE)
     for folder in (data, data.parent):
         sync(folder)
+
+
+def _take_back(data: Path) -> None:
+    """What a restore that was ended in the middle of moving had put there: none of it is a hub's yet."""
+    whole = data / WHOLE
+    if (whole / DATABASE).exists() and not (data / DATABASE).exists():
+        for name in (*SMALL, *FOLDERS):
+            if (data / name).exists() and not (whole / name).exists():
+                (data / name).rename(whole / name)
+    shutil.rmtree(whole, ignore_errors=True)
 
 
 def _no_hub_in(data: Path) -> None:

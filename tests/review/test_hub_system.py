@@ -352,23 +352,28 @@ def test_a_restore_onto_a_full_disk_says_so_and_a_second_try_works(world: World,
     assert (again / "frames" / big[:2] / big).stat().st_size == 3_000_000
 
 
-def test_a_restore_that_is_killed_leaves_no_hub_and_a_second_try_works(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["it copies", "all but the database is in its place"])
+def test_a_restore_that_is_killed_leaves_no_hub_and_a_second_try_works(world: World, tmp_path: Path, when: str) -> None:
     sha = sorted(fill(world))[1]
     made = backup.make(world.hub.settings, tmp_path / "out", NOW)
     again = tmp_path / "again"
+    copies = f'event == "open" and str(args[0]).endswith("{sha}") and args[2] & os.O_WRONLY'
+    moves = f'event == "os.rename" and str(args[1]) == {str(again / "hub.db")!r}'
     code = f"""
 import os, signal, sys
 from pathlib import Path
 from review import backup
-sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith("{sha}") and args[2] & os.O_WRONLY
+sys.addaudithook(lambda event, args: {copies if when == "it copies" else moves}
                  and os.kill(os.getpid(), signal.SIGKILL))
 backup.restore(Path({str(made.path)!r}), Path({str(again)!r}))
 """
     killed = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (again / "frames").exists() == (when != "it copies")
     assert not (again / "hub.db").exists(), "no hub would open without its pictures"
     assert backup.restore(made.path, again).files == made.files
-    assert not (again / "restore.part").exists()
+    assert not list(again.glob("restore.*"))
+    assert backup.make(Settings(data_dir=again), tmp_path / "out", NOW).files == made.files
 
 
 def test_a_folder_with_nothing_of_a_hub_is_a_new_one(world: World, tmp_path: Path) -> None:
