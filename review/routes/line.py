@@ -128,7 +128,7 @@ def _cameras(request: Request, hub: Hub, key: str, template: str) -> Response:
     now_ns, now_ms = time.monotonic_ns(), wall_ms()
     card = next((c for c in cards(hub) if c.now.key == key), None)
     if card is None:
-        raise HTTPException(404, f"no station {key} has reported")
+        raise HTTPException(404, _("no station %(key)s has reported", key=key))
     seen = [(s.picture, now_ms - (now_ns - s.at_ns) // 1_000_000) for _, s in sorted(card.now.pictures.items())]
     return page(request, template, c=card, seen=seen, nav="line", title=card.now.topics.station)
 
