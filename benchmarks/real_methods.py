@@ -88,13 +88,23 @@ def from_nothing(task: Task) -> Made:
     return _family(task, own_encoder(asked=NOTHING))
 
 
+def wide(task: Task) -> Made:
+    """`haltline train SNAPSHOT --channels 24`, the width of size L."""
+    return _family(task, own_encoder(SIZES["L"].channels), SIZES["L"].channels)
+
+
+def wide_from_nothing(task: Task) -> Made:
+    """The same with `--weights none`."""
+    return _family(task, own_encoder(asked=NOTHING), SIZES["L"].channels)
+
+
 def on_mobilenet(task: Task) -> Made:
     """`haltline train SNAPSHOT --backbone mobilenetv1_075 --weights FILE --pixels signed`."""
     return _family(task, Backbone(name="mobilenetv1_075", weights=task.weights(V1), pixels="signed"))
 
 
-def _family(task: Task, encoder: Backbone) -> Made:
-    ask = ask_of(task.data, encoder, task.size, seed=task.seed, threads=1)
+def _family(task: Task, encoder: Backbone, channels: int = SIZES["S"].channels) -> Made:
+    ask = ask_of(task.data, encoder, task.size, seed=task.seed, threads=1, channels=channels)
     shutil.rmtree(task.run, ignore_errors=True)
     epochs = epochs_in(task, ask)
     config = recipe.fit(task.data, task.run, ask.model_copy(update={"epochs": epochs}))
@@ -301,6 +311,14 @@ METHODS = (
     Method("patchcore", "anomalib's PatchCore, MobileNetV2", "no defect seen", patchcore, good_only=True),
     Method("padim", "anomalib's PaDiM, MobileNetV2", "no defect seen", padim, good_only=True),
 )
+
+BY_NAME = (
+    Method("ours-24", "**Haltline, 24 channels**", "1.1 M weights, the width of size L", wide),
+    Method(
+        "ours-24-nothing", "**Haltline, 24 channels, from nothing**", "the same, `--weights none`", wide_from_nothing
+    ),
+)
+"""Run where `--method` names them; not on the page."""
 
 LABELS = (20, 50, 100, 200)
 FEW = tuple(replace(m, name=f"{m.name}@{n}", labels=n) for n in LABELS for m in METHODS[:2])

@@ -245,13 +245,13 @@ def latencies(work: Path) -> dict[str, dict[str, float]]:
 def plan(sets: Sequence[str], methods: Sequence[str], seeds: int) -> Iterator[tuple[RealSet, Any, int]]:
     """All sets with one method before the next, all methods with one seed before the next: stopped early, it has seen
     everything once."""
-    from benchmarks.real_methods import FEW, METHODS
+    from benchmarks.real_methods import BY_NAME, FEW, METHODS
 
-    known = {m.name for m in (*METHODS, *FEW)}
+    known = {m.name for m in (*METHODS, *FEW, *BY_NAME)}
     if strange := sorted((set(sets) - {s.name for s in SETS}) | (set(methods) - known)):
         raise ConfigError("--set and --method", f"name {strange[0]!r}", f"methods are {', '.join(sorted(known))}")
     for seed in range(seeds):
-        for method in (*METHODS, *FEW):
+        for method in (*METHODS, *FEW, *(BY_NAME if methods else ())):
             for real in SETS:
                 wanted = (not sets or real.name in sets) and (not methods or method.name in methods)
                 if wanted and method.make and not (method.good_only and not real.merged):

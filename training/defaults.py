@@ -22,8 +22,8 @@ from training.network import SIZES
 from training.warm_start import is_ours, saw_surfaces, top_rate
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
-ENCODER = MODELS / "encoder-0.2.0"
-"""The released run of `haltline train encoder` that others start from: it saw drawn pictures only."""
+ENCODERS = {16: MODELS / "encoder-0.2.0", 24: MODELS / "encoder-24-0.1.0"}
+"""By width, the released runs of `haltline train encoder` that others start from: they saw drawn pictures only."""
 NOTHING = "none"
 INPUT_PX = 320 * 256
 SIDE = 16
@@ -40,13 +40,13 @@ def encoder_weights(backbone: str, width: int, asked: str | None) -> str | None:
         return None
     if asked is not None and backbone == OWN:
         if asked == HUB or not is_ours(Path(asked)):
-            fix = f"name a bundle or a run of ours, e.g. {ENCODER}, or {NOTHING}"
+            fix = f"name a bundle or a run of ours, e.g. {ENCODERS[16]}, or {NOTHING}"
             raise ConfigError("--weights", f"is {asked}, and no model of ours is there", fix)
         return asked
     if asked is not None:
         return asked
-    fits = backbone == OWN and width == SIZES["S"].channels and ENCODER.is_dir()
-    return str(ENCODER) if fits else None
+    released = ENCODERS.get(width) if backbone == OWN else None
+    return str(released) if released and released.is_dir() else None
 
 
 def own_encoder(width: int = SIZES["S"].channels, asked: str | None = None) -> Backbone:
@@ -57,7 +57,7 @@ def start(encoder: Backbone, width: int) -> str:
     """Where it starts, for people."""
     if encoder.weights:
         return f"the encoder starts from {encoder.weights}"
-    if encoder.name != OWN or width == SIZES["S"].channels:
+    if encoder.name != OWN or width in ENCODERS:
         return "the encoder starts from nothing"
     return f"the encoder starts from nothing: no released one has {width} channels"
 

@@ -80,23 +80,24 @@ def test_a_size_class_says_how_many_pixels_the_shape_is_the_pictures(tiny: Snaps
     assert defaults.input_size(of_size(tiny, (200, 200)), m) == (208, 208), "nothing is enlarged"
 
 
-def test_an_encoder_starts_from_the_released_one() -> None:
-    started = build(defaults.own_encoder(), classes=1, width=16).state_dict()
-    random = build(Backbone(), classes=1, width=16).state_dict()
-    released = build(Backbone(weights=str(defaults.ENCODER)), classes=3, width=16).state_dict()
+@pytest.mark.parametrize("width", defaults.ENCODERS)
+def test_an_encoder_starts_from_the_released_one(width: int) -> None:
+    started = build(defaults.own_encoder(width), classes=1, width=width).state_dict()
+    random = build(Backbone(), classes=1, width=width).state_dict()
+    released = build(Backbone(weights=str(defaults.ENCODERS[width])), classes=3, width=width).state_dict()
     encoder = [n for n in started if n.endswith("0.weight") and n.split(".")[0] not in HEAD]
     assert len(encoder) > 10
     assert all((started[n] == released[n]).all() for n in encoder)
     assert not any((started[n] == random[n]).all() for n in encoder if started[n].ndim == 4)
     assert defaults.own_encoder(16, "none").weights is None
-    assert defaults.own_encoder(24).weights is None, "no released encoder is so wide"
+    assert defaults.own_encoder(20).weights is None, "no released encoder is so wide"
     assert defaults.encoder_weights("resnet18", 16, None) is None
     assert defaults.encoder_weights("resnet18", 16, "hub") == "hub"
 
 
 def test_an_encoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="24 channels wide"):
-        build(Backbone(weights=str(defaults.ENCODER)), classes=1, width=24)
+        build(Backbone(weights=str(defaults.ENCODERS[16])), classes=1, width=24)
     for asked in ("hub", str(tmp_path), str(tmp_path / "nowhere")):
         with pytest.raises(ConfigError, match=r"--weights.*no model of ours is there"):
             defaults.own_encoder(16, asked)
@@ -108,18 +109,19 @@ def test_only_what_saw_surfaces_goes_on_at_the_whole_rate(tmp_path: Path) -> Non
     def rate(name: str, weights: str | None) -> float:
         return defaults.rate(Backbone(name=name, weights=weights), None, ("scratch",))
 
-    assert rate("own", None) == rate("own", str(defaults.ENCODER)) == TOP_RATE
+    assert rate("own", None) == rate("own", str(defaults.ENCODERS[16])) == TOP_RATE
     assert rate("own", str(defaults.MODELS / "scratch-0.2.0")) == rate("resnet18", "hub") == TOP_RATE / 2
 
 
-def test_the_released_encoder_can_be_made_again() -> None:
+@pytest.mark.parametrize("width", defaults.ENCODERS)
+def test_the_released_encoder_can_be_made_again(width: int) -> None:
     """Whoever changes a line that draws releases a new one, or says in the old one's README that it cannot be."""
-    assert read_config(defaults.ENCODER).snapshot_sha256 == how_they_are_drawn()
+    assert read_config(defaults.ENCODERS[width]).snapshot_sha256 == how_they_are_drawn()
 
 
 @pytest.mark.timeout(120)
 def test_a_run_keeps_where_its_encoder_came_from(tiny: Snapshot, tmp_path: Path) -> None:
-    here = shutil.copytree(defaults.ENCODER, tmp_path / "here" / defaults.ENCODER.name)
+    here = shutil.copytree(defaults.ENCODERS[16], tmp_path / "here" / defaults.ENCODERS[16].name)
     released = "run encoder-0.2.0 on surfaces-1"
     ask = tiny_ask(epochs=1, channels=16, lr=1e-3, backbone=Backbone(weights=str(here)))
     assert fit(tiny, tmp_path / "run", ask).parent == released
