@@ -103,7 +103,7 @@ def test_every_number_leads_to_the_alarms_it_counts(world: World) -> None:
         listed = world.ana.get(link).text
         return (
             sum(int(n) for n in re.findall(r"All (\d+)</summary>", listed))
-            + listed.count('<li class="">')
+            + listed.count('<li class="" id="row-')
             - len(re.findall(r"All \d+</summary>", listed))
         )
 
