@@ -58,6 +58,8 @@ def test_the_pad_takes_digits_erases_and_refuses(page: Page, world: World) -> No
     page.goto(f"http://127.0.0.1:{world.port}/who")
     page.get_by_role("button", name="Olga").click()
     field = page.locator("#secret")
+    expect(field).to_be_focused()
+    page.wait_for_load_state()  # the pad's script comes after the page
     for digit in "123456789":
         page.locator(f'[data-digit="{digit}"]').click()
     expect(field).to_have_value("12345678")
@@ -70,6 +72,7 @@ def test_the_pad_takes_digits_erases_and_refuses(page: Page, world: World) -> No
     page.get_by_role("button", name="Enter").click()
     expect(page.locator(".say")).to_have_text("that is not the PIN of Olga")
     expect(field).to_have_value("")
+    expect(field).to_be_focused()
     page.keyboard.type(PIN)
     page.keyboard.press("Enter")
     expect(page.locator(".person")).to_have_text("Olga")
