@@ -107,6 +107,7 @@ def test_the_keyboard_stops_it_from_the_stations_page(page: Page, hub: HubProces
     # the Halt page has the key too; what it asks for is stopped already
     page.locator(".tools .oldest").click()
     expect(page.locator(".state strong")).to_have_text("Stop requested")
+    page.wait_for_load_state()  # "Do not stop" is the script's, which comes after the page
     stop_key(page)
     page.get_by_role("button", name="Do not stop").click()
     expect(page.locator(".stop .sure")).to_be_hidden()
