@@ -197,6 +197,7 @@ def test_pascal_voc_in_parts_of_a_split_finds_the_picture_of_the_same_part(tmp_p
         ({"a.xml": voc(boxed("pore"))}, "a.xml: has no picture called a below"),
         ({"a.xml": voc(boxed("pore")), "1/a.png": shot(1), "2/a.png": shot(2)}, "a.xml: may be of .*1/a.png and of"),
         ({"a.xml": voc(boxed("pore"), size=(64, 80)), "a.png": shot(1)}, "a.png: is 80x64 px, and .* says 64x80"),
+        ({"a.xml": voc(boxed("pore")).replace("80", "wide"), "a.png": shot(1)}, "a.xml: has the width 'wide'"),
         ({"a.xml": voc(boxed("pore", 30, 2, 10, 9)), "a.png": shot(1)}, "object 1: holds the box 30, 2, -20, 7"),
         ({"a.xml": voc(boxed("pore").replace("10", "ten")), "a.png": shot(1)}, "object 1: holds a box that does not"),
         ({"a.xml": voc(boxed("")), "a.png": shot(1)}, "has an object without name"),

@@ -19,8 +19,8 @@ from inspection.exchange import KEY
 from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_coco_counts
 from inspection.samples import Annotation
-from training.dataset.drawn import fill_boxes, polygon
-from training.dataset.item import SPLIT_NAMES, Item, Names, Target, decode, group_of, read_bytes
+from training.dataset.drawn import fill_boxes, polygon, size_as_said
+from training.dataset.item import SPLIT_NAMES, Item, Names, Target, group_of, read_bytes
 from training.dataset.lineage import read_beside, read_book_beside, with_lineage
 from training.dataset.snapshot import first_error
 
@@ -164,14 +164,8 @@ def _import_file(path: Path, target: Target, part: str) -> Iterator[Item]:
     for image in coco.images:
         file = _coco_picture(path, image.file_name)
         data = read_bytes(file, path)
-        height, width = decode(data, file).shape[:2]
-        if (image.width or width, image.height or height) != (width, height):  # some write null or 0 for unknown
-            raise DatasetError(
-                file,
-                f"is {width}x{height} px, and {path} says {image.width or width:g}x{image.height or height:g}",
-                "bring the picture the labels were drawn on, or export it again",
-            )
-        item = _coco_item(path, file, data, (height, width), of_image[image.id], names, target)
+        size = size_as_said(data, file, image.width, image.height, path)
+        item = _coco_item(path, file, data, size, of_image[image.id], names, target)
         item = replace(item, group=group_of(file, part))
         yield with_lineage(item, read_beside(image.haltline, path))
 

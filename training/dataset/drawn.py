@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inspection.errors import DatasetError
 from inspection.outline import Bits, fill
 from inspection.samples import Annotation, BoxPx, Split
-from training.dataset.item import Item, Mask, Target
+from training.dataset.item import Item, Mask, Target, decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,21 @@ def drawn_item(
         split=split,
         source=source,
     )
+
+
+def size_as_said(
+    data: bytes, image: Path, width: float | None, height: float | None, said_in: object
+) -> tuple[int, int]:
+    """(height, width) of a picture, once they are those its labels were drawn on; some programs write null or 0 for
+    unknown."""
+    h, w = decode(data, image).shape[:2]
+    if (width or w, height or h) != (w, h):
+        raise DatasetError(
+            image,
+            f"is {w}x{h} px, and {said_in} says {width or w:g}x{height or h:g}",
+            "bring the picture the labels were drawn on, or export it again",
+        )
+    return h, w
 
 
 def fill_boxes(annotations: tuple[Annotation, ...], size: tuple[int, int], target: Target, where: object) -> Mask:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inspection.errors import DatasetError
 from inspection.samples import Annotation
 from training.dataset.beneath import OR_GOOD, Beneath
-from training.dataset.drawn import Drawn, check_box, drawn_item, polygon
-from training.dataset.item import Item, Names, Target, decode, read_bytes
+from training.dataset.drawn import Drawn, check_box, drawn_item, polygon, size_as_said
+from training.dataset.item import Item, Names, Target, read_bytes
 from training.dataset.snapshot import first_error
 
 SUFFIX = ".json"
@@ -62,17 +62,11 @@ def import_labelme(folder: Path, target: Target) -> Iterator[Item]:
         said = _read(file)
         image = beneath.picture_of(file, said.image_path)
         data = read_bytes(image, file)
-        height, width = decode(data, image).shape[:2]
-        if (said.width or width, said.height or height) != (width, height):
-            raise DatasetError(
-                image,
-                f"is {width}x{height} px, and {file} says {said.width}x{said.height}",
-                "bring the picture the labels were drawn on, or save it again",
-            )
-        shapes = [_mark(s, (height, width), target, f"{file}: shape {n}") for n, s in enumerate(said.shapes, 1)]
+        size = size_as_said(data, image, said.width, said.height, file)
+        shapes = [_mark(s, size, target, f"{file}: shape {n}") for n, s in enumerate(said.shapes, 1)]
         marks = [mark for mark in shapes if mark]
         group, split = beneath.group_of(image), beneath.split_of(file)
-        yield drawn_item(image, data, (height, width), marks, target, file, source="labelme", group=group, split=split)
+        yield drawn_item(image, data, size, marks, target, file, source="labelme", group=group, split=split)
     beneath.check_all_found(f"has no {SUFFIX} file", f"a good picture has one without shapes{OR_GOOD}")
 
 

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 from inspection.errors import DatasetError
 from inspection.samples import Annotation
 from training.dataset.beneath import OR_GOOD, Beneath
-from training.dataset.drawn import Drawn, check_box, drawn_item
-from training.dataset.item import Item, Names, Target, decode, read_bytes
+from training.dataset.drawn import Drawn, check_box, drawn_item, size_as_said
+from training.dataset.item import Item, Names, Target, read_bytes
 
 SUFFIX = ".xml"
 MASKS = ("SegmentationClass", "SegmentationObject")
@@ -42,12 +42,11 @@ def import_voc(folder: Path, target: Target) -> Iterator[Item]:
     for file in _files(folder):
         image = beneath.picture_of(file)
         data, root = read_bytes(image, file), _read(file)
-        height, width = decode(data, image).shape[:2]
-        _check_size(root, (width, height), image, file)
-        said = [_mark(o, (height, width), target, f"{file}: object {n}") for n, o in enumerate(root.iter("object"), 1)]
+        size = size_as_said(data, image, _side(root, "width", file), _side(root, "height", file), file)
+        said = [_mark(o, size, target, f"{file}: object {n}") for n, o in enumerate(root.iter("object"), 1)]
         marks = [mark for mark in said if mark]
         group, split = beneath.group_of(image), beneath.split_of(file)
-        yield drawn_item(image, data, (height, width), marks, target, file, source="voc", group=group, split=split)
+        yield drawn_item(image, data, size, marks, target, file, source="voc", group=group, split=split)
     beneath.check_all_found(f"has no {SUFFIX} file", f"a good picture has one without an object{OR_GOOD}")
 
 
@@ -69,15 +68,12 @@ def _text(element: ElementTree.Element, name: str, where: object) -> str:
     return found
 
 
-def _check_size(root: ElementTree.Element, size: tuple[int, int], image: Path, file: Path) -> None:
-    """Some programs write 0 where they do not know it."""
-    said = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    if all(said) and said != size:
-        raise DatasetError(
-            image,
-            f"is {size[0]}x{size[1]} px, and {file} says {said[0]}x{said[1]}",
-            "bring the picture the boxes were drawn on, or export it again",
-        )
+def _side(root: ElementTree.Element, side: str, file: Path) -> float | None:
+    said = root.findtext(f"size/{side}")
+    try:
+        return float(said) if said else None
+    except ValueError as e:
+        raise DatasetError(file, f"has the {side} {said!r}", "write it in px, or 0 where it is not known") from e
 
 
 def _mark(element: ElementTree.Element, size: tuple[int, int], target: Target, where: str) -> Drawn | None:
