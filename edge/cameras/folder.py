@@ -53,22 +53,25 @@ class FolderCamera:
                     seen = True
                     yield from windows(image, self._config.pan_px)
             if not seen:
-                raise CameraError(f"{self._config.source} holds no picture OpenCV can read")
+                raise CameraError(f"{self._config.source} holds no picture of 8 bits that OpenCV can read")
             if not self._config.loop:
                 return
 
     def _load(self, path: Path) -> Image | None:
         """None, and a gap in the numbers, for one that is half written or no picture: an end there would begin the
         folder anew, and nothing behind it would ever be seen. One that is gone does, with what is there now."""
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is not None:
+        # The depth is asked for so that it can be refused, as training does: OpenCV would keep the upper 8 of 16 bits,
+        # in which the picture of a 12-bit camera is black, and black passes.
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is not None and image.dtype == np.uint8:
             return np.asarray(image, dtype=np.uint8)
         if not path.exists():
             raise CameraError(f"{path} is gone")
         self._frame_id += 1
         if path not in self._unreadable:
             self._unreadable.add(path)
-            log.warning("no picture OpenCV can read, left out and counted as lost", camera=self.name, path=str(path))
+            why = "no picture OpenCV can read" if image is None else f"of {image.dtype}, and 8 bits are judged"
+            log.warning("left out and counted as lost", why=why, camera=self.name, path=str(path))
         return None
 
 

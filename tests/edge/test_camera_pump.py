@@ -164,9 +164,20 @@ def test_a_picture_that_cannot_be_read_is_a_lost_frame_and_the_next_ones_are_see
     ]  # fmt: skip
 
 
+def test_a_picture_of_16_bits_is_a_lost_frame_and_not_a_black_one(tmp_path: Path) -> None:
+    """Of a 12-bit camera the upper 8 of 16 bits are nearly nothing: a black picture passed."""
+    shows(tmp_path, 1)
+    shows(tmp_path, 3)
+    deep = np.full((8, 8, 3), 0x0FF0, np.uint16)
+    cv2.imwrite(str(tmp_path / "2.png"), deep)
+    camera = folder_of(tmp_path)
+    seen = [frame for _ in range(2) if (frame := camera.read())]
+    assert [(frame.frame_id, int(frame.image[0, 0, 0])) for frame in seen] == [(0, 10), (2, 30)]
+
+
 def test_a_folder_of_which_nothing_can_be_read_or_something_goes_is_a_failed_camera(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"")
-    with pytest.raises(CameraError, match="holds no picture OpenCV can read"):
+    with pytest.raises(CameraError, match="holds no picture of 8 bits that OpenCV can read"):
         folder_of(tmp_path).read()
     shows(tmp_path, 1)
     shows(tmp_path, 2)

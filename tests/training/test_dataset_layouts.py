@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from inspection.errors import DatasetError
 from tests.training.pictures import picture, png
-from training.dataset.build import Shares, build
+from training.dataset.build import Looking, Shares, build
 from training.dataset.item import Item, Names
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.dataset.sources import Format, check_renamed, make_target, open_source
@@ -37,17 +38,23 @@ def mask(*, empty: bool = False) -> bytes:
     return png(pixels)
 
 
-def items(root: Path, format: Format = Format.AUTO, *rename: str, **asked: str) -> dict[str, Item]:
-    """By the way from `root`."""
-    source, names = open_source(root, format), Names.of(list(rename))
+def items(
+    root: Path, format: Format = Format.AUTO, *rename: str, unlabelled_good: bool = False, **asked: str
+) -> dict[str, Item]:
+    """By the way from `root`, a folder or a file in it."""
+    names = Names.of(list(rename))
+    source = open_source(root, format, names=names)
     check_renamed(names, [source])
     target = make_target([source], asked.get("task"), asked.get("classes"), None, None, names)
-    return {Path(item.where).relative_to(root).as_posix(): item for item in source.items(target)}
+    target = replace(target, unlabelled_good=unlabelled_good)
+    folder = root.parent if root.is_file() else root
+    return {Path(item.where).relative_to(folder).as_posix(): item for item in source.items(target)}
 
 
-def snapshot(root: Path, out: Path) -> Snapshot:
+def snapshot(root: Path, out: Path, *, unlabelled_good: bool = False) -> Snapshot:
     source = open_source(root)
-    build(source.items(target := make_target([source], None, None, None, None)), out, target, Shares(), (str(root),))
+    target = replace(make_target([source], None, None, None, None), unlabelled_good=unlabelled_good)
+    build(source.items(target), out, target, Shares(), (str(root),), Looking.SKIP)
     return read_snapshot(out)
 
 
@@ -92,7 +99,7 @@ def test_folders_below_parts_of_a_split_keep_it(tmp_path: Path) -> None:
 
 def test_classes_without_a_good_one_are_asked_for_by_name(tmp_path: Path) -> None:
     root = files(tmp_path, {"crazing/a.png": shot(1), "patches/a.png": shot(2)})
-    with pytest.raises(DatasetError, match="is in no format that is known here"):
+    with pytest.raises(DatasetError, match=r"is in no format that is known here\n.*a class \(crazing, patches\) say"):
         open_source(root)
     assert {item.labels for item in items(root, Format.FOLDERS).values()} == {("crazing",), ("patches",)}
 
@@ -141,14 +148,182 @@ def test_a_folder_of_masks_beside_pictures_is_one_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"2.png": shot(2)}, r"2.png: has no mask beside it: 2_gt, .*\n.*mask of zeros"),
-        ({"3_GT.png": mask()}, "3_GT.png: is a mask without a picture"),
+        ({"2.png": shot(2)}, r"2.png: has no mask that is called after it\n.*mask of zeros.*--unlabelled-good"),
+        ({"3_GT.png": mask()}, "3_GT.png: has no picture called 3 below"),
+        ({"1_mask.png": mask()}, r"1_mask.png: is a second mask of .*1.png, beside .*1_GT.png"),
+        ({"good/2.png": shot(2), "good/2_GT.png": mask()}, r"2.png: lies with the good ones, and .*2_GT.png shows"),
     ],
 )
 def test_a_picture_or_a_mask_alone_is_refused(tmp_path: Path, more: Files, says: str) -> None:
     root = files(tmp_path, {"1.png": shot(1), "1_GT.png": mask(), **more})
     with pytest.raises(DatasetError, match=says):
         items(root)
+
+
+DAGM: Files = {
+    "Class1/Train/1.PNG": shot(1),
+    "Class1/Train/2.PNG": shot(2),
+    "Class1/Train/Label/2_label.PNG": mask(),
+    "Class1/Test/2.PNG": shot(3),
+    "Class1/Test/3.PNG": shot(4),
+    "Class1/Test/Label/3_label.PNG": mask(),
+}
+
+
+def marked(found: dict[str, Item]) -> dict[str, bool]:
+    """Whether each picture shows a defect, and where."""
+    return {name: item.mask is not None and bool(item.mask.any()) for name, item in found.items()}
+
+
+def test_masks_in_a_folder_of_their_own_and_pictures_without_one_are_good_only_when_somebody_says_so(
+    tmp_path: Path,
+) -> None:
+    root = files(tmp_path, DAGM)
+    with pytest.raises(DatasetError, match=r"Test/2.PNG: has no mask .*\n.*--unlabelled-good"):
+        items(root)
+    found = items(root, unlabelled_good=True)
+    assert marked(found) == {
+        name: ("2" in name and "Train" in name) or "3" in name for name in DAGM if "Label" not in name
+    }
+    assert found["Class1/Train/1.PNG"].labels == ()
+    assert {name: item.split for name, item in found.items()} == {
+        name: "train" if "Train" in name else "test" for name in found
+    }
+    assert len({item.group for item in found.values()}) == 4
+
+
+def test_a_mask_finds_the_picture_in_the_folder_of_its_name(tmp_path: Path) -> None:
+    """Two pictures are called 1: the one that lies in ko/ has a mask in ko/. Masks had been pictures of class ko."""
+    root = files(
+        tmp_path,
+        {
+            "train/ok/1.bmp": shot(1),
+            "test/ok/1.bmp": shot(2),
+            "test/ko/1.bmp": shot(3),
+            "ground_truth/ko/1.png": mask(),
+        },
+    )
+    assert marked(items(root)) == {"train/ok/1.bmp": False, "test/ok/1.bmp": False, "test/ko/1.bmp": True}
+    named = items(root, Format.AUTO, "ko=crack")
+    assert {name: item.mask is not None for name, item in named.items()} == marked(named)
+    said = snapshot(root, tmp_path / "out").manifest
+    assert (said.classes, said.counts["test"]["defect"], said.counts["test"]["good"]) == (("defect",), 1, 1)
+
+
+MAGNETS: Files = {
+    "MT_Blowhole/Imgs/1.jpg": shot(1),
+    "MT_Blowhole/Imgs/1.png": mask(),
+    "MT_Break/Imgs/2.jpg": shot(2),
+    "MT_Break/Imgs/2.png": mask(),
+    "MT_Free/Imgs/3.jpg": shot(3),
+    "MT_Free/Imgs/3.png": mask(empty=True),
+}
+
+
+def test_a_mask_of_the_name_of_a_jpeg_and_folders_that_are_classes_once_they_are_named(tmp_path: Path) -> None:
+    root = files(tmp_path, MAGNETS)
+    assert marked(items(root)) == {
+        "MT_Blowhole/Imgs/1.jpg": True,
+        "MT_Break/Imgs/2.jpg": True,
+        "MT_Free/Imgs/3.jpg": False,
+    }
+    named = items(root, Format.AUTO, "MT_Blowhole=blowhole", "MT_Break=break")
+    assert [int(item.mask.max()) for item in named.values() if item.mask is not None] == [1, 2, 0]
+    with pytest.raises(DatasetError, match=r"2.jpg: lies in MT_Break/Imgs, which --rename does not name"):
+        items(root, Format.AUTO, "MT_Blowhole=blowhole")
+
+
+def test_numbers_of_kinds_in_a_mask_are_one_class_where_one_is_asked_for(tmp_path: Path) -> None:
+    kinds = np.zeros(SIZE, np.uint8)
+    kinds[4:9, 4:9], kinds[20:29, 20:29] = 1, 3
+    root = files(tmp_path, {"a.png": shot(1), "a_mask.png": png(kinds)})
+    (item,) = items(root, classes="defect").values()
+    assert item.mask is not None
+    assert np.array_equal(item.mask, (kinds > 0).astype(np.uint8))
+
+
+# ── runs of pixels in a CSV ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def runs(*rows: str, head: str = "ImageId,ClassId,EncodedPixels") -> str:
+    return "\n".join([head, *rows])
+
+
+STEEL: Files = {"train_images/a.png": shot(1), "train_images/b.png": shot(2), "test_images/c.png": shot(3)}
+
+
+def test_runs_of_pixels_count_from_one_down_the_columns(tmp_path: Path) -> None:
+    """64 high: pixels 1 to 3 are the top of the first column, 65 is the top of the second."""
+    root = files(tmp_path, {"train.csv": runs("a.png,1,1 3 65 1", "a.png,4,5057 64"), **STEEL})
+    with pytest.raises(DatasetError, match=r"b.png: has no row in .*train.csv\n.*--unlabelled-good"):
+        items(root)
+    found = items(root / "train.csv", Format.AUTO, "1=scratch", unlabelled_good=True)
+    drawn = found["train_images/a.png"].mask
+    assert drawn is not None
+    assert {(int(y), int(x)) for y, x in np.argwhere(drawn == 1)} == {(0, 0), (1, 0), (2, 0), (0, 1)}
+    assert np.argwhere(drawn == 2).tolist() == [[y, 79] for y in range(64)]
+    # Nothing of test_images/ is named: nobody looked at it.
+    assert {name: item.labels for name, item in found.items()} == {
+        "train_images/a.png": None,
+        "train_images/b.png": (),
+    }
+    out = snapshot(root / "train.csv", tmp_path / "out", unlabelled_good=True)
+    assert out.manifest.classes == ("defect_1", "defect_4")
+    assert sorted(s.labels for s in out.samples) == [(), ("defect_1", "defect_4")]
+
+
+def test_a_row_without_runs_says_that_there_is_none(tmp_path: Path) -> None:
+    joined = runs("a.png_1,1 3", "a.png_2,", "b.png_1,", "b.png_2,", head="ImageId_ClassId,EncodedPixels")
+    found = items(files(tmp_path, {"train.csv": joined, **STEEL}))
+    assert {name: bool(item.mask.any()) for name, item in found.items() if item.mask is not None} == {
+        "train_images/a.png": True,
+        "train_images/b.png": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("a.png,1,1 3 9", r"train.csv:2: has 3 numbers\n.*pairs"),
+        ("a.png,1,0 3", r"train.csv:2: has the run 0 3\n.*within the 5120 px"),
+        ("a.png,1,5120 2", "train.csv:2: has the run 5120 2"),
+        ("a.png,1,1 x", "train.csv:2: has the runs '1 x'"),
+        ("z.png,1,1 3", "train.csv:2: names z.png, which is nowhere below"),
+        (",1,1 3", "train.csv:2: names no picture or no class"),
+        ("a.png,1", "train.csv:2: names no picture or no class"),
+    ],
+)
+def test_runs_that_cannot_be_read_are_refused(tmp_path: Path, row: str, says: str) -> None:
+    with pytest.raises(DatasetError, match=says):
+        items(files(tmp_path, {"train.csv": runs(row), **STEEL}), unlabelled_good=True, classes="defect")
+
+
+# ── what nobody labelled ────────────────────────────────────────────────────────────────────────────────────────
+
+ALONE: dict[str, Files] = {
+    "yolo": {"classes.txt": "pore", "images/a.png": shot(1), "images/b.png": shot(2), "labels/a.txt": "0 .5 .5 .2 .2"},
+    "pairs": {"images/a.png": shot(1), "images/b.png": shot(2), "masks/a.png": mask()},
+    "labelme": {"a.png": shot(1), "b.png": shot(2), "a.json": json.dumps({"imagePath": "a.png", "shapes": []})},
+}
+
+
+@pytest.mark.parametrize("form", ALONE)
+def test_a_picture_without_a_label_file_is_good_only_when_somebody_says_so(tmp_path: Path, form: str) -> None:
+    root = files(tmp_path, ALONE[form])
+    with pytest.raises(DatasetError, match="--unlabelled-good"):
+        items(root, classes="pore")
+    found = items(root, classes="pore", unlabelled_good=True)
+    assert next(item.labels for name, item in found.items() if name.endswith("b.png")) == ()
+
+
+def test_of_a_split_without_val_it_is_taken_out_of_train(tmp_path: Path) -> None:
+    """Most public sets come for train and test, and an export found nothing to choose its limits on."""
+    ways = [f"{part}/{kind}/{k}.png" for part in ("train", "test") for kind in ("good", "bad") for k in range(20)]
+    root = files(tmp_path, {way: shot(k) for k, way in enumerate(ways)})
+    counts = snapshot(root, tmp_path / "out").manifest.counts
+    assert counts["test"]["samples"] == 40
+    assert 0 < counts["val"]["samples"] < 16
+    assert counts["train"]["samples"] == 40 - counts["val"]["samples"]
 
 
 # ── Pascal VOC ──────────────────────────────────────────────────────────────────────────────────────────────────

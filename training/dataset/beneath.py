@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
 
 from inspection.errors import DatasetError
 from inspection.samples import Split
-from training.dataset.item import SPLIT_NAMES, SUFFIXES, group_of
+from training.dataset.item import SPLIT_NAMES, SUFFIXES, Item, Names, Target, good_item, group_of
 
-OR_GOOD = "; or lay the good ones into a folder called good, as a source of its own"
+OR_GOOD = "; or lay the good ones into a folder called good; or --unlabelled-good where all without one are good"
 
 
 class Beneath:
@@ -29,33 +30,51 @@ class Beneath:
             self._of_stem.setdefault(p.stem, []).append(p)
         self._unlabelled = set(self.pictures)
 
-    def picture_of(self, label: Path, named: str = "") -> Path:
-        """The picture of a label file: the one it names from where it lies, else the one of its name, of several the
-        one that lies nearest."""
+    def leave_out(self, files: Iterable[Path]) -> None:
+        """These are no pictures, but masks of some."""
+        gone = set(files)
+        self.pictures = [p for p in self.pictures if p not in gone]
+        self._of_stem = {stem: [p for p in found if p not in gone] for stem, found in self._of_stem.items()}
+        self._unlabelled -= gone
+
+    def picture_of(self, label: Path, named: str = "", stem: str = "") -> Path:
+        """The picture of a label file: the one it names from where it lies, else the one of its name (`stem`, where it
+        is not the file's own), of several the one that lies nearest."""
+        stem = stem or label.stem
         if named and (there := label.parent / named.replace("\\", "/")) in self._unlabelled:
             found = [there]
         else:
-            found = self._of_stem.get(label.stem, [])
-            most = max((self._shared(p, label) for p in found), default=0)
+            found = self._of_stem.get(stem, [])
+            most = max((self._shared(p, label) for p in found), default=(0, 0))
             found = [p for p in found if self._shared(p, label) == most]
         if not found:
-            raise DatasetError(
-                label, f"has no picture called {label.stem} below {self.folder}", "bring it, or remove this"
-            )
+            raise DatasetError(label, f"has no picture called {stem} below {self.folder}", "bring it, or remove this")
         if len(found) > 1:
             raise DatasetError(label, f"may be of {found[0]} and of {found[1]}", "give each picture a name of its own")
         self._unlabelled.discard(found[0])
         return found[0]
 
-    def _shared(self, picture: Path, label: Path) -> int:
-        """How many folders both lie in, from the top; train/images/ and train/annotations/ share one."""
-        ways = [p.parent.relative_to(self.folder).parts for p in (picture, label)]
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*ways, strict=False)))
+    def _shared(self, picture: Path, label: Path) -> tuple[int, int]:
+        """How many folders both lie in, from the top: train/images/ and train/annotations/ share one. And how many of
+        one name: test/crack/ and ground_truth/crack/ share one too."""
+        a, b = self.way(picture), self.way(label)
+        from_top = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+        return from_top, (Counter(a) & Counter(b)).total()
 
-    def check_all_found(self, what: str, fix: str) -> None:
-        """Refuse pictures that no label file was of: nobody said that they are good."""
-        if self._unlabelled:
-            raise DatasetError(min(self._unlabelled), what, fix)
+    def unlabelled(self, target: Target, source: str, what: str, fix: str) -> Iterator[Item]:
+        """The pictures that no label file was of, as good ones: those in a folder called good, and all where whoever
+        imports says so. DatasetError: nobody said that they are good."""
+        for image in sorted(self._unlabelled):
+            if not (target.unlabelled_good or self.lies_with_good(image, target.names)):
+                raise DatasetError(image, what, fix)
+            yield good_item(image, self.group_of(image), source, self.split_of(image))
+
+    def way(self, picture: Path) -> tuple[str, ...]:
+        """The folders it lies in, from the top."""
+        return picture.parent.relative_to(self.folder).parts
+
+    def lies_with_good(self, picture: Path, names: Names) -> bool:
+        return any(names.good(name) for name in self.way(picture))
 
     def group_of(self, picture: Path) -> str:
         """Each picture is its own, by its way from the folder."""
@@ -63,5 +82,4 @@ class Beneath:
 
     def split_of(self, file: Path) -> Split | None:
         """The part of the split a folder on its way is called after."""
-        ways = file.parent.relative_to(self.folder).parts
-        return next((SPLIT_NAMES[name.lower()] for name in ways if name.lower() in SPLIT_NAMES), None)
+        return next((SPLIT_NAMES[name.lower()] for name in self.way(file) if name.lower() in SPLIT_NAMES), None)

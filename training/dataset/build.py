@@ -302,7 +302,11 @@ def _note(found: Leaks, given: list[Sample], samples: list[Sample], *, forced: b
 
 
 def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -> list[Sample]:
-    """Every sample with its split: the one it came with, else its group's, else dealt out by the group's hash."""
+    """Every sample with its split: the one it came with, else its group's, else dealt out by the group's hash.
+
+    What the sources keep nothing for is taken out of their train, by the same hash: most public sets come for train and
+    test, and limits are chosen on val.
+    """
     given: dict[str, Sample] = {}
     for s in samples:
         first = given.setdefault(s.group, s) if s.split else None
@@ -312,7 +316,13 @@ def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -
                 f"group {s.group!r} is in {s.split} here and in {first.split} in {where[first.image]}",
                 "give all pictures of one part the same split, or none and let the import choose",
             )
-    split = {s.group: given[s.group].split if s.group in given else shares.of(s.group) for s in samples}
+    came = {s.split for s in given.values()}
+
+    def split_of(group: str) -> Split:
+        dealt, said = shares.of(group), given[group].split if group in given else None
+        return said if said and not (said == "train" and dealt not in came) else dealt
+
+    split = {s.group: split_of(s.group) for s in samples}
     done = [s.model_copy(update={"split": split[s.group]}) for s in samples]
     check_groups(done, SAMPLES)
     return sorted(done, key=lambda s: s.image)

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from inspection.errors import DatasetError
 from inspection.exchange import FORMS
+from inspection.samples import Split
 from training.dataset.build import Looking, Shares, build, uneven
 from training.dataset.clips import classes_in, import_clips, read_intervals
 from training.dataset.crops import Cut, crop_items
@@ -63,6 +64,13 @@ def import_(
             metavar="THEIRS=OURS", help='What the source calls a class, and its name here, or good: "Good Weld=good".'
         ),
     ] = None,
+    unlabelled_good: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled-good",
+            help="Pictures that no mask, box or label file is of are good. Without this they are refused.",
+        ),
+    ] = False,
     label_book: Annotated[
         Path | None, typer.Option(help="Label book (JSON) with the rules in mm; else the sources' own.")
     ] = None,
@@ -94,18 +102,20 @@ def import_(
         raise DatasetError("--px-per-mm", f"is {px_per_mm:g}", "write how many px of a picture are 1 mm, above 0")
     if stride is not None and crop is None:
         raise DatasetError("--stride", f"is {stride}, and nothing is cut", "say how large with --crop, or leave it out")
-    opened = [open_source(path, format, only) for path in sources]
+    names = Names.of(rename or [])
+    opened = [open_source(path, format, only, names) for path in sources]
     if only is not None and not any(s.format is Format.TABLE for s in opened):
         raise DatasetError("--only", f"is {only!r}, and no source is a CSV table", "leave it out, or name the table")
-    names = Names.of(rename or [])
     check_renamed(names, opened)
     target = make_target(opened, task, classes, label_book, px_per_mm, names)
+    target = replace(target, unlabelled_good=unlabelled_good)
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)
     if resplit:
         items = (replace(item, split=None) for item in items)
+    came: set[Split] = set()
     doubts: list[str] = []
     uncut: list[str] = []
-    items = _noting(items, doubts)
+    items = _noting(items, doubts, came)
     if crop:
         items = crop_items(items, _cut(crop, stride), uncut)
     looking = Looking.FORCE if force_split else Looking.JOIN if look else Looking.SKIP
@@ -123,6 +133,11 @@ def import_(
     for split, counts in manifest.counts.items():
         if not counts["samples"]:
             console.print(f"[yellow]no picture is for {split}[/yellow]: see --val, --test and --resplit")
+        elif "train" in came and split not in came:
+            console.print(f"the sources keep no picture for {split}: these are of their train (--{split})")
+    bad = {split: counts["samples"] - counts["good"] for split, counts in manifest.counts.items()}
+    if any(bad.values()) and not bad["train"]:
+        console.print("[yellow]every picture for train is good[/yellow]: --resplit, or `haltline train good-parts`")
 
 
 @dataset.command("import-clips")
@@ -261,9 +276,11 @@ dataset.command()(suspects)
 dataset.command()(lineage)
 
 
-def _noting(items: Iterator[Item], doubts: list[str]) -> Iterator[Item]:
-    """The same items; what is odd about one is appended to `doubts`."""
+def _noting(items: Iterator[Item], doubts: list[str], came: set[Split]) -> Iterator[Item]:
+    """The same items; what is odd about one is appended to `doubts`, what one is for is put into `came`."""
     for item in items:
+        if item.split:
+            came.add(item.split)
         if item.doubt:
             doubts.append(f"{item.where}: {item.doubt}")
         yield item

@@ -30,10 +30,12 @@ GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 SPLIT_NAMES: dict[str, Split | None] = {
     "": None,
     "train": "train",
+    "training": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 GOOD_NAMES = {"good", "ok", "free", "mt_free", "none", "normal", "no_defect", "defect_free"}
 """As class names are written: what tables and folders call a picture without a defect."""
@@ -104,6 +106,9 @@ class Names:
         called = (self.called(one, where) for one in raw)
         return tuple(dict.fromkeys(cls for cls in called if cls is not None))
 
+    def renames(self, raw: str) -> bool:
+        return _plain(raw) in self.renamed
+
     def good(self, raw: str) -> bool:
         """Whether a folder or a cell of a table that is called so holds no defect."""
         name = _plain(raw)
@@ -114,7 +119,8 @@ class Names:
 class Target:
     """What a snapshot is for: importers map their classes to `classes` and masks to 1..C in that order.
 
-    With `merge` there is one class and every defect, whatever its name, counts as it.
+    With `merge` there is one class and every defect, whatever its name, counts as it. `unlabelled_good`: pictures that
+    no mask or label file is of are good ones; otherwise nobody said so, and they are refused.
     """
 
     task: str
@@ -122,6 +128,7 @@ class Target:
     px_per_mm: float | None = None
     merge: bool = False
     names: Names = Names()
+    unlabelled_good: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,6 +151,10 @@ class Target:
 
     def class_id(self, name: str, where: object) -> int:
         return self.classes.index(self.class_of(name, where)) + 1
+
+
+def good_item(image: Path, group: str, source: str, split: Split | None = None) -> Item:
+    return Item(str(image), read_bytes(image), image.suffix, group, labels=(), split=split, source=source)
 
 
 def class_name(raw: str, where: object) -> str:

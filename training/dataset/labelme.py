@@ -67,7 +67,8 @@ def import_labelme(folder: Path, target: Target) -> Iterator[Item]:
         marks = [mark for mark in shapes if mark]
         group, split = beneath.group_of(image), beneath.split_of(file)
         yield drawn_item(image, data, size, marks, target, file, source="labelme", group=group, split=split)
-    beneath.check_all_found(f"has no {SUFFIX} file", f"a good picture has one without shapes{OR_GOOD}")
+    unsaid = f"has no {SUFFIX} file", f"a good picture has one without shapes{OR_GOOD}"
+    yield from beneath.unlabelled(target, "labelme", *unsaid)
 
 
 def _files(folder: Path) -> list[Path]:

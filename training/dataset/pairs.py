@@ -26,6 +26,7 @@ from training.dataset.item import (
     Target,
     binary_to_class,
     decode_mask,
+    good_item,
     pictures,
     pictures_by_stem,
     read_bytes,
@@ -36,6 +37,7 @@ from training.dataset.yolo import yolo_classes, yolo_item, yolo_names
 
 COLUMNS = ("image", "mask_or_boxes", "label", "group")
 ALSO_CALLED = {"mask": "mask_or_boxes", "suggested_split": "split"}
+GOOD_MASK = "a good picture has a mask of zeros; or --unlabelled-good where those without a mask are good"
 SOME_DEFECT = "defect"
 """A row's label beside a box file whose boxes say which: it names no class unless there is one of that name."""
 JPEG = b"\xff\xd8"
@@ -53,7 +55,10 @@ def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
     known = read_file_beside(folder).get("pictures", {})
     for image in pictures_by_stem(folder / "images").values():
         if image.stem not in masks:
-            raise DatasetError(image, f"has no mask in {folder / 'masks'}", "a good picture has a mask of zeros")
+            if not target.unlabelled_good:
+                raise DatasetError(image, f"has no mask in {folder / 'masks'}", GOOD_MASK)
+            yield good_item(image, image.stem, "pairs")
+            continue
         item = masked_item(image, masks[image.stem], (), target, group=image.stem, source="pairs")
         yield with_folder_lineage(item, known.get(image.stem), folder, target)
 
@@ -153,7 +158,7 @@ def _marks(mask: Mask) -> list[int]:
 
 def _with_class(mask: Mask, cls: str | None, target: Target, where: Path) -> Mask:
     if mask.max(initial=0) < 128:
-        return mask
+        return np.where(mask > 0, np.uint8(1), np.uint8(0)) if target.merge else mask
     if cls is None and len(target.classes) > 1:
         raise DatasetError(
             where, f"is a mask of 0 and 255, and there are {len(target.classes)} classes", "use class numbers from 1"

@@ -12,14 +12,9 @@ from pydantic import ValidationError
 from inspection.errors import DatasetError
 from inspection.label_book import BOOKS, ClassRule, LabelBook
 from inspection.samples import BOOK_FILE, HEADER_FILE
+from training.dataset.beneath import Beneath
 from training.dataset.coco import coco_book, coco_classes, coco_files, import_coco, is_coco
-from training.dataset.folders import (
-    folder_classes,
-    import_beside,
-    import_folders,
-    is_class_folders,
-    is_masks_beside,
-)
+from training.dataset.folders import folder_classes, import_folders, is_class_folders
 from training.dataset.item import Item, Names, Target, class_name, read_bytes
 from training.dataset.label_studio import (
     import_label_studio,
@@ -30,7 +25,9 @@ from training.dataset.label_studio import (
 from training.dataset.labelled import import_labelled, import_snapshot, read_header
 from training.dataset.labelme import import_labelme, is_labelme, labelme_classes
 from training.dataset.lineage import book_of_folder
+from training.dataset.masks import import_masks, is_masks_beside, masks_classes
 from training.dataset.pairs import import_mvtec, import_pairs, import_table, is_mvtec, mvtec_classes, table_classes
+from training.dataset.rle import import_rle, is_rle, rle_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
 from training.dataset.voc import import_voc, is_voc, voc_classes
 from training.dataset.yolo import import_yolo, is_yolo, yolo_classes
@@ -50,6 +47,7 @@ class Format(StrEnum):
     MASKS_BESIDE = "masks-beside"
     FOLDERS = "folders"
     TABLE = "table"
+    RLE = "rle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +78,13 @@ class Source:
             case Format.VOC:
                 return import_voc(self.path, target)
             case Format.MASKS_BESIDE:
-                return import_beside(self.path, target)
+                return import_masks(self.path, target)
             case Format.FOLDERS:
                 return import_folders(self.path, target)
             case Format.TABLE:
                 return import_table(self.path, target, self.only)
+            case Format.RLE:
+                return import_rle(self.path, target)
             case _:
                 return import_pairs(self.path, target)
 
@@ -132,18 +132,24 @@ class Source:
                 return voc_classes(self.path, names)
             case Format.FOLDERS:
                 return folder_classes(self.path, names)
+            case Format.MASKS_BESIDE:
+                return masks_classes(self.path, names)
             case Format.TABLE:
                 return table_classes(self.path, self.only, names)
+            case Format.RLE:
+                return rle_classes(self.path, names)
             case _:
                 return ("defect",)
 
 
-def open_source(path: Path, wanted: Format = Format.AUTO, only: str | None = None) -> Source:
-    """The source at `path`, its format recognised by the files that lie there."""
+def open_source(
+    path: Path, wanted: Format = Format.AUTO, only: str | None = None, names: Names | None = None
+) -> Source:
+    """The source at `path`, its format recognised by the files that lie there, and by what `names` calls good."""
     if not path.exists():
         raise DatasetError(path, "does not exist", "check the path")
     if wanted is Format.AUTO:
-        return _recognise(path, only)
+        return _recognise(path, only, names or Names())
     if wanted is Format.COCO and path.is_dir():
         return _coco_of(path)
     if wanted is Format.LABEL_STUDIO and path.is_dir():
@@ -151,10 +157,10 @@ def open_source(path: Path, wanted: Format = Format.AUTO, only: str | None = Non
     return Source(path, wanted, only)
 
 
-def _recognise(path: Path, only: str | None) -> Source:
+def _recognise(path: Path, only: str | None, names: Names) -> Source:
     if path.is_file():
         if path.suffix == ".csv":
-            return Source(path, Format.TABLE, only)
+            return Source(path, Format.RLE) if is_rle(path) else Source(path, Format.TABLE, only)
         if is_coco(path):
             return Source(path, Format.COCO)
         if is_label_studio(path):
@@ -173,16 +179,30 @@ def _recognise(path: Path, only: str | None) -> Source:
         return _coco_of(path)
     elif any(is_label_studio(p) for p in _jsons(path)):
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
+    elif any(is_rle(p) for p in path.glob("*.csv")):
+        return Source(_only(path, is_rle, "CSV files of runs"), Format.RLE)
     else:
         for fits, found in _ANYWHERE:
-            if fits(path):
+            if fits(path, names):
                 return Source(path, found)
-    raise DatasetError(path, "is in no format that is known here", f"name it with --format: {', '.join(Format)}")
+    raise DatasetError(path, "is in no format that is known here", _ways_out(path))
 
 
-_ANYWHERE = (
-    (is_voc, Format.VOC),
-    (is_labelme, Format.LABELME),
+def _ways_out(path: Path) -> str:
+    """What whoever brought something unknown can do, by what lies there."""
+    ways = [f"name it with --format: {', '.join(Format)}", "or write a CSV with image,label (docs/exchange.md)"]
+    kinds = sorted({p.parent.name for p in Beneath(path).pictures if p.parent != path}) if path.is_dir() else []
+    if len(kinds) > 1:
+        some = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
+        ways.insert(
+            0, f"where each folder is a class ({some}) say --format folders, and --rename FOLDER=good of good ones"
+        )
+    return "; ".join(ways)
+
+
+_ANYWHERE: tuple[tuple[Callable[[Path, Names], bool], Format], ...] = (
+    (lambda path, _: is_voc(path), Format.VOC),
+    (lambda path, _: is_labelme(path), Format.LABELME),
     (is_masks_beside, Format.MASKS_BESIDE),
     (is_class_folders, Format.FOLDERS),
 )
@@ -195,7 +215,7 @@ def _coco_of(folder: Path) -> Source:
 
 
 def _only(path: Path, fits: Callable[[Path], bool], what: str) -> Path:
-    found = [p for p in _jsons(path) if fits(p)]
+    found = [p for p in [*_jsons(path), *sorted(path.glob("*.csv"))] if fits(p)]
     if len(found) != 1:
         raise DatasetError(path, f"holds {len(found)} {what}", "name the one to import")
     return found[0]

@@ -47,7 +47,8 @@ def import_voc(folder: Path, target: Target) -> Iterator[Item]:
         marks = [mark for mark in said if mark]
         group, split = beneath.group_of(image), beneath.split_of(file)
         yield drawn_item(image, data, size, marks, target, file, source="voc", group=group, split=split)
-    beneath.check_all_found(f"has no {SUFFIX} file", f"a good picture has one without an object{OR_GOOD}")
+    unsaid = f"has no {SUFFIX} file", f"a good picture has one without an object{OR_GOOD}"
+    yield from beneath.unlabelled(target, "voc", *unsaid)
 
 
 def _files(folder: Path) -> list[Path]:

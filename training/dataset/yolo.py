@@ -25,6 +25,7 @@ from training.dataset.item import (
     Names,
     Target,
     decode,
+    good_item,
     group_of,
     pictures_by_stem,
     read_bytes,
@@ -161,7 +162,10 @@ def _same_box(a: Annotation, b: Annotation) -> bool:
 
 def yolo_item(image: Path, labels: Path, names: tuple[str, ...], target: Target, group: str) -> Item:
     if not labels.exists():
-        raise DatasetError(labels, f"is missing for {image.name}", "a picture without a defect has an empty file")
+        if target.unlabelled_good:
+            return good_item(image, group, "yolo")
+        fix = "a picture without a defect has an empty file; or --unlabelled-good where none is as good"
+        raise DatasetError(labels, f"is missing for {image.name}", fix)
     data = read_bytes(image)
     height, width = decode(data, image).shape[:2]
     lines = [(n, line.split()) for n, line in enumerate(read_text(labels).splitlines(), 1) if line.strip()]
