@@ -2,9 +2,11 @@
 
 C. Northcutt, L. Jiang, I. Chuang (2021), "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70, by
 cleanlab: t_j is the mean predicted probability of class j over what is labelled j; a picture labelled i that the model
-gives class j with t_j or more counts in C_ij. Off the diagonal, C says how many labels are wrong; so many are
-suspected, those with the widest margin ("prune by noise rate": the counted ones alone miss every third). Each class of
-defect is a question of its own here (is it there or not), because a picture may show several.
+gives class j with t_j or more counts in C_ij. Off the diagonal, C says how many labels are wrong ("prune by noise
+rate": the counted ones alone miss every third); so many are suspected, those the model believes least. The paper takes
+the widest margins of each cell of C by itself: on magnet tiles those held 117 of 161 planted errors, these hold 133
+(docs/blind-labels.md). Each class of defect is a question of its own here (is it there or not), because a picture may
+show several.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ def image_errors(present: Bools, chance: Floats) -> ImageErrors:
             continue
         probabilities = np.stack([1 - chance[:, k], chance[:, k]], 1)
         quality[:, k] = get_label_quality_scores(labels, probabilities, method="self_confidence")
-        suspected[:, k] = find_label_issues(labels, probabilities, filter_by="prune_by_noise_rate", n_jobs=1)
+        wrong = int(find_label_issues(labels, probabilities, filter_by="prune_by_noise_rate", n_jobs=1).sum())
+        suspected[np.argsort(quality[:, k], kind="stable")[:wrong], k] = True
     return ImageErrors(quality, suspected)
 
 

@@ -1,7 +1,8 @@
 """Predictions of models that never saw the picture: K trainings, each without one fold of the groups.
 
 Frames of one part look alike, so a fold is made of whole groups: a model that saw a part's other frame would repeat
-the very label that is in question.
+the very label that is in question. No line waits for these models, so each looks at a picture from four sides: of
+planted errors on magnet tiles the first tenth of the list held 85 % instead of 79.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from training.dataset.snapshot import BOXES_SUFFIX, Snapshot, dealt
 from training.examples import load
 from training.fit import fit
 from training.label_errors import Floats, image_errors, mask_quality
-from training.trained import predict, trained
+from training.trained import predict_turned, trained
 
 WORST_MASKS = 0.10
 """Of the outlines, the share that is listed: unlike a picture's label, an outline is never simply wrong or right."""
@@ -69,7 +70,7 @@ def out_of_fold(snapshot: Snapshot, work: Path, ask: Ask, folds: int, report: Re
         _, network = trained(run)
         held = [s for s, f in zip(samples, fold, strict=True) if f == k]
         examples = [load(snapshot.folder, s, config.input, config.label_book) for s in held]
-        scores, maps = predict(network, [e.image for e in examples])
+        scores, maps = predict_turned(network, [e.image for e in examples])
         masks = [_cells(e.mask, maps.shape[2:]) for e in examples]
         parts.append((torch.sigmoid(scores).numpy(), maps.numpy(), np.stack(masks)))
     back = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(folds)]))

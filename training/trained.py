@@ -65,6 +65,15 @@ def predict(network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16
     return torch.cat(scores), torch.cat(maps)
 
 
+def predict_turned(network: SegmentAndDecide, images: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """`predict` as the mean of four: each picture as it is, mirrored, upside down and both, which every run has learnt
+    from as well. Logits and chances are averaged, maps turned back. Four times the time, so not for a line."""
+    turns: list[tuple[int, ...]] = [(), (1,), (0,), (0, 1)]
+    seen = [predict(network, [np.ascontiguousarray(np.flip(image, axes)) for image in images]) for axes in turns]
+    back = [maps.flip([axis + 2 for axis in axes]) for (_, maps), axes in zip(seen, turns, strict=True)]
+    return torch.stack([scores for scores, _ in seen]).mean(0), torch.stack(back).mean(0)
+
+
 @torch.no_grad()
 def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]]) -> tuple[Tensor, Tensor]:
     """`predict` for frames that follow one another; a network with a memory begins each run from nothing."""
