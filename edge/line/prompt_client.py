@@ -24,6 +24,7 @@ class PromptClient(Client):
         self._prompt = prompt
         self.on_puback: Callable[[str, Any], None] | None = None
         self._writing = threading.RLock()
+        self._ends = False
         super().__init__(*args, **more)
 
     def _packet_write(self) -> MQTTErrorCode:
@@ -41,11 +42,18 @@ class PromptClient(Client):
                 self._out_packet.insert(int(begun), _waiting(command, packet, mid, qos, info))
             self._wake_network_thread()
             return MQTTErrorCode.MQTT_ERR_SUCCESS
+        if kind == MessageType.DISCONNECT:
+            with self._writing:
+                self._ends = True
+                return super()._packet_queue(command, packet, mid, qos, info)
         if not self._prompt or kind != MessageType.PUBLISH:
             return super()._packet_queue(command, packet, mid, qos, info)
         with self._writing:
             self._out_packet.append(_waiting(command, packet, mid, qos, info))
-            self._packet_write()
+            # Whoever writes a DISCONNECT calls `on_disconnect`, which waits for the callback that runs now: a callback
+            # that publishes while somebody says goodbye would wait for itself, and the edge never end.
+            if not self._ends:
+                self._packet_write()
             left = bool(self._out_packet)
         if left:
             self._wake_network_thread()

@@ -268,3 +268,24 @@ def test_a_broker_that_takes_the_connection_and_hangs_is_said_to_be_away() -> No
             wait_for(lambda: connection.away == "Keep alive timeout", what="why it is not connected")
         finally:
             connection.stop()
+
+
+def test_a_goodbye_during_a_callback_that_publishes_comes_to_an_end(mosquitto: int) -> None:
+    """Told to end just as it was connected again, an edge waited for itself for ever: the callback wrote the DISCONNECT
+    that lay before its own message, and paho's `on_disconnect` waits for the callback."""
+    connection, reached, told = Connection(MqttConfig(port=mosquitto), "edge"), threading.Event(), threading.Event()
+
+    def say_hello() -> None:
+        reached.set()
+        told.wait(5)
+        connection.publish(TOPIC, b"hello", qos=1)
+
+    connection.on_up(say_hello)
+    connection.start()
+    assert reached.wait(5)
+    goodbye = threading.Thread(target=connection.stop, daemon=True)
+    goodbye.start()
+    wait_for(lambda: connection._client._ends)
+    told.set()
+    goodbye.join(5)
+    assert not goodbye.is_alive()
