@@ -229,7 +229,8 @@ def check_mask(mask: Mask, image: Image, classes: int, where: object) -> None:
         raise DatasetError(
             where,
             f"the mask holds the value {int(mask.max())}, but there are {classes} classes",
-            "masks hold 0 for sound and k for the k-th class; 0 and 255 for a single class",
+            "masks hold 0 for sound and k for the k-th class, or 0 and 255 for a single one: name the classes in that "
+            "order, --classes a,b,c, or one for all of them, --classes defect",
         )
 
 
