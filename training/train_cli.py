@@ -297,12 +297,14 @@ def _fit_with_bar(data: Snapshot, out: Path, ask: Ask, tensorboard: bool) -> Non
     from training.checkpoint import CONFIG_FILE
     from training.defaults import mixed, start
     from training.fit import fit
+    from training.thin import thin
 
     leads = parallel.join().leads
     if leads and not ask.init and not (out / CONFIG_FILE).exists():
         Console().print(start(ask.backbone, ask.channels))
-        if odd := mixed(data, (ask.width_px, ask.height_px)):
-            Console().print(f"[yellow]{odd}[/yellow]")
+        for odd in (of(data, (ask.width_px, ask.height_px)) for of in (mixed, thin)):
+            if odd:
+                Console().print(f"[yellow]{odd}[/yellow]")
     curves, writer = None, _curve_writer() if tensorboard and leads else None
     try:
         with progress_bar(shown=leads) as progress:
