@@ -41,8 +41,10 @@ def run(
     stop = _stop_on_signals()
     edge = build(load(config), TapeConfig(record, record_mb, record_frames) if record else None)
     # Removed so that no child, a camera's reader for one, speaks in our name.
-    if not edge.run(stop, Supervisor(os.environ.pop("NOTIFY_SOCKET", None))):
-        raise typer.Exit(1)
+    orderly = edge.run(stop, Supervisor(os.environ.pop("NOTIFY_SOCKET", None)))
+    # What must last has been written. The interpreter would wait for whoever still asks for a hub or a broker of a
+    # network that is cut, up to 20 s for a name server, and a supervisor would kill it.
+    os._exit(0 if orderly else 1)
 
 
 @app.command()

@@ -69,7 +69,7 @@ class Rollout:
 
     def close(self) -> None:
         self._orders.put(None)
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=2)
 
     def _work(self) -> None:
         again: ModelDesired | None = None

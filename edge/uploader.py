@@ -301,7 +301,7 @@ class Uploader:
         self._closing.set()
         self._records.wake()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=2)
         self._files.close()
 
     def _upload(self) -> None:

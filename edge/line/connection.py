@@ -38,6 +38,9 @@ SHORT_BYTES = 4096
 """A permit has 200; of a live picture paho keeps what does not fit into the socket."""
 HEAD_BYTES = 32
 """At most what a packet has before its payload, besides the topic."""
+GOODBYE_S = 2.0
+"""For paho's thread to end. It may be asking a name server that does not answer, which takes 20 s, and a supervisor
+kills an edge that takes 15 s for all of its end."""
 ASK_AGAIN_S = 10.0
 """A broker whose rules were mended neither hangs up nor says so: what it refused is asked again this often."""
 
@@ -184,7 +187,9 @@ class Connection:
 
     def stop(self) -> None:
         self._client.disconnect()
-        self._client.loop_stop()
+        goodbye = threading.Thread(target=self._client.loop_stop, name="goodbye", daemon=True)  # waits without a limit
+        goodbye.start()
+        goodbye.join(GOODBYE_S)
 
     # ── paho ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -270,6 +270,21 @@ def test_a_broker_that_takes_the_connection_and_hangs_is_said_to_be_away() -> No
             connection.stop()
 
 
+def test_a_goodbye_waits_for_no_name_server() -> None:
+    """One that does not answer, as where the plant's network is cut, keeps paho's thread for 20 s."""
+    connection, asks, answers = Connection(MqttConfig(), "edge"), threading.Event(), threading.Event()
+    connection.before_connect(lambda: bool(asks.set() or answers.wait(30)))
+    connection.start()
+    try:
+        assert asks.wait(5)
+        goodbye = threading.Thread(target=connection.stop, daemon=True)
+        goodbye.start()
+        goodbye.join(10)
+        assert not goodbye.is_alive()
+    finally:
+        answers.set()
+
+
 def test_a_goodbye_during_a_callback_that_publishes_comes_to_an_end(mosquitto: int) -> None:
     """Told to end just as it was connected again, an edge waited for itself for ever: the callback wrote the DISCONNECT
     that lay before its own message, and paho's `on_disconnect` waits for the callback."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -90,6 +91,22 @@ def test_an_orderly_end_stops_the_line_at_once_and_is_not_called_a_camera_withou
     assert "asked to stop" in said
     assert "camera closed" in said
     assert "no more frames" not in said
+
+
+def test_an_orderly_end_waits_for_no_hub_that_does_not_answer(own_mosquitto: int, tmp_path: Path) -> None:
+    """A request waits 10 s for its answer, and the interpreter waited for it; a supervisor kills after 15 s."""
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        more = f"hub: {{url: 'http://127.0.0.1:{hung.getsockname()[1]}'}}"
+        config = write_station(tmp_path, own_mosquitto, policy="k: 2, n: 3, audit_share: 1.0", more=more)
+        edge = start_edge(config)
+        try:
+            hung.settimeout(20)
+            asked = [hung.accept()]
+            edge.terminate()
+            assert edge.wait(8) == 0
+            assert asked
+        finally:
+            end(edge)
 
 
 def test_a_stopped_process_trips_the_line_and_does_not_run_it_when_it_wakes(own_mosquitto: int, tmp_path: Path) -> None:
