@@ -151,8 +151,19 @@
   document.addEventListener("htmx:response:error", (e) => {
     if (e.detail.ctx.response.status >= 500) notSent(e.detail.ctx);
   });
-  document.addEventListener("htmx:before:swap", (e) => { if (e.detail.ctx.request.method !== "GET") keepRefusal(false); });
-  document.addEventListener("htmx:after:swap", (e) => { compare(e.detail.ctx); settle(); });
+  let held = null; // what had the focus when an act was answered
+  document.addEventListener("htmx:before:swap", (e) => {
+    if (e.detail.ctx.request.method === "GET") return;
+    keepRefusal(false);
+    held = document.activeElement;
+  });
+  document.addEventListener("htmx:after:swap", (e) => {
+    compare(e.detail.ctx);
+    settle();
+    // Whoever works without a mouse goes on from the answer: a key that is spent is nowhere, and Tab would begin anew.
+    if (held?.disabled || held?.isConnected === false) panel().querySelector(".say").focus({ preventScroll: true });
+    held = null;
+  });
   document.addEventListener("haltline:sent", () => htmx.trigger(panel(), "refetch"));
   document.addEventListener("DOMContentLoaded", () => { given = shownVerdict(); settle(); });
 })();

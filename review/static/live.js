@@ -193,6 +193,24 @@
     $(`age-${key}`).dataset.ageFrom = at_ms;
   }
 
+  // ── alarms that came, for those who cannot see that a list grew ─────────────────────────────────────────────
+
+  const SPOKEN = 3; // of a flood its size is said, and not each
+  let listed = null; // row -> of how many alarms it is
+
+  function sayNewAlarms() {
+    if (!$("new-alarms")) return;
+    const before = listed;
+    const rows = [...document.querySelectorAll("#alarm-list li.unacked")];
+    const size = (row) => Number(row.querySelector(".times")?.textContent.slice(1) ?? 1);
+    listed = new Map(rows.map((row) => [row.id, size(row)]));
+    const fresh = before ? rows.filter((row) => size(row) > (before.get(row.id) ?? 0)) : [];
+    if (!fresh.length) return;
+    const said = fresh.map((row) => row.querySelector("strong").parentElement.textContent.replace(/\s+/g, " ").trim());
+    $("new-alarms").textContent = t("New alarms: {what}", { what: fresh.length > SPOKEN ? fresh.length : said.join("; ") });
+  }
+  document.addEventListener("htmx:after:swap", sayNewAlarms);
+
   // ── sound ───────────────────────────────────────────────────────────────────────────────────────────────────
 
   let audio = null;
@@ -235,6 +253,7 @@
     $("sound")?.addEventListener("click", () => { enableSound(); beep(); });
     // Browsers allow sound only after a touch; on the next page of this tab any touch is enough.
     if ($("sound") && sessionStorage.getItem("sound")) document.addEventListener("pointerdown", enableSound, { once: true });
+    sayNewAlarms();
     // What scrolls must scroll from the keyboard too.
     for (const el of document.querySelectorAll(".scroll:not([tabindex])")) el.tabIndex = 0;
     open();

@@ -2,6 +2,8 @@
 // in words of the hub, or of this script where the hub gives none.
 "use strict";
 
+document.documentElement.classList.add("scripted"); // keys that do nothing by themselves are shown from now on
+
 (() => {
   const ANSWER_MS = 5000; // the hub waits 2 s for the edge
   const OPEN_MS = 10000; // an open key is one tap from a stop: not for whoever comes next

@@ -103,6 +103,24 @@ def test_the_keyboard_does_the_same_and_shows_a_refusal(page: Page, hub: HubProc
     expect(page.locator(".say")).to_contain_text("reset refused by the edge: no fresh frames: the camera is covered")
 
 
+def test_who_works_without_a_mouse_goes_on_from_the_answer(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
+    """A key that is spent is disabled or gone, and the focus with it: the next Tab began at the top of the page."""
+    sign_in(page, hub)
+    edge.halt()
+    open_halt(page, edge)
+    page.get_by_role("button", name="Acknowledge").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".say")).to_be_focused()
+    page.get_by_role("button", name="Real defect").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    expect(page.get_by_role("button", name="Real defect")).to_be_focused()
+    page.get_by_role("button", name="Reset").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".say")).to_be_focused()
+    expect(page.locator(".say")).to_contain_text("this page never does")
+
+
 def test_a_late_answer_never_puts_the_page_back_under_a_finger(page: Page, hub: HubProcess, edge: FakeEdge) -> None:
     edge.good(11)
     sign_in(page, hub)

@@ -101,6 +101,28 @@ def test_a_tick_and_the_focus_stay_with_their_row_while_others_come_and_go(page:
     expect(page.get_by_label("Choose Crack")).not_to_be_checked()  # not for the one that nobody has seen
 
 
+def test_an_alarm_that_comes_is_said_once_to_who_cannot_see_the_list(page: Page, world: World) -> None:
+    halts(world, State.CLEARED_UNACKED)
+    at_panel(world, page, "/alarms")
+    expect(page.locator("#pick li")).to_have_count(1)
+    said = page.get_by_role("status")
+    expect(said).to_be_empty()  # what was there is read with the page
+    halts(world, State.CLEARED_UNACKED, cls="crack")
+    world.hub.news.tell(News("halt", "2"))
+    expect(said).to_contain_text("New alarms:")
+    expect(said).to_contain_text("Crack")
+    assert "Porosity" not in said.inner_text()
+    halts(world, State.CLEARED_UNACKED)
+    world.hub.news.tell(News("halt", "3"))
+    expect(said).to_contain_text("Porosity ×2")  # one more in a row that was there
+    assert "Crack" not in said.inner_text()
+    said.evaluate("said => { said.textContent = '' }")
+    halts(world, State.CLOSED, cls="undercut")
+    world.hub.news.tell(News("halt", "4"))
+    expect(page.locator("#alarm-list li")).to_have_count(3)
+    expect(said).to_be_empty()
+
+
 def keys(page: Page, typed: str, gap_ms: int) -> None:
     """Key presses that are `gap_ms` apart for the page, however long this busy machine takes to deliver them."""
     cdp = page.context.new_cdp_session(page)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from benchmarks.station import TOPICS, end, plc_on, run_line, start_edge, trip_after, wait_for, write_station
 from edge.line.plc_sim import PlcSim
@@ -107,7 +107,6 @@ def test_the_keyboard_stops_it_from_the_stations_page(page: Page, hub: HubProces
     # the Halt page has the key too; what it asks for is stopped already
     page.locator(".tools .oldest").click()
     expect(page.locator(".state strong")).to_have_text("Stop requested")
-    page.wait_for_load_state()  # "Do not stop" is the script's, which comes after the page
     stop_key(page)
     page.get_by_role("button", name="Do not stop").click()
     expect(page.locator(".stop .sure")).to_be_hidden()
@@ -117,6 +116,19 @@ def test_the_keyboard_stops_it_from_the_stations_page(page: Page, hub: HubProces
     expect(page.locator("#stop-said")).to_contain_text("It had no permit before either")
     assert plc.press_reset()
     run_line(plc)
+
+
+def test_before_its_script_is_there_the_key_shows_nothing_that_does_nothing(
+    browser: Browser, hub: HubProcess, plc: PlcSim
+) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{hub.url}/stations/{KEY}")
+        stop_key(page)
+        expect(page.get_by_role("button", name="STOP st1 now")).to_be_visible()
+        expect(page.locator(".stop .never")).to_be_hidden()
+        stop_key(page)
+        expect(page.locator(".stop .sure")).to_be_hidden()
 
 
 def test_what_did_not_reach_the_edge_is_said_in_big_words(
