@@ -123,6 +123,9 @@ class MqttIn:
         self._stopping = threading.Event()
         self._client = self._make_client(client_id)
         self._thread = threading.Thread(target=self._run, name="mqtt-in", daemon=True)
+        # Else paho writes on whatever thread publishes or acknowledges, beside the one that reads: an SSL object is not
+        # for two threads at a time, and over TLS the broker ended the connection of a busy hub every few seconds.
+        self._client._thread = self._thread
 
     def start(self) -> None:
         self._thread.start()

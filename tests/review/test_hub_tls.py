@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from inspection.messages import AckEvent
 from review.hub import Hub
 from review.settings import MqttSettings, Settings
 from review.system import failing
 from tests.conftest import free_port
 from tests.edge.rules import Rules
-from tests.edge.tls import EDGE, HUB, PLC, Client, plant
+from tests.edge.tls import EDGE, HUB, PLC, TOPICS, Client, plant
 from tests.review.factory import until
 
 pytestmark = pytest.mark.broker
@@ -54,6 +56,31 @@ def test_a_certificate_that_was_replaced_is_shown_without_a_restart(
             assert not hub.connected()
             shutil.copy(there.tls / f"{HUB}.key", used)
             until(hub.connected, 15)
+
+
+def test_only_the_thread_that_reads_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside it an SSL object's records were torn: "bad record mac" at the broker, every few seconds of a busy hub."""
+    with plant(tmp_path) as there:
+        tls = there.config(HUB).tls
+        assert tls
+        mqtt = MqttSettings(
+            host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key
+        )  # fmt: skip
+        with running(tmp_path, mqtt) as hub:
+            until(hub.connected, 15)
+            wrote: list[str] = []
+            client = hub.mqtt._client
+            send = client._sock_send
+
+            def noted(data: bytes | bytearray) -> int:
+                wrote.append(threading.current_thread().name)
+                return send(data)
+
+            monkeypatch.setattr(client, "_sock_send", noted)
+            for _ in range(20):
+                assert hub.publish(TOPICS, AckEvent(uids=("0" * 32,)))
+            until(lambda: len(wrote) >= 20, 10)
+            assert set(wrote) == {"mqtt-in"}
 
 
 def test_why_the_broker_is_not_reached_is_said(tmp_path: Path) -> None:
