@@ -117,6 +117,22 @@ def test_a_picture_of_no_class_is_refused(tmp_path: Path) -> None:
         items(root, classes="pore")
 
 
+def test_masks_that_nothing_names_so_are_no_pictures(tmp_path: Path) -> None:
+    """`1-mask.png` beside 1.png, or a folder defect_masks/: they were pictures of a class."""
+    root = files(tmp_path, {"good/1.png": shot(1), "pore/1.png": shot(2), "pore/1-mask.png": mask()})
+    with pytest.raises(DatasetError, match=r"1-mask.png: holds two values and no other, as a mask does\n.*x_mask"):
+        items(root)
+    (root / "pore/1-mask.png").unlink()
+    assert len(items(root)) == 2
+
+
+def test_a_folder_in_the_one_of_good_pictures_is_no_class(tmp_path: Path) -> None:
+    """good/day1/ beside good/1.png: its pictures were defects of the class day1."""
+    root = files(tmp_path, {"good/1.png": shot(1), "good/day1/2.png": shot(2), "pore/3.png": shot(3)})
+    with pytest.raises(DatasetError, match=r"2.png: lies in good/day1, and day1 is not good"):
+        items(root)
+
+
 # ── a mask beside each picture ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -143,6 +159,26 @@ def test_a_folder_of_masks_beside_pictures_is_one_part(tmp_path: Path) -> None:
     for k in range(4):
         named |= {f"kos{k // 2}/Part{k}.jpg": shot(k), f"kos{k // 2}/Part{k}_label.png": mask()}
     assert sorted(i.group for i in items(files(tmp_path, named)).values()) == ["kos0", "kos0", "kos1", "kos1"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "rename"),
+    [
+        (("set/train", "set/test"), ()),
+        (("data",), ()),
+        (("pore", "crack"), ()),
+        (("k1", "k2"), ("k1=pore", "k2=crack")),
+    ],
+)
+def test_a_folder_of_masks_beside_pictures_is_no_part(
+    tmp_path: Path, folders: tuple[str, ...], rename: tuple[str, ...]
+) -> None:
+    """A part of a split below the set's own folder, all there is, a class: each was one group, for one side."""
+    named: Files = {}
+    for k, way in enumerate(f"{folder}/{n}" for folder in folders for n in range(2)):
+        named |= {f"{way}.png": shot(k), f"{way}_mask.png": mask()}
+    found = items(files(tmp_path, named), Format.AUTO, *rename)
+    assert len({i.group for i in found.values()}) == 2 * len(folders)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +269,61 @@ def test_a_mask_of_the_name_of_a_jpeg_and_folders_that_are_classes_once_they_are
         items(root, Format.AUTO, "MT_Blowhole=blowhole")
 
 
+@pytest.mark.parametrize(
+    "lost", [{"test/ko/2.png": shot(5), "ground_truth/ko/1.png": mask()}, {"x/1_mask.png": mask(), "x/2.png": shot(6)}]
+)
+def test_a_mask_whose_picture_is_gone_is_of_no_other_picture_of_that_name(tmp_path: Path, lost: Files) -> None:
+    """The defect's mask marked a picture that nobody called defective."""
+    root = files(
+        tmp_path, {"test/rest/1.png": shot(1), "ground_truth/ko/2.png": mask(), "test/ko/2.png": shot(2), **lost}
+    )
+    with pytest.raises(DatasetError, match="has no picture called 1 "):
+        items(root, unlabelled_good=True)
+
+
+@pytest.mark.parametrize("named", ["masks/1_mask{}.png", "pore/1_mask{}.png", "ground_truth/pore/1/00{}.png"])
+def test_several_masks_of_one_picture_mark_all_they_show(tmp_path: Path, named: str) -> None:
+    pixels = np.zeros((2, *SIZE), np.uint8)
+    pixels[0, 5:9, 5:9], pixels[1, 40:50, 5:9] = 255, 254
+    named_so = {named.format(k): png(one) for k, one in enumerate(pixels)}
+    (item,) = items(files(tmp_path, {"pore/1.png": shot(1), **named_so})).values()
+    assert item.mask is not None
+    assert np.array_equal(item.mask > 0, pixels.any(0))
+
+
+def test_a_picture_in_a_masks_place_is_none(tmp_path: Path) -> None:
+    """1.jpg saved as 1.png as well: half of it was a defect."""
+    grey = png(picture(1, SIZE)[..., 0] + 20)
+    with pytest.raises(DatasetError, match=r"1.png: is taken for a mask .* many greys\n.*--format folders"):
+        items(files(tmp_path, {"pore/1.jpg": shot(1), "pore/1.png": grey}))
+
+
+def test_a_mask_in_the_transparency_alone_is_refused(tmp_path: Path) -> None:
+    """Its colours are black all over, which had been a good picture."""
+    pixels = np.zeros((*SIZE, 4), np.uint8)
+    pixels[20:24, 10:22, 3] = 255
+    with pytest.raises(DatasetError, match=r"a.png: has its marks in the transparency alone"):
+        items(files(tmp_path, {"images/a.png": shot(1), "masks/a.png": png(pixels)}))
+
+
+def test_masks_called_otherwise_than_their_pictures_are_not_passed_over(tmp_path: Path) -> None:
+    """Of pictures that said to be good where no mask is, each was."""
+    root = files(tmp_path, {"images/a.png": shot(1), "masks/a_mask.png": mask(), "images/b.png": shot(2)})
+    assert marked(items(root, unlabelled_good=True)) == {"images/a.png": True, "images/b.png": False}
+    root = files(root, {"masks/b.png": mask(empty=True)})
+    with pytest.raises(DatasetError, match=r"a_mask.png: has no picture of its name in .*images"):
+        items(root, unlabelled_good=True)
+
+
+def test_mvtec_with_good_pictures_for_validation_and_a_mask_for_each_defect(tmp_path: Path) -> None:
+    """As MVTec LOCO has them; what lay in validation/ was passed over."""
+    named: Files = {f"{part}/good/0.png": shot(k) for k, part in enumerate(("train", "validation", "test"))}
+    named |= {"test/pore/0.png": shot(4), "test/pore/1.png": shot(5), "ground_truth/pore/1_mask.png": mask()}
+    root = files(tmp_path, named | {f"ground_truth/pore/0/{k}.png": mask() for k in range(2)})
+    assert open_source(root).format is Format.MVTEC
+    assert marked(items(root)) == {name: "pore" in name for name in named if "ground" not in name}
+
+
 def test_numbers_of_kinds_in_a_mask_are_one_class_where_one_is_asked_for(tmp_path: Path) -> None:
     kinds = np.zeros(SIZE, np.uint8)
     kinds[4:9, 4:9], kinds[20:29, 20:29] = 1, 3
@@ -279,6 +370,14 @@ def test_a_row_without_runs_says_that_there_is_none(tmp_path: Path) -> None:
         "train_images/a.png": True,
         "train_images/b.png": False,
     }
+
+
+def test_runs_keep_the_part_of_the_split_their_picture_lies_in(tmp_path: Path) -> None:
+    """It had been kept of good pictures only: defects went to either side."""
+    named: Files = {f"{part}/{part}{k}.png": shot(k) for part in ("train", "test") for k in range(2)}
+    root = files(tmp_path, {"t.csv": runs("train0.png,1,1 3", "test0.png,1,1 3"), **named})
+    found = items(root, unlabelled_good=True)
+    assert {name: item.split for name, item in found.items()} == {name: name.partition("/")[0] for name in named}
 
 
 @pytest.mark.parametrize(
@@ -357,6 +456,7 @@ def test_pascal_voc(tmp_path: Path, layout: str) -> None:
 
 def test_pascal_voc_in_parts_of_a_split_finds_the_picture_of_the_same_part(tmp_path: Path) -> None:
     named: Files = {f"{p}/images/good/1.png": shot(k) for k, p in enumerate(("train", "valid"))}
+    named["__MACOSX/._1.xml"] = b"of a Mac"
     named |= {"train/annotations/1.xml": voc(boxed("pore")), "valid/annotations/1.xml": voc()}
     found = items(files(tmp_path, named))
     assert {name: (item.split, item.labels) for name, item in found.items()} == {
@@ -370,6 +470,7 @@ def test_pascal_voc_in_parts_of_a_split_finds_the_picture_of_the_same_part(tmp_p
     [
         ({"a.xml": voc(boxed("pore")), "a.png": shot(1), "b.png": shot(2)}, r"b.png: has no .xml file\n.*called good"),
         ({"a.xml": voc(boxed("pore"))}, "a.xml: has no picture called a below"),
+        ({"1/a.xml": voc(boxed("pore")), "1/b.png": shot(1), "2/a.png": shot(2)}, "a.xml: has no picture called a bel"),
         ({"a.xml": voc(boxed("pore")), "1/a.png": shot(1), "2/a.png": shot(2)}, "a.xml: may be of .*1/a.png and of"),
         ({"a.xml": voc(boxed("pore"), size=(64, 80)), "a.png": shot(1)}, "a.png: is 80x64 px, and .* says 64x80"),
         ({"a.xml": voc(boxed("pore")).replace("80", "wide"), "a.png": shot(1)}, "a.xml: has the width 'wide'"),

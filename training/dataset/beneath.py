@@ -14,21 +14,27 @@ from training.dataset.item import SPLIT_NAMES, SUFFIXES, Item, Names, Target, go
 OR_GOOD = "; or lay the good ones into a folder called good; or --unlabelled-good where all without one are good"
 
 
+def files_below(folder: Path, *suffixes: str) -> list[Path]:
+    """The files with one of these endings, in any case, in a folder and all inside it. Hidden ones are what other
+    programs keep for themselves, such as the `._a.xml` that a Mac packs."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(p for p in found if not any(name[0] == "." for name in p.relative_to(folder).parts))
+
+
 class Beneath:
-    """The pictures in a folder and all inside it. Hidden ones hold what other programs keep for themselves."""
+    """The pictures in a folder and all inside it."""
 
     def __init__(self, folder: Path, without: Collection[str] = ()) -> None:
         """`without`: names of folders that hold other pictures than the labelled ones."""
         if not folder.is_dir():
             raise DatasetError(folder, "is not a folder", "check the path")
         self.folder = folder
-        inside = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        ways = ((p, p.relative_to(folder).parts) for p in inside)
-        self.pictures = sorted(p for p, way in ways if not any(n[0] == "." or n in without for n in way))
+        self.pictures = [p for p in files_below(folder, *SUFFIXES) if not set(self.way(p)) & set(without)]
         self._of_stem: dict[str, list[Path]] = {}
         for p in self.pictures:
             self._of_stem.setdefault(p.stem, []).append(p)
         self._unlabelled = set(self.pictures)
+        self.folders = self._named()
 
     def leave_out(self, files: Iterable[Path]) -> None:
         """These are no pictures, but masks of some."""
@@ -36,6 +42,11 @@ class Beneath:
         self.pictures = [p for p in self.pictures if p not in gone]
         self._of_stem = {stem: [p for p in found if p not in gone] for stem, found in self._of_stem.items()}
         self._unlabelled -= gone
+        self.folders = self._named()
+
+    def _named(self) -> set[str]:
+        """What the folders are called that pictures lie in, near or far."""
+        return {name for folder in {p.parent for p in self.pictures} for name in folder.relative_to(self.folder).parts}
 
     def picture_of(self, label: Path, named: str = "", stem: str = "") -> Path:
         """The picture of a label file: the one it names from where it lies, else the one of its name (`stem`, where it
@@ -44,7 +55,9 @@ class Beneath:
         if named and (there := label.parent / named.replace("\\", "/")) in self._unlabelled:
             found = [there]
         else:
-            found = self._of_stem.get(stem, [])
+            # 3.xml in train/ is of no 3.png in test/, though it be the only one left: names count from 1 in each.
+            apart = self.folders & set(self.way(label))
+            found = [p for p in self._of_stem.get(stem, []) if apart <= set(self.way(p))]
             most = max((self._shared(p, label) for p in found), default=(0, 0))
             found = [p for p in found if self._shared(p, label) == most]
         if not found:

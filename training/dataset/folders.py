@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inspection.errors import DatasetError
 from training.dataset.beneath import Beneath
-from training.dataset.item import SPLIT_NAMES, Item, Names, Target, read_bytes
+from training.dataset.item import SPLIT_NAMES, Item, Names, Target, read_picture
 from training.dataset.pairs import said_labels
 
 
@@ -28,10 +28,16 @@ def import_folders(folder: Path, target: Target) -> Iterator[Item]:
         kind = image.parent
         if kind.name.lower() in SPLIT_NAMES:
             raise DatasetError(image, f"lies in {kind.name}/ itself", "lay it into the folder of its class there")
+        if beneath.lies_with_good(image, target.names) and not target.names.good(kind.name):
+            # good/day1/ beside crack/day1/: day1 is no class.
+            where = "/".join(beneath.way(image))
+            raise DatasetError(
+                image, f"lies in {where}, and {kind.name} is not good", "lay it into the folder of its class itself"
+            )
         said = [target.called(label, kind) for label in said_labels(kind.name, target.names)]
         yield Item(
             where=str(image),
-            data=read_bytes(image),
+            data=read_picture(image),
             suffix=image.suffix,
             group=beneath.group_of(image),
             labels=tuple(dict.fromkeys(cls for cls in said if cls)),

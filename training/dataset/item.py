@@ -36,11 +36,13 @@ SPLIT_NAMES: dict[str, Split | None] = {
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "test_public": "test",
 }
 GOOD_NAMES = {"good", "ok", "free", "mt_free", "none", "normal", "no_defect", "defect_free"}
 """As class names are written: what tables and folders call a picture without a defect."""
 COPY = ".rf."
 """Before it stands the name of the picture that Roboflow made a copy of, turned or lighter."""
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -154,7 +156,7 @@ class Target:
 
 
 def good_item(image: Path, group: str, source: str, split: Split | None = None) -> Item:
-    return Item(str(image), read_bytes(image), image.suffix, group, labels=(), split=split, source=source)
+    return Item(str(image), read_picture(image), image.suffix, group, labels=(), split=split, source=source)
 
 
 def class_name(raw: str, where: object) -> str:
@@ -182,6 +184,24 @@ def read_bytes(path: Path, named_by: object = None) -> bytes:
         raise DatasetError(path, f"cannot be read{by}: {e.strerror or e}", "restore the file or drop its line") from e
 
 
+def read_picture(path: Path) -> bytes:
+    """The bytes of a picture that nothing but its place says to be one; DatasetError where it is a mask."""
+    data = read_bytes(path)
+    if path.suffix.lower() not in JPEG_SUFFIXES and _is_mask(decode(data, path)):
+        raise DatasetError(
+            path,
+            "holds two values and no other, as a mask does",
+            "call the masks x_mask.png, or their folder masks; of such pictures write a CSV with image,label",
+        )
+    return data
+
+
+def _is_mask(image: Image) -> bool:
+    """Whether it holds 0 and one more value, in grey."""
+    low, high = image.min(), image.max()
+    return bool(low == 0 < high and ((image == low) | (image == high)).all() and (np.ptp(image, axis=2) == 0).all())
+
+
 def read_text(path: Path, named_by: object = None) -> str:
     """A text file as UTF-8, with or without the mark that Excel puts in front; DatasetError names the line else."""
     data = read_bytes(path, named_by)
@@ -198,7 +218,7 @@ def decode(data: bytes, where: object) -> Image:
     # camera of 12 bits put into them is black.
     image = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        raise DatasetError(where, "is not a readable image", "export it again as PNG or JPEG")
+        raise DatasetError(where, "is not a readable image", "export it again as PNG or JPEG_SUFFIXES")
     if image.dtype != np.uint8:
         raise DatasetError(
             where,
@@ -213,11 +233,17 @@ def decode_mask(data: bytes, where: object) -> Mask:
     mask = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise DatasetError(where, "is not a readable mask", "export it again as an 8-bit PNG of one channel")
+    if mask.ndim == 3 and mask.shape[2] == 4 and _one_value(mask[..., :3]) and not _one_value(mask[..., 3]):
+        raise DatasetError(where, "has its marks in the transparency alone", "save it as an 8-bit PNG of one channel")
     if mask.ndim == 3 and all(np.array_equal(mask[..., 0], mask[..., c]) for c in range(1, min(3, mask.shape[2]))):
         mask = mask[..., 0]
     if mask.ndim != 2 or mask.dtype != np.uint8:
         raise DatasetError(where, f"is a mask of {mask.shape} {mask.dtype}", "save it as an 8-bit PNG of one channel")
     return np.ascontiguousarray(mask)
+
+
+def _one_value(pixels: Image) -> bool:
+    return bool((pixels == pixels.flat[0]).all())
 
 
 def check_mask(mask: Mask, image: Image, classes: int, where: object) -> None:

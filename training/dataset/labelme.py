@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspection.errors import DatasetError
 from inspection.samples import Annotation
-from training.dataset.beneath import OR_GOOD, Beneath
+from training.dataset.beneath import OR_GOOD, Beneath, files_below
 from training.dataset.drawn import Drawn, check_box, drawn_item, polygon, size_as_said
 from training.dataset.item import Item, Names, Target, read_bytes
 from training.dataset.snapshot import first_error
@@ -72,7 +72,7 @@ def import_labelme(folder: Path, target: Target) -> Iterator[Item]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob(f"*{SUFFIX}"))
+    return files_below(folder, SUFFIX)
 
 
 def _read(file: Path) -> File:

@@ -5,6 +5,7 @@ part-7/1.jpg            part-7/1_label.bmp              likewise; such a folder 
 crack/Imgs/1.jpg        crack/Imgs/1.png                beside a JPEG, of the same name
 Class1/Train/1.png      Class1/Train/Label/1_label.png  in a folder called after what it holds
 test/ko/1.png           ground_truth/ko/1.png           likewise
+test/ko/1.png           ground_truth/ko/1/0.png, 1.png  a mask for each of its defects, as in 1_mask1.png, 1_mask2.png
 
 Folders mean nothing but `good` and its like, and what --rename says: `--rename ko=crack`.
 """
@@ -17,13 +18,15 @@ from pathlib import Path
 
 from inspection.errors import DatasetError
 from training.dataset.beneath import Beneath
-from training.dataset.item import SPLIT_NAMES, Item, Names, Target, good_item
+from training.dataset.item import JPEG_SUFFIXES, SPLIT_NAMES, Item, Names, Target, good_item
 from training.dataset.pairs import GOOD_MASK, masked_item
 
 ENDINGS = ("_gt", "_mask", "_label", "_seg")
 """Of a mask's name behind its picture's, in any case."""
 FOLDERS = re.compile(r"((train|val|test)_)?(gt|ground_?truth|lab|labels?|masks?)(_images)?", re.IGNORECASE)
-JPEG, PNG = (".jpg", ".jpeg"), ".png"
+NUMBERED = re.compile(r"(.+)_mask\d+", re.IGNORECASE)
+"""One of several masks of a picture."""
+PNG = ".png"
 SOURCE = "masks-beside"
 
 
@@ -39,37 +42,40 @@ def masks_classes(folder: Path, names: Names) -> tuple[str, ...]:
 
 
 def import_masks(folder: Path, target: Target) -> Iterator[Item]:
-    """A good picture has a mask of zeros, or lies in a folder called good. A folder that is no part of a split is a
-    part where each picture has its mask beside it: its pictures are one group."""
+    """A good picture has a mask of zeros, or lies in a folder called good. A folder of pictures and masks that has a
+    number in its name, and is no part of a split nor what --rename names, is a part: its pictures are one group."""
     beneath = Beneath(folder)
     found = _masks(beneath)
     beneath.leave_out(found)
-    mask_of: dict[Path, Path] = {}
+    masks_of: dict[Path, list[Path]] = {}
     for mask in found:
-        image = beneath.picture_of(mask, stem=_stem_of(mask))
-        if (other := mask_of.setdefault(image, mask)) is not mask:
-            raise DatasetError(mask, f"is a second mask of {image}, beside {other}", "keep the one that counts")
+        image = beneath.picture_of(mask, stem=_stem_of(mask, beneath))
+        if not _in_folder_of_masks(mask, beneath) and image.parent != mask.parent:
+            raise DatasetError(mask, f"has no picture called {image.stem} beside it", "bring it, or remove this")
+        others = masks_of.setdefault(image, [])
+        if others and not all(_is_one_of_several(m, beneath) for m in (*others, mask)):
+            raise DatasetError(mask, f"is a second mask of {image}, beside {others[0]}", "keep the one that counts")
+        others.append(mask)
     named = any(_classes_of(image, target, beneath) for image in beneath.pictures)
-    parts = {mask.parent for mask in found if _ends_as_one(mask) and not _in_folder_of_masks(mask, beneath)}
+    beside = {mask.parent for mask in found if _ends_as_one(mask) and not _in_folder_of_masks(mask, beneath)}
+    parts = {folder for folder in beside if len(beside) > 1 and _is_part(folder.name, target.names)}
     for image in beneath.pictures:
         said, good = _classes_of(image, target, beneath), beneath.lies_with_good(image, target.names)
         if named and not said and not good:
             where = "/".join(beneath.way(image)) or "no folder"
             raise DatasetError(image, f"lies in {where}, which --rename does not name", "say what it holds too")
-        own = [name for name in beneath.way(image) if name.lower() not in SPLIT_NAMES]
-        group = "/".join(beneath.way(image)) if own and image.parent in parts else beneath.group_of(image)
+        group = "/".join(beneath.way(image)) if image.parent in parts else beneath.group_of(image)
         split = beneath.split_of(image)
-        if image in mask_of:
-            item = masked_item(image, mask_of[image], said, target, group, SOURCE, split)
+        if masks := masks_of.get(image):
+            item = masked_item(image, masks, said, target, group, SOURCE, split)
             if good and item.mask is not None and item.mask.any():
-                raise DatasetError(
-                    image, f"lies with the good ones, and {mask_of[image]} shows a defect", "mend either"
-                )
+                raise DatasetError(image, f"lies with the good ones, and {masks[0]} shows a defect", "mend either")
             yield item
         elif good or target.unlabelled_good:
             yield good_item(image, group, SOURCE, split)
         else:
-            raise DatasetError(image, "has no mask that is called after it", f"{GOOD_MASK}, or lies in a folder good/")
+            fix = f"{GOOD_MASK}, or lies in a folder good/; move away what nobody judged"
+            raise DatasetError(image, "has no mask that is called after it", fix)
 
 
 def _classes_of(image: Path, target: Target, beneath: Beneath) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ def _classes_of(image: Path, target: Target, beneath: Beneath) -> tuple[str, ...
 
 
 def _masks(beneath: Beneath) -> list[Path]:
-    jpegs = {p.with_suffix("") for p in beneath.pictures if p.suffix.lower() in JPEG}
+    jpegs = {p.with_suffix("") for p in beneath.pictures if p.suffix.lower() in JPEG_SUFFIXES}
     return [
         p
         for p in beneath.pictures
@@ -89,14 +95,32 @@ def _masks(beneath: Beneath) -> list[Path]:
     ]
 
 
+def _is_part(folder: str, names: Names) -> bool:
+    return any(c.isdigit() for c in folder) and not (
+        folder.lower() in SPLIT_NAMES or names.renames(folder) or names.good(folder)
+    )
+
+
 def _ends_as_one(file: Path) -> bool:
-    return file.stem.lower().endswith(ENDINGS)
+    return file.stem.lower().endswith(ENDINGS) or NUMBERED.fullmatch(file.stem) is not None
 
 
 def _in_folder_of_masks(file: Path, beneath: Beneath) -> bool:
     return any(FOLDERS.fullmatch(name) for name in beneath.way(file))
 
 
-def _stem_of(mask: Path) -> str:
+def _is_one_of_several(mask: Path, beneath: Beneath) -> bool:
+    return NUMBERED.fullmatch(mask.stem) is not None or _in_folder_of_its_picture(mask, beneath)
+
+
+def _in_folder_of_its_picture(mask: Path, beneath: Beneath) -> bool:
+    """Whether a folder of its picture's name holds it, in a folder of masks."""
+    *above, folder = beneath.way(mask) or ("",)
+    return folder not in beneath.folders and any(FOLDERS.fullmatch(name) for name in above)
+
+
+def _stem_of(mask: Path, beneath: Beneath) -> str:
     """What its picture is called."""
+    if _in_folder_of_its_picture(mask, beneath):
+        return mask.parent.name
     return mask.stem.rpartition("_")[0] if _ends_as_one(mask) else mask.stem

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ import numpy as np
 from inspection.errors import DatasetError
 from inspection.exchange import KEY
 from inspection.samples import Split
+from training.dataset.beneath import files_below
 from training.dataset.item import (
     SPLIT_NAMES,
+    SUFFIXES,
     Item,
     Mask,
     Names,
@@ -44,16 +46,26 @@ JPEG = b"\xff\xd8"
 JPEG_APART = 16
 """Greys so close are one: at quality 10 what JPEG left of 2,000 drawn masks' areas lay within 7 of 0 or 255."""
 FAINT, LEAST_INNER = 48, 9
+GREYS_OF_A_MASK = 4
 
 
 # ── images/ and masks/ ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def is_pairs(folder: Path) -> bool:
+    """Whether both folders lie there, without others in them, and some picture has a mask of its very name."""
+    images, masks = folder / "images", folder / "masks"
+    if not (images.is_dir() and masks.is_dir()):
+        return False
+    flat = all(p.parent in (images, masks) for inner in (images, masks) for p in files_below(inner, *SUFFIXES))
+    return flat and bool({p.stem for p in pictures(images)} & {p.stem for p in pictures(masks)})
+
+
 def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
     """images/x.* with masks/x.*; each picture is its own group, unless an export of ours says which."""
-    masks = pictures_by_stem(folder / "masks")
+    masks, images = pictures_by_stem(folder / "masks"), pictures_by_stem(folder / "images")
     known = read_file_beside(folder).get("pictures", {})
-    for image in pictures_by_stem(folder / "images").values():
+    for image in images.values():
         if image.stem not in masks:
             if not target.unlabelled_good:
                 raise DatasetError(image, f"has no mask in {folder / 'masks'}", GOOD_MASK)
@@ -61,11 +73,13 @@ def import_pairs(folder: Path, target: Target) -> Iterator[Item]:
             continue
         item = masked_item(image, masks[image.stem], (), target, group=image.stem, source="pairs")
         yield with_folder_lineage(item, known.get(image.stem), folder, target)
+    if alone := [mask for stem, mask in masks.items() if stem not in images]:
+        raise DatasetError(alone[0], f"has no picture of its name in {folder / 'images'}", "bring it, or remove this")
 
 
 def masked_item(
     image: Path,
-    mask_file: Path,
+    mask_files: Path | Sequence[Path],
     said: tuple[str, ...],
     target: Target,
     group: str,
@@ -73,14 +87,17 @@ def masked_item(
     split: Split | None = None,
     named_by: object = None,
 ) -> Item:
-    """`said`: the classes its row or folder names. A picture of a defect that nobody outlined is no good picture."""
-    encoded = read_bytes(mask_file, named_by)
-    mask = decode_mask(encoded, mask_file)
-    if not encoded.startswith(JPEG):  # which may blur a plain 0 and 255 into any of these
-        _check_one_meaning(mask, target, mask_file)
-    _check_one_mark(mask, target, mask_file)
-    # A mask of 0 and 255 is of the one class that is named; with several it must hold class numbers.
-    mask = _with_class(mask, said[0] if len(said) == 1 else None, target, mask_file)
+    """`said`: the classes its row or folder names. A picture of a defect that nobody outlined is no good picture.
+
+    Of several masks each marks some of its defects.
+    """
+    first, *more = [mask_files] if isinstance(mask_files, Path) else mask_files
+    mask = _read_mask(first, said, target, named_by)
+    for file in more:
+        one = _read_mask(file, said, target, named_by)
+        if one.shape != mask.shape:
+            raise DatasetError(file, f"is of another size than {first}", "export them together")
+        mask = np.where(one > 0, one, mask)
     item = Item(
         where=str(named_by or image),
         data=read_bytes(image, named_by),
@@ -91,7 +108,7 @@ def masked_item(
         source=source,
     )
     if said and not mask.any():
-        return _nowhere(item, said, mask_file)
+        return _nowhere(item, said, first)
     if absent := [c for c in said if not (mask == target.class_id(c, item.where)).any()]:
         raise DatasetError(item.where, f"is labelled {absent[0]}, but its mask shows none", "mend label or mask")
     shown = [c for k, c in enumerate(target.classes, 1) if said and (mask == k).any()]
@@ -104,10 +121,33 @@ def masked_item(
     return item
 
 
+def _read_mask(file: Path, said: tuple[str, ...], target: Target, named_by: object) -> Mask:
+    encoded = read_bytes(file, named_by)
+    mask = decode_mask(encoded, file)
+    if not encoded.startswith(JPEG):  # which may blur a plain 0 and 255 into any of these
+        _check_no_picture(mask, file)
+        _check_one_meaning(mask, target, file)
+    _check_one_mark(mask, target, file)
+    # A mask of 0 and 255 is of the one class that is named; with several it must hold class numbers.
+    return _with_class(mask, said[0] if len(said) == 1 else None, target, file)
+
+
 def _nowhere(item: Item, said: tuple[str, ...], empty: Path) -> Item:
     """The item as a defect that nobody placed."""
     doubt = f"is called {'+'.join(said)}, and {empty} shows nothing: taken as a defect without a place"
     return replace(item, mask=None, labels=said, doubt=doubt)
+
+
+def _check_no_picture(mask: Mask, where: Path) -> None:
+    """Refuse a grey picture in a mask's place, such as one that was saved as JPEG and as PNG: what is bright in it
+    would be a defect. Most of it is neither black nor white, and a mask's grey is one grey."""
+    between = np.sort(np.bincount(mask.ravel(), minlength=256)[JPEG_APART : 256 - JPEG_APART])
+    if 2 * between.sum() > mask.size and 2 * between[-GREYS_OF_A_MASK:].sum() < between.sum():
+        raise DatasetError(
+            where,
+            "is taken for a mask by its name, and is a picture of many greys",
+            "bring its mask, or take it away; where folders say what their pictures show: --format folders",
+        )
 
 
 def _check_one_meaning(mask: Mask, target: Target, where: Path) -> None:
@@ -185,13 +225,15 @@ def mvtec_classes(folder: Path, names: Names) -> tuple[str, ...]:
 
 
 def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
-    """One category: train/good, test/<defect>, ground_truth/<defect>/<name>_mask.png.
+    """One category: train/good, test/<defect>, ground_truth/<defect>/<name>_mask.png, or as MVTec LOCO has them a
+    mask for each defect in ground_truth/<defect>/<name>/; perhaps validation/good.
 
     Its own split is not kept: its training part has no defect, and this network learns from defects. A group is a
     picture. An export of ours brings both.
     """
     known = read_file_beside(folder).get("pictures", {})
-    for part in ("train", "test"):
+    parts = [name for name in ("train", "test", "validation", "val", "valid") if (folder / name).is_dir()]
+    for part in parts:
         for kind in sorted(p for p in (folder / part).iterdir() if p.is_dir()):
             for image in pictures(kind):
                 group = f"{folder.name}-{part}-{kind.name}-{image.stem}"
@@ -201,9 +243,14 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
                     item = Item(str(image), data, image.suffix, group, labels=(), source="mvtec")
                     yield _as_good(with_folder_lineage(item, known.get(image.stem), folder, target), folder)
                     continue
-                mask_file = folder / "ground_truth" / kind.name / f"{image.stem}_mask.png"
-                item = masked_item(image, mask_file, (cls,), target, group, "mvtec", named_by=image)
+                masks = _mvtec_masks(folder / "ground_truth" / kind.name, image.stem)
+                item = masked_item(image, masks, (cls,), target, group, "mvtec", named_by=image)
                 yield with_folder_lineage(item, known.get(image.stem), folder, target)
+
+
+def _mvtec_masks(folder: Path, stem: str) -> list[Path]:
+    of_several = folder / stem
+    return (pictures(of_several) if of_several.is_dir() else []) or [folder / f"{stem}_mask.png"]
 
 
 def _as_good(item: Item, folder: Path) -> Item:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def import_rle(path: Path, target: Target) -> Iterator[Item]:
             continue
         group, split = beneath.group_of(image), beneath.split_of(image)
         if image in found:
-            yield _item(image, found[image], target, group)
+            yield replace(_item(image, found[image], target, group), split=split)
         elif target.unlabelled_good or beneath.lies_with_good(image, target.names):
             yield good_item(image, group, SOURCE, split)
         else:

@@ -26,7 +26,15 @@ from training.dataset.labelled import import_labelled, import_snapshot, read_hea
 from training.dataset.labelme import import_labelme, is_labelme, labelme_classes
 from training.dataset.lineage import book_of_folder
 from training.dataset.masks import import_masks, is_masks_beside, masks_classes
-from training.dataset.pairs import import_mvtec, import_pairs, import_table, is_mvtec, mvtec_classes, table_classes
+from training.dataset.pairs import (
+    import_mvtec,
+    import_pairs,
+    import_table,
+    is_mvtec,
+    is_pairs,
+    mvtec_classes,
+    table_classes,
+)
 from training.dataset.rle import import_rle, is_rle, rle_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
 from training.dataset.voc import import_voc, is_voc, voc_classes
@@ -173,7 +181,7 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
         return Source(path, Format.MVTEC)
     elif is_yolo(path):
         return Source(path, Format.YOLO)
-    elif (path / "images").is_dir() and (path / "masks").is_dir():
+    elif is_pairs(path):
         return Source(path, Format.PAIRS)
     elif any(is_coco(p) for p in [*_jsons(path), *path.glob("*/*.coco.json")]):
         return _coco_of(path)

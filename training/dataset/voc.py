@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from inspection.errors import DatasetError
 from inspection.samples import Annotation
-from training.dataset.beneath import OR_GOOD, Beneath
+from training.dataset.beneath import OR_GOOD, Beneath, files_below
 from training.dataset.drawn import Drawn, check_box, drawn_item, size_as_said
 from training.dataset.item import Item, Names, Target, read_bytes
 
@@ -23,7 +23,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def is_voc(folder: Path) -> bool:
-    first = next(iter(sorted(folder.rglob(f"*{SUFFIX}"))), None)
+    first = next(iter(_files(folder)), None)
     try:
         return first is not None and ElementTree.parse(first).getroot().tag == "annotation"
     except (OSError, ElementTree.ParseError):
@@ -52,7 +52,7 @@ def import_voc(folder: Path, target: Target) -> Iterator[Item]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob(f"*{SUFFIX}"))
+    return files_below(folder, SUFFIX)
 
 
 def _read(file: Path) -> ElementTree.Element:
