@@ -13,7 +13,7 @@ import pytest
 from inspection.errors import DatasetError
 from tests.training.pictures import picture, png
 from training.dataset.build import Looking, Shares, build
-from training.dataset.item import Item, Names
+from training.dataset.item import Item, Names, class_name
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.dataset.sources import Format, check_renamed, make_target, open_source
 
@@ -532,6 +532,89 @@ def test_labelme(tmp_path: Path) -> None:
 def test_labelme_that_cannot_be_read_is_refused(tmp_path: Path, named: Files, says: str) -> None:
     with pytest.raises(DatasetError, match=f"(?i){says}"):
         items(files(tmp_path, named), classes="pore")
+
+
+# ── CVAT for images ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cvat(*images: str) -> str:
+    """Of pictures a.png, b.png ... what is drawn on each."""
+    sides = 'width="80" height="64"'
+    listed = "".join(f'<image id="{n}" name="{"abcdefg"[n]}.png" {sides}>{on}</image>' for n, on in enumerate(images))
+    return f"<annotations><version>1.1</version><meta><task/></meta>{listed}</annotations>"
+
+
+def drawn(kind: str, more: str = "", label: str = "pore") -> str:
+    return f'<{kind} label="{label}" source="manual" occluded="0" z_order="0" {more}></{kind}>'
+
+
+BOX = 'xtl="10" ytl="20" xbr="30.5" ybr="28"'
+
+
+def test_cvat(tmp_path: Path) -> None:
+    marks = [
+        drawn("box", BOX),
+        drawn("polygon", 'points="10.00,10.00;30.00,10.00;30.00,20.00;10.00,20.00"', "Lack of fusion"),
+        drawn("mask", 'rle="1, 2, 2, 1" left="5" top="7" width="3" height="2"') + drawn("tag", label="crack"),
+        drawn("mask", 'rle="1, 2, 2, 1" left="5" top="7" width="3" height="2"') + drawn("tag", label="pore"),
+        drawn("tag", label="good"),
+        drawn("ellipse", 'cx="40" cy="30" rx="10" ry="4" rotation="90.0"') + drawn("box", f'{BOX} rotation="90"'),
+        "",
+    ]
+    named: Files = {f"images/{name}.png": shot(k) for k, name in enumerate("abcdefg")}
+    root = files(tmp_path, {"annotations.xml": cvat(*marks), **named})
+    assert (open_source(root).format, open_source(root / "annotations.xml").format) == (Format.CVAT, Format.CVAT)
+    found = items(root)
+    box, outlined, tagged, brushed, good, turned, bare = (found[name] for name in named)
+    assert (box.labels, box.mask_is_boxes, box.annotations[0].box_px) == (("pore",), True, (10, 20, 20.5, 8))
+    assert outlined.mask is not None
+    assert (outlined.labels, (outlined.mask == 1).sum()) == (("lack_of_fusion",), 20 * 10)
+    assert (tagged.labels, tagged.mask) == (("pore", "crack"), None)
+    assert brushed.mask is not None
+    assert [(int(x), int(y)) for y, x in np.argwhere(brushed.mask)] == [(6, 7), (7, 7), (7, 8)]
+    assert (good.labels, bare.labels) == ((), ())
+    assert turned.mask is not None
+    assert turned.mask[21:39, 40].all()
+    assert not turned.mask[30, 45:].any()
+    assert [round(v, 2) for v in turned.annotations[1].box_px or ()] == [16.25, 13.75, 8, 20.5]
+
+
+@pytest.mark.parametrize(
+    ("on", "says"),
+    [
+        (drawn("polyline", 'points="1,1;9,9"'), "mark 1: is a polyline, which has no area"),
+        (drawn("box", BOX.replace("30.5", "wide")), "has xbr 'wide'"),
+        (drawn("polygon", 'points="1,1;9,9"'), "has an outline of 4 numbers"),
+        (drawn("polygon", 'points="101,1;109,9;103,9"'), "is an outline outside the picture"),
+        (drawn("mask", 'rle="1, 2" left="5" top="7" width="3" height="2"'), "runs that do not fill 3x2 px"),
+        (drawn("mask", 'rle="0, 6" left="78" top="7" width="3" height="2"'), "runs that do not fill 3x2 px"),
+        (f"</image></annotations>{BOX}", "annotations.xml:1: is no XML"),
+        ("</image><track/><image>", "is CVAT's export for video"),
+        ('</image><image name="z.png">', "annotations.xml: has no picture called z below"),
+    ],
+)
+def test_cvat_that_cannot_be_read_is_refused(tmp_path: Path, on: str, says: str) -> None:
+    root = files(tmp_path, {"annotations.xml": cvat(on), "a.png": shot(1)})
+    with pytest.raises(DatasetError, match=says):
+        items(root, Format.CVAT, task="weld", classes="pore")
+
+
+def test_pictures_of_a_task_that_was_not_exported_are_refused(tmp_path: Path) -> None:
+    root = files(tmp_path, {"annotations.xml": cvat(drawn("box", BOX)), "a.png": shot(1), "b.png": shot(2)})
+    with pytest.raises(DatasetError, match=r"b.png: is not in .*annotations.xml\n.*--unlabelled-good"):
+        items(root)
+    assert items(root, unlabelled_good=True)["b.png"].labels == ()
+    assert make_target([open_source(root)], None, None, None, None).task == class_name(root.name, root)
+
+
+def test_a_subset_of_cvat_is_a_part_of_the_split(tmp_path: Path) -> None:
+    told = (
+        cvat("", drawn("box", BOX))
+        .replace('name="a', 'subset="Train" name="a')
+        .replace('name="b', 'subset="Validation" name="b')
+    )
+    root = files(tmp_path, {"annotations.xml": told, "images/Train/a.png": shot(1), "images/Validation/b.png": shot(2)})
+    assert sorted((i.split, i.labels) for i in items(root).values()) == [("train", ()), ("val", ("pore",))]
 
 
 # ── YOLO as ultralytics and Roboflow lay it out ─────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from inspection.label_book import BOOKS, ClassRule, LabelBook
 from inspection.samples import BOOK_FILE, HEADER_FILE
 from training.dataset.beneath import Beneath
 from training.dataset.coco import coco_book, coco_classes, coco_files, import_coco, is_coco
+from training.dataset.cvat import cvat_classes, import_cvat, is_cvat
 from training.dataset.folders import folder_classes, import_folders, is_class_folders
 from training.dataset.item import Item, Names, Target, class_name, read_bytes
 from training.dataset.label_studio import (
@@ -49,6 +50,7 @@ class Format(StrEnum):
     COCO = "coco"
     LABEL_STUDIO = "label-studio"
     LABELME = "labelme"
+    CVAT = "cvat"
     YOLO = "yolo"
     VOC = "voc"
     PAIRS = "pairs"
@@ -81,6 +83,8 @@ class Source:
                 return import_label_studio(self.path, target)
             case Format.LABELME:
                 return import_labelme(self.path, target)
+            case Format.CVAT:
+                return import_cvat(self.path, target)
             case Format.YOLO:
                 return import_yolo(self.path, target)
             case Format.VOC:
@@ -134,6 +138,8 @@ class Source:
                 return label_studio_classes(self.path, names)
             case Format.LABELME:
                 return labelme_classes(self.path, names)
+            case Format.CVAT:
+                return cvat_classes(self.path, names)
             case Format.YOLO:
                 return yolo_classes(self.path, names)
             case Format.VOC:
@@ -162,6 +168,8 @@ def open_source(
         return _coco_of(path)
     if wanted is Format.LABEL_STUDIO and path.is_dir():
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
+    if wanted is Format.CVAT and path.is_dir():
+        return Source(_only(path, is_cvat, "XML files of CVAT"), Format.CVAT)
     return Source(path, wanted, only)
 
 
@@ -173,6 +181,8 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
             return Source(path, Format.COCO)
         if is_label_studio(path):
             return Source(path, Format.LABEL_STUDIO)
+        if is_cvat(path):
+            return Source(path, Format.CVAT)
     elif (path / SNAPSHOT_FILE).is_file():
         return Source(path, Format.SNAPSHOT)
     elif (path / HEADER_FILE).is_file():
@@ -187,6 +197,8 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
         return _coco_of(path)
     elif any(is_label_studio(p) for p in _jsons(path)):
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
+    elif any(is_cvat(p) for p in path.glob("*.xml")):
+        return Source(_only(path, is_cvat, "XML files of CVAT"), Format.CVAT)
     elif any(is_rle(p) for p in path.glob("*.csv")):
         return Source(_only(path, is_rle, "CSV files of runs"), Format.RLE)
     else:
@@ -223,7 +235,7 @@ def _coco_of(folder: Path) -> Source:
 
 
 def _only(path: Path, fits: Callable[[Path], bool], what: str) -> Path:
-    found = [p for p in [*_jsons(path), *sorted(path.glob("*.csv"))] if fits(p)]
+    found = [p for p in [*_jsons(path), *sorted(path.glob("*.csv")), *sorted(path.glob("*.xml"))] if fits(p)]
     if len(found) != 1:
         raise DatasetError(path, f"holds {len(found)} {what}", "name the one to import")
     return found[0]
@@ -274,6 +286,7 @@ def _task(task: str | None, sources: list[Source]) -> str:
     if task:
         return class_name(task, "--task")
     paths = [s.path.resolve() for s in sources]
+    paths = [p.parent if s.format is Format.CVAT else p for s, p in zip(sources, paths, strict=True)]  # annotations.xml
     names = [s.only or (p.stem if p.is_file() else p.name) for s, p in zip(sources, paths, strict=True)]
     for path, name in zip(paths, names, strict=True):
         if Names().good(name):
