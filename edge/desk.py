@@ -112,7 +112,8 @@ class StationDesk:
     def _troubles(self) -> tuple[object, ...]:
         """What keeps the station from seeing, without the numbers, which are others with every frame."""
         kinds = {camera: why.partition(":")[0] for camera, why in self._numbers.blind.items()}
-        return self._numbers.state, kinds, self._not_allowed(), self._unkept()
+        uncut = [framing.trouble for _, framing in self._cameras.values()]
+        return self._numbers.state, kinds, uncut, self._not_allowed(), self._unkept()
 
     def _not_allowed(self) -> dict[str, str]:
         """What the broker refuses, of both connections."""
@@ -157,7 +158,7 @@ class StationDesk:
             "px_per_mm": round(frame.px_per_mm if frame else camera.px_per_mm, 3),
             "regions": len(camera.regions),
             "optional": camera.optional,
-            "blind": blind[0] if blind else "no",
+            "blind": framing.trouble or (blind[0] if blind else "no"),
         }
 
     def test(self, asked: CameraTest) -> CameraAnswer:

@@ -46,6 +46,7 @@ def run(
     """Until the inbox is closed: judge what arrives, tell the line, then keep the evidence."""
     fitness = fitness or {}
     policy, policy_id = guard.policy, guard.policy.id
+    failing: dict[str, str] = {}
     for arrival in inbox:
         taken_ns = time.monotonic_ns()
         if isinstance(arrival, Serve):
@@ -64,6 +65,16 @@ def run(
             line.carry_out(action, moment)
         for recorder in recorders:
             recorder.offer(moment, actions)
+        _say_failing(event, failing)
+
+
+def _say_failing(event: Event, failing: dict[str, str]) -> None:
+    """Why a camera's frames cannot be judged by the model, once for each reason: it may last for days."""
+    if isinstance(event, Judged):
+        failing.pop(event.camera, None)
+    elif isinstance(event, CannotJudge) and event.code is Code.MODEL and failing.get(event.camera) != event.why:
+        failing[event.camera] = event.why
+        log.warning("inference failed", camera=event.camera, frame_id=event.frame_id, error=event.why)
 
 
 def observe(arrival: Arrival, model: Model, fitness: dict[str, Fitness]) -> tuple[Event, Prediction | None]:
@@ -94,7 +105,6 @@ def _judge(ready: Ready, model: Model) -> tuple[Event, Prediction | None]:
         # Fitted for a model that no longer serves: this one fits it anew.
         prediction = model.infer(frame, ready.fitted if ready.model is model else None)
     except ModelError as e:
-        log.warning("inference failed", camera=frame.camera, frame_id=frame.frame_id, error=str(e))
         return CannotJudge(frame.camera, frame.frame_id, time.monotonic_ns(), Code.MODEL, str(e)), None
     now_ns = time.monotonic_ns()
     seen = dict(prediction.scores), prediction.findings, prediction.novelty

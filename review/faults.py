@@ -73,7 +73,10 @@ def sight(now: Now, now_ns: int) -> Sight:
         if conn != "OFFLINE":  # somebody switched it off
             found["edge/silent"] = "the connection broke" if conn == "BROKEN" else "no permit arrives"
         return Sight(found, frozenset(unknown | line_unknown))
-    if (kind := BY_CODE.get(now.permit.code)) and not now.permit.halt:
+    kind = BY_CODE.get(now.permit.code)
+    if now.permit.code == Code.STARTING and unseen(now, now_ns):  # no start will end where a camera has a reason
+        kind = "camera"
+    if kind and not now.permit.halt:
         does = "the edge withdraws its permit" if not now.permit.run else "the site lets the line run on"
         why = unseen(now, now_ns) if kind == "camera" else said(now, now.permit.code, now_ns)
         found[kind] = "; ".join(filter(None, (why, does)))

@@ -146,7 +146,8 @@ def shown(now: Now, now_ns: int) -> Shown:
 
 def _why_blind(now: Now, permit: Permit, now_ns: int) -> str:
     """An edge of a later version may have a reason that this hub does not know."""
-    if permit.code == Code.CAMERA and (why := unseen(now, now_ns)):
+    # One that has not seen since its start will not by itself where a camera has a reason.
+    if permit.code in (Code.CAMERA, Code.STARTING) and (why := unseen(now, now_ns)):
         return why
     words = raw(BLIND_WHY[Code(permit.code if permit.code in BLIND_WHY else Code.DEFECT)])
     words_of_edge = said(now, permit.code, now_ns)

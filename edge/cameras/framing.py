@@ -28,10 +28,19 @@ class Framing:
         self._size: tuple[int, int] | None = None
         self.latest: Frame | None = None
         """The whole picture that was cut last, straightened: for people who look at the camera."""
+        self.trouble = ""
+        """Why the last picture could not be cut; empty when it could."""
 
     def frames(self, frame: Frame) -> Iterator[Frame]:
-        self.latest = self._straight(frame)
-        yield from self._eyes(self.latest)
+        """All of a picture's eyes or none: the first ones alone would look like a camera that is frozen."""
+        try:
+            self.latest = self._straight(frame)
+            eyes = list(self._eyes(self.latest))
+        except CameraError as e:
+            self.trouble = str(e)
+            raise
+        self.trouble = ""
+        return iter(eyes)
 
     def newest(self) -> list[Frame]:
         """The frames of the picture that was cut last; none before the first, nor of one that a region does not fit,

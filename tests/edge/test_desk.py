@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from edge.live import HEAT_W_PX, LiveView, heat_of, regions_of
 from edge.ports import Moment
 from edge.recorder import Numbers
 from edge.spool import SpoolCounters
-from inspection.errors import MessageError
+from inspection.errors import CameraError, MessageError
 from inspection.events import CannotJudge, Event, Judged
 from inspection.live_picture import LivePicture
 from inspection.messages import Message, Topics
@@ -265,6 +266,31 @@ def test_it_tells_at_once_why_a_camera_that_must_see_does_not_and_that_it_sees_a
     finally:
         made.close()
     assert len(told()) == 4, "other numbers are no news"
+
+
+def test_it_tells_that_a_region_reaches_beyond_the_picture(tmp_path: Path) -> None:
+    """The first region was cut again and again and called frozen, and the one that was wrong was named in the log."""
+    config = camera((*REGIONS, RegionConfig(name="far", x=600, y=0, w=100, h=100)))
+    framing = Framing(config)
+    with pytest.raises(CameraError):
+        next(framing.frames(frame(1)))
+    assert framing.trouble == "cam/far reaches beyond the picture of 640x512 px"
+    edge = EdgeConfig.model_validate(
+        {
+            "station": {"site": "t", "line": "l", "station": "s"},
+            "cameras": [config.model_dump()],
+            "bundle": {"path": tmp_path},
+            "state_dir": tmp_path,
+        },
+        strict=False,
+    )
+    model = SimpleNamespace(bundle_id="b-1.0.0", provider="CPUExecutionProvider", detail="", golden_error=0.0)
+    spool = SimpleNamespace(counters=SpoolCounters(), trouble="")
+    made = StationDesk(edge, 1, Sent(), Numbers(), spool, lambda: model, [(config, framing)])  # type: ignore[arg-type, return-value]
+    assert made.about().facts["cameras"]["cam"]["blind"] == framing.trouble
+    larger = np.full((512, 720, 3), 90, np.uint8)
+    assert len(list(framing.frames(replace(frame(2), image=larger)))) == 3
+    assert made.about().facts["cameras"]["cam"]["blind"] == "no"
 
 
 def test_it_tells_at_once_that_its_state_folder_cannot_be_used(

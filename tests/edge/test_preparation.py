@@ -74,6 +74,17 @@ def judged(model: OnnxModel, arrivals: Iterable[Arrival]) -> list[Moment]:
     return kept.moments
 
 
+def test_why_a_model_cannot_judge_is_said_once_for_each_reason(
+    models: tuple[Counting, Counting], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thirty lines a second filled the log for as long as a scale was wrong."""
+    shown = [replace(frame(k), px_per_mm=1.0) for k in range(5)]
+    shown += [frame(5), *(replace(frame(k), px_per_mm=1.0) for k in (6, 7)), replace(frame(8), px_per_mm=1.1)]
+    seen = judged(models[0], shown)
+    assert sum(isinstance(moment.event, CannotJudge) for moment in seen) == 8
+    assert capsys.readouterr().out.count("inference failed") == 3
+
+
 def test_a_prepared_frame_is_judged_as_any_other_and_fitted_once(models: tuple[Counting, Counting]) -> None:
     model, _ = models
     shown = frame(1)

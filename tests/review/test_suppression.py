@@ -16,7 +16,7 @@ from inspection.station_messages import About
 from inspection.types import Code
 from review import faults, suppression
 from review.alarms import State
-from review.live import Now
+from review.live import Now, shown
 from review.routes.events import _tick
 from review.store import Fault, Maintenance, Shelf, Station, SuppressionRule
 from review.suppression import Condition, Wanted
@@ -115,6 +115,21 @@ def plant(world: World) -> Plant:
 
 
 # ── what is an alarm ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_edge_that_never_saw_since_its_start_calls_and_says_why(plant: Plant) -> None:
+    """It was "starting" for ever, without a word, behind a lens cap as at a scale the model does not know."""
+    plant.code[1], plant.run[1], plant.optional = 5, 0, False
+    plant.plc[1] = "TRIPPED"
+    assert plant.look() == [], "a start takes as long as it takes"
+    plant.blind[1] = "dark: 99 % of the picture is below 4 of 255"
+    assert plant.look(10) == []
+    assert plant.look(1) == [("camera", "ACTIVE_UNACKED", False)]
+    ns = plant.world.now * 1_000_000
+    why = shown(plant.now(1, ns), ns).why
+    assert why == "cam: picture dark (99 % of the picture is below 4 of 255)"
+    plant.code[1], plant.run[1], plant.blind[1] = 0, 1, "no"
+    assert plant.look(1) == [("camera", "CLEARED_UNACKED", False)]
 
 
 def test_a_condition_must_last_and_then_calls_until_it_is_over_and_seen(plant: Plant) -> None:
