@@ -205,6 +205,10 @@ def test_renderings_repeat_and_keep_to_the_label_book(tmp_path: Path) -> None:
         (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--px-per-mm", "inf"], "--px-per-mm: is inf"),
         (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--stride", "64"], "--stride: is 64, and nothing is"),
         (["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--only", "weld"], "--only: is 'weld', and no source"),
+        (
+            ["dataset", "import", "{snapshot}", "--out", "{tmp}/s", "--unlabelled-good"],
+            "--unlabelled-good: is asked for, and snapshot says itself",
+        ),
         (["evaluate", "{tmp}", "{snapshot}", "--must-catch", "l.txt"], "--must-catch: is l.txt, and no model is there"),
         (["train", "labels", "{tmp}/missing.csv"], r"missing.csv: does not exist\n.*a CSV with the columns labels"),
         (

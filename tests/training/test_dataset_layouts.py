@@ -415,6 +415,49 @@ def test_a_picture_without_a_label_file_is_good_only_when_somebody_says_so(tmp_p
     assert next(item.labels for name, item in found.items() if name.endswith("b.png")) == ()
 
 
+@pytest.mark.parametrize("form", ["voc", "labelme", "cvat", "rle"])
+def test_of_good_pictures_beside_labelled_ones_a_new_name_says_so(tmp_path: Path, form: str) -> None:
+    """`PCB_USED=good`: it was no class of the source's, and refused."""
+    said: dict[str, Files] = {
+        "voc": {"a.xml": voc(boxed("pore"))},
+        "labelme": {"a.json": labelme(shape("rectangle", (1, 1), (9, 9)))},
+        "cvat": {"annotations.xml": cvat(drawn("box", BOX))},
+        "rle": {"t.csv": runs("a.png,pore,1 3")},
+    }
+    root = files(tmp_path, {**said[form], "a.png": shot(1), "PCB_USED/b.png": shot(2)})
+    found = items(root, Format.AUTO, "PCB_USED=good")
+    assert (found["PCB_USED/b.png"].labels, found["PCB_USED/b.png"].mask) == ((), None)
+    for wrong in ("PCB_USED=pore", "PCB_UESD=good"):
+        with pytest.raises(DatasetError, match="no source calls a class so"):
+            items(root, Format.AUTO, wrong)
+
+
+def test_a_folder_with_a_table_says_so(tmp_path: Path) -> None:
+    root = files(tmp_path, {"labels.csv": "image,label\na.png,good\n", "a.png": shot(1)})
+    with pytest.raises(DatasetError, match=r"import the table itself, .*labels.csv"):
+        open_source(root)
+
+
+# ── Label Studio ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_uploads_to_label_studio_are_found_by_their_names(tmp_path: Path) -> None:
+    """Their address is the program's own, `/data/upload/1/0a1b2c3d-a.png`, and only pictures beside the json were."""
+    result = {"type": "choices", "value": {"choices": ["pore"]}}
+
+    def told(*names: str) -> Files:
+        tasks = [{"data": {"image": f"/data/upload/1/{n}"}, "annotations": [{"result": [result]}]} for n in names]
+        return {"project.json": json.dumps(tasks)}
+
+    here: Files = {"images/0a1b2c3d-a.png": shot(1), "more/b.png": shot(2)}
+    root = files(tmp_path, told("0a1b2c3d-a.png", "11111111-b.png") | here)
+    assert {name: item.labels for name, item in items(root).items()} == dict.fromkeys(here, ("pore",))
+    with pytest.raises(DatasetError, match=r"22222222-b.png: is missing, which .*task 2 names"):
+        items(files(root, told("11111111-b.png", "22222222-b.png")))
+    with pytest.raises(DatasetError, match=r"task 1: may be of .*b.png and of .*b.png"):
+        items(files(root, told("11111111-b.png") | {"even more/b.png": shot(3)}))
+
+
 def test_of_a_split_without_val_it_is_taken_out_of_train(tmp_path: Path) -> None:
     """Most public sets come for train and test, and an export found nothing to choose its limits on."""
     ways = [f"{part}/{kind}/{k}.png" for part in ("train", "test") for kind in ("good", "bad") for k in range(20)]

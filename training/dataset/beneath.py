@@ -11,7 +11,10 @@ from inspection.errors import DatasetError
 from inspection.samples import Split
 from training.dataset.item import SPLIT_NAMES, SUFFIXES, Item, Names, Target, good_item, group_of
 
-OR_GOOD = "; or lay the good ones into a folder called good; or --unlabelled-good where all without one are good"
+OR_GOOD = (
+    "; or lay the good ones into a folder called good, or name it, --rename FOLDER=good; or --unlabelled-good where "
+    "all without one are good; move away what nobody looked at"
+)
 
 
 def files_below(folder: Path, *suffixes: str) -> list[Path]:

@@ -107,6 +107,12 @@ def import_(
     if only is not None and not any(s.format is Format.TABLE for s in opened):
         raise DatasetError("--only", f"is {only!r}, and no source is a CSV table", "leave it out, or name the table")
     check_renamed(names, opened)
+    if unlabelled_good and not any(s.lacks_labels for s in opened):
+        raise DatasetError(
+            "--unlabelled-good",
+            f"is asked for, and {opened[0].format} says itself which pictures are its own",
+            "leave it out; import a folder good/ with the others as a source beside this one",
+        )
     target = make_target(opened, task, classes, label_book, px_per_mm, names)
     target = replace(target, unlabelled_good=unlabelled_good)
     items: Iterator[Item] = chain.from_iterable(s.items(target) for s in opened)

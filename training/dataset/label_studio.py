@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from inspection.exchange import GOOD, KEY
 from inspection.label_book import LabelBook
 from inspection.outline import Bits, fill, from_brush_rle
 from inspection.samples import Annotation, BoxPx
+from training.dataset.beneath import Beneath
 from training.dataset.drawn import check_box, fill_boxes, polygon
 from training.dataset.item import Item, Names, Target, decode, read_bytes
 from training.dataset.lineage import read_beside, read_book_beside, with_lineage
 from training.dataset.snapshot import first_error
 
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 SHAPES = {"polygonlabels", "rectanglelabels", "brushlabels"}
 
 
@@ -92,14 +95,17 @@ def label_studio_classes(path: Path, names: Names) -> tuple[str, ...]:
 
 def import_label_studio(path: Path, target: Target) -> Iterator[Item]:
     """Tasks nobody annotated are left out: an empty list of annotations is no "good"."""
+    below: dict[str, list[Path]] = {}
+    for picture in Beneath(path.parent).pictures:
+        below.setdefault(picture.name, []).append(picture)
     for number, task in enumerate(read_tasks(path), start=1):
         counted = [a for a in task.annotations if not a.was_cancelled]
         if counted:
-            yield _item(path, task, counted[-1].result, f"{path}: task {number}", target)
+            where = f"{path}: task {number}"
+            yield _item(_picture(path, task, where, below), task, counted[-1].result, where, target)
 
 
-def _item(path: Path, task: Task, results: list[Result], where: str, target: Target) -> Item:
-    file = _picture(path, task, where)
+def _item(file: Path, task: Task, results: list[Result], where: str, target: Target) -> Item:
     data = read_bytes(file, where)
     height, width = decode(data, file).shape[:2]
     chosen: list[str] | None = None
@@ -149,8 +155,11 @@ def _item(path: Path, task: Task, results: list[Result], where: str, target: Tar
     return with_lineage(item, known)
 
 
-def _picture(path: Path, task: Task, where: str) -> Path:
-    """The file a task's address means: a path below the json's folder, or Label Studio's `?d=` for local files."""
+def _picture(path: Path, task: Task, where: str, below: dict[str, list[Path]]) -> Path:
+    """The file a task's address means: a path below the json's folder, or Label Studio's `?d=` for local files; else
+    the one of its name anywhere `below`, also without the eight digits that an upload puts in front.
+
+    It is taken out of `below`: two uploads may have had one name."""
     named = next((v for k, v in task.data.items() if k != KEY and isinstance(v, str)), None)
     if named is None:
         raise DatasetError(where, "names no picture", 'write {"data": {"image": "images/a.png"}}')
@@ -161,6 +170,13 @@ def _picture(path: Path, task: Task, where: str) -> Path:
         file = path.parent.joinpath(*folders[at:])
         if ".." not in folders and file.is_file():
             return file
+    for name in dict.fromkeys((folders[-1], UPLOADED.sub("", folders[-1]))) if folders else ():
+        match below.get(name, []):
+            case [one]:
+                below[name] = []
+                return one
+            case [one, other, *_]:
+                raise DatasetError(where, f"may be of {one} and of {other}", "move away what is not meant")
     raise DatasetError(path.parent / inside, f"is missing, which {where} names", "put the pictures beside the json")
 
 

@@ -4,7 +4,8 @@ ImageId,ClassId,EncodedPixels     or, joined by _, ImageId_ClassId,EncodedPixels
 0002cc93b.jpg,1,29102 12 29346 24
 
 A run is its first pixel and its length; pixels count from 1, down the columns. A row without runs says that there is
-none of its class. The pictures lie anywhere below the CSV's folder; folders that hold none it names are another's.
+none of its class. The pictures lie anywhere below the CSV's folder; folders that hold none it names are another's, but
+for one called good.
 """
 
 from __future__ import annotations
@@ -69,12 +70,13 @@ def import_rle(path: Path, target: Target) -> Iterator[Item]:
                 raise DatasetError(of_image[0].where, f"may be of {one} and of {other}", "move away what is not meant")
     theirs = {image.parent for image in found}
     for image in beneath.pictures:
-        if image.parent not in theirs:
+        good = beneath.lies_with_good(image, target.names)
+        if image.parent not in theirs and not good:
             continue
         group, split = beneath.group_of(image), beneath.split_of(image)
         if image in found:
             yield replace(_item(image, found[image], target, group), split=split)
-        elif target.unlabelled_good or beneath.lies_with_good(image, target.names):
+        elif target.unlabelled_good or good:
             yield good_item(image, group, SOURCE, split)
         else:
             raise DatasetError(image, f"has no row in {path}", f"write one for it without {RUNS}{OR_GOOD}")

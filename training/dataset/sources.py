@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from inspection.errors import DatasetError
+from inspection.exchange import GOOD
 from inspection.label_book import BOOKS, ClassRule, LabelBook
 from inspection.samples import BOOK_FILE, HEADER_FILE
 from training.dataset.beneath import Beneath
@@ -60,6 +61,10 @@ class Format(StrEnum):
     RLE = "rle"
 
 
+_LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.RLE}
+"""Formats whose pictures lie in any folder below, one that is called good among them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A path and how to read it. `only` keeps one data set of a table. `path` of COCO is the json file, or a folder
@@ -99,6 +104,11 @@ class Source:
                 return import_rle(self.path, target)
             case _:
                 return import_pairs(self.path, target)
+
+    @property
+    def lacks_labels(self) -> bool:
+        """Whether a picture may lie there that nothing is said of; others list their pictures, or name folders."""
+        return self.format in _LOOK_BELOW | {Format.YOLO, Format.MASKS_BESIDE, Format.PAIRS, Format.TABLE}
 
     def book(self) -> LabelBook | None:
         """The label book the source was labelled under; None when its format knows none."""
@@ -210,7 +220,9 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
 
 def _ways_out(path: Path) -> str:
     """What whoever brought something unknown can do, by what lies there."""
-    ways = [f"name it with --format: {', '.join(Format)}", "or write a CSV with image,label (docs/exchange.md)"]
+    tables = sorted(p.name for p in path.glob("*.csv")) if path.is_dir() else []
+    ways = [f"import the table itself, {path / tables[0]}"] if tables else []
+    ways += [f"name it with --format: {', '.join(Format)}", "or write a CSV with image,label (docs/exchange.md)"]
     kinds = sorted({p.parent.name for p in Beneath(path).pictures if p.parent != path}) if path.is_dir() else []
     if len(kinds) > 1:
         some = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
@@ -275,10 +287,19 @@ def make_target(
 
 def check_renamed(names: Names, sources: list[Source]) -> None:
     """Refuse a new name for what no source has: misspelt, the old one would stay, and a good part a defect."""
-    for said in names.renamed:
+    for said, to in names.renamed.items():
         marked = Names({**names.renamed, said: "?"})
-        if not any("?" in source.classes(marked) for source in sources):
+        known = any("?" in source.classes(marked) for source in sources)
+        if not known and not (to == GOOD and any(_has_folder(source, said) for source in sources)):
             raise DatasetError("--rename", f"names {said!r}, and no source calls a class so", "write it as they do")
+
+
+def _has_folder(source: Source, said: str) -> bool:
+    """Whether pictures of a source lie in a folder of that name, which may say that they are good."""
+    if source.format not in _LOOK_BELOW:
+        return False
+    root = source.path.parent if source.path.is_file() else source.path
+    return any(Names({said: GOOD}).renames(name) for name in Beneath(root).folders)
 
 
 def _task(task: str | None, sources: list[Source]) -> str:
