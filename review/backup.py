@@ -25,7 +25,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import make_url
 
-from inspection.errors import ConfigError, InputError, StorageError
+from inspection.errors import ConfigError, HaltlineError, InputError, StorageError
 from review import audit
 from review.clock import wall_ms
 from review.frames.folder import sync
@@ -293,9 +293,12 @@ class Backups:
             with self._store.writing() as session:
                 audit.note(session, who, "backup_made", f"backup {made.path.name}", **told)
             self.failed = ""
-        except Exception as e:
-            log.exception("backup failed")
+        except HaltlineError as e:
             self.failed = str(e)
+            log.error("backup failed", why=self.failed)  # noqa: TRY400 - why is known
+        except Exception as e:
+            self.failed = str(e)
+            log.exception("backup failed")
         finally:
             self.running_since_ms = 0
 

@@ -214,6 +214,9 @@ def models_add(
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl+C. ConfigError when the port is taken."""
+    import logging
+    from asyncio import CancelledError
+
     import uvicorn
 
     from review.app import create_app
@@ -233,6 +236,8 @@ def run(settings: Settings) -> None:
             super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
     config = uvicorn.Config(web, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S, access_log=False)
+    # What is cut off at the end, as a slow upload that comes again, is said by uvicorn in one line; this is sixty more.
+    logging.getLogger("uvicorn.error").addFilter(lambda row: not (row.exc_info and row.exc_info[0] is CancelledError))
     _spare_the_collector()
     typer.echo(f"Haltline hub: http://{settings.host}:{listening.getsockname()[1]}/", err=True)
     Server(config).run(sockets=[listening])

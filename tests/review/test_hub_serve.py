@@ -49,6 +49,19 @@ def test_the_hub_stops_with_streams_open(mosquitto: int, data_dir: Path, how: in
     assert "Traceback" not in hub.log.read_text()
 
 
+def test_an_upload_that_the_end_cuts_off_is_one_line_in_the_log(mosquitto: int, data_dir: Path) -> None:
+    hub = HubProcess(data_dir, free_port(), mosquitto).start()
+    wanted = ("Host: hub", "Content-Length: 99", "Expect: 100-continue", "", "")
+    head = "\r\n".join((f"PUT /api/edge/frames/{'a' * 64} HTTP/1.1", *wanted))
+    with socket.create_connection(("127.0.0.1", int(hub.url.rpartition(":")[2])), timeout=30) as slow:
+        slow.sendall(head.encode())
+        assert b" 100 " in slow.recv(100), "the hub reads the body that never comes"
+        hub.stop()
+    said = hub.log.read_text()
+    assert "timeout graceful shutdown exceeded" in said
+    assert "Traceback" not in said
+
+
 def test_an_answer_does_not_wait_for_a_delayed_acknowledgement(hub: HubProcess) -> None:
     """Nagle's algorithm would hold the second packet of every answer back for 40 ms; the quickest of 20 tells."""
     with httpx.Client(base_url=hub.url, timeout=10) as client:

@@ -437,6 +437,16 @@ def test_the_two_commands(world: World, tmp_path: Path) -> None:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def test_a_backup_that_fails_says_why_in_one_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.hub.backups.folder.write_text("a file where the folder should be")
+    assert world.client("Eve").post("/system/backup", headers={"HX-Request": "true"}).status_code == 200
+    until(lambda: world.hub.backups.failed, 10)
+    until(lambda: not world.hub.backups.running_since_ms, 10)
+    said = capsys.readouterr().out
+    assert f"no backup was made below {world.hub.backups.folder}" in said
+    assert "Traceback" not in said
+
+
 def test_the_button_makes_one_and_the_log_says_who(world: World) -> None:
     eve = world.client("Eve")
     assert eve.post("/system/backup", headers={"HX-Request": "true"}).status_code == 200
