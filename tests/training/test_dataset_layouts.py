@@ -660,6 +660,78 @@ def test_a_subset_of_cvat_is_a_part_of_the_split(tmp_path: Path) -> None:
     assert sorted((i.split, i.labels) for i in items(root).values()) == [("train", ()), ("val", ("pore",))]
 
 
+# ── VIA ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def via(*regions: list[object] | dict[str, object], project: bool = False) -> str:
+    """Of pictures a.png, b.png ..."""
+    listed = {f"{n}123": {"filename": f"{'abcd'[n]}.png", "size": 123, "regions": r} for n, r in enumerate(regions)}
+    return json.dumps({"_via_settings": {}, "_via_img_metadata": listed} if project else listed)
+
+
+def region(kind: str, label: object = "pore", **attributes: object) -> dict[str, object]:
+    said = label if isinstance(label, dict) else {"kind": label}
+    return {"shape_attributes": {"name": kind, **attributes}, "region_attributes": said}
+
+
+RECT: dict[str, object] = {"x": 10, "y": 20, "width": 20, "height": 8}
+SQUARE: dict[str, object] = {"all_points_x": [10, 30, 30, 10], "all_points_y": [10, 10, 20, 20]}
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_via(tmp_path: Path, project: bool) -> None:
+    marks: list[list[object] | dict[str, object]] = [
+        [region("polygon", {"size": "big", "Class": "Lack of fusion"}, **SQUARE)],
+        {"0": region("rect", {"kind": {"pore": True, "crack": False}}, **RECT)},
+        [],
+        [region("circle", "", cx=40, cy=30, r=5), region("ellipse", cx=40, cy=30, rx=9, ry=3, theta=np.pi / 2)],
+    ]
+    named: Files = {f"pictures/{name}.png": shot(k) for k, name in enumerate("abcd")}
+    root = files(tmp_path, {"via_export.json": via(*marks, project=project), **named})
+    assert open_source(root).format is open_source(root / "via_export.json").format is Format.VIA
+    outlined, box, good, unnamed = (items(root)[name] for name in named)
+    assert outlined.mask is not None
+    assert (outlined.labels, (outlined.mask > 0).sum()) == (("lack_of_fusion",), 20 * 10)
+    assert (box.labels, box.mask_is_boxes, box.annotations[0].box_px) == (("pore",), True, (10, 20, 20, 8))
+    assert (good.labels, unnamed.labels) == ((), ("defect", "pore"))
+    assert unnamed.mask is not None
+    assert unnamed.mask[22:38, 40].all()
+
+
+def test_via_in_parts_of_a_split(tmp_path: Path) -> None:
+    named: Files = {f"{part}/a.png": shot(k) for k, part in enumerate(("train", "val"))}
+    named |= {"train/via.json": via([]), "val/via.json": via([region("rect", **RECT)])}
+    found = items(files(tmp_path, named))
+    assert {name: (item.split, item.labels) for name, item in found.items()} == {
+        "train/a.png": ("train", ()),
+        "val/a.png": ("val", ("pore",)),
+    }
+    assert len({item.group for item in found.values()}) == 2
+
+
+@pytest.mark.parametrize(
+    ("on", "says"),
+    [
+        ([region("polyline", **SQUARE)], "region 1: is a polyline, which has no area"),
+        ([region("rect", x=1)], "region 1: does not read: 'y'"),
+        ([region("polygon", all_points_x=[1, 2, 3], all_points_y=[1])], "region 1: does not read"),
+        ([region("circle", cx=400, cy=30, r=5)], "region 1: is an outline outside the picture"),
+        ([region("rect", {"a": "x", "b": "y"}, **RECT)], "has a region with a and b"),
+        ([region("rect", {"a": {"x": True, "y": True}}, **RECT)], r"has a region of a x\+y"),
+        ([{}], "has regions without a shape"),
+    ],
+)
+def test_via_that_cannot_be_read_is_refused(tmp_path: Path, on: list[object], says: str) -> None:
+    with pytest.raises(DatasetError, match=says):
+        items(files(tmp_path, {"via.json": via(on), "a.png": shot(1)}), classes="defect", task="weld")
+
+
+def test_a_picture_via_does_not_list_is_refused(tmp_path: Path) -> None:
+    root = files(tmp_path, {"via.json": via([region("rect", **RECT)]), "a.png": shot(1), "b.png": shot(2)})
+    with pytest.raises(DatasetError, match=r"b.png: is not in .*via.json\n.*--unlabelled-good"):
+        items(root)
+
+
 # ── YOLO as ultralytics and Roboflow lay it out ─────────────────────────────────────────────────────────────────
 
 

@@ -5,25 +5,22 @@ Pictures lie where their `name` says, from the XML's folder, there, in `images/`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inspection.errors import DatasetError
 from inspection.outline import Bits
 from inspection.samples import Annotation
 from training.dataset.beneath import OR_GOOD, Beneath
-from training.dataset.drawn import Drawn, check_box, drawn_item, polygon, size_as_said
+from training.dataset.drawn import Drawn, check_box, drawn_item, ellipse, polygon, size_as_said, turned_by
 from training.dataset.item import SPLIT_NAMES, Item, Names, Target, group_of, read_bytes
 
 SUFFIX = ".xml"
 TAG = "tag"
-CORNERS_OF_AN_ELLIPSE = 64
 
 
 def is_cvat(path: Path) -> bool:
@@ -99,12 +96,10 @@ def _mark(element: ElementTree.Element, size: tuple[int, int], target: Target, w
             if not (turned := _number(element, "rotation", where, 0)):
                 return Drawn(Annotation(cls=cls, box_px=box))
             corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
-            mark = Drawn.outline(cls, _turned(corners, turned), size)
+            mark = Drawn.outline(cls, turned_by(corners, turned), size)
         case "ellipse":
             cx, cy, rx, ry = (_number(element, key, where) for key in ("cx", "cy", "rx", "ry"))
-            angles = np.linspace(0, 2 * math.pi, CORNERS_OF_AN_ELLIPSE, endpoint=False)
-            around = np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], 1)
-            mark = Drawn.outline(cls, _turned(around, _number(element, "rotation", where, 0)), size)
+            mark = Drawn.outline(cls, ellipse(cx, cy, rx, ry, _number(element, "rotation", where, 0)), size)
         case "polygon":
             mark = Drawn.outline(cls, polygon(_numbers(element, "points", where), where), size)
         case "mask":
@@ -128,13 +123,6 @@ def _brushed(cls: str, element: ElementTree.Element, size: tuple[int, int], wher
         height, width
     )
     return Drawn(Annotation(cls=cls, box_px=(left, top, width, height)), bits)
-
-
-def _turned(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
-    """Around their middle, clockwise on the screen."""
-    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    middle = (points.min(0) + points.max(0)) / 2
-    return np.asarray((points - middle) @ np.array([[c, s], [-s, c]]) + middle)
 
 
 def _number(element: ElementTree.Element, key: str, where: str, default: float | None = None) -> float:

@@ -15,6 +15,8 @@ from inspection.outline import Bits, fill
 from inspection.samples import Annotation, BoxPx, Split
 from training.dataset.item import Item, Mask, Target, decode
 
+CORNERS_OF_AN_ELLIPSE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -108,3 +110,16 @@ def polygon(numbers: Sequence[float], where: object) -> NDArray[np.float64]:
     if not (np.abs(points) < 1e6).all():  # a NaN is not below it either
         raise DatasetError(where, "has an outline with a corner that is nowhere", "export it again")
     return points.reshape(-1, 2)
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0) -> NDArray[np.float64]:
+    """Its outline in px, (CORNERS_OF_AN_ELLIPSE, 2)."""
+    angles = np.linspace(0, 2 * math.pi, CORNERS_OF_AN_ELLIPSE, endpoint=False)
+    return turned_by(np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], 1), degrees)
+
+
+def turned_by(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+    """Around their middle, clockwise on the screen."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    middle = (points.min(0) + points.max(0)) / 2
+    return np.asarray((points - middle) @ np.array([[c, s], [-s, c]]) + middle)

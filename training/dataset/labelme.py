@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inspection.errors import DatasetError
 from inspection.samples import Annotation
 from training.dataset.beneath import OR_GOOD, Beneath, files_below
-from training.dataset.drawn import Drawn, check_box, drawn_item, polygon, size_as_said
+from training.dataset.drawn import Drawn, check_box, drawn_item, ellipse, polygon, size_as_said
 from training.dataset.item import Item, Names, Target, read_bytes
 from training.dataset.snapshot import first_error
 
 SUFFIX = ".json"
-CORNERS_OF_A_CIRCLE = 64
 
 
 class _Loose(BaseModel):
@@ -112,6 +110,5 @@ def _outline(cls: str, points: NDArray[np.float64], size: tuple[int, int], where
 
 
 def _circle(middle: NDArray[np.float64], edge: NDArray[np.float64]) -> NDArray[np.float64]:
-    angles = np.linspace(0, 2 * math.pi, CORNERS_OF_A_CIRCLE, endpoint=False)
     radius = float(np.hypot(*(edge - middle)))
-    return middle + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return ellipse(float(middle[0]), float(middle[1]), radius, radius)

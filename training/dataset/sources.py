@@ -39,6 +39,7 @@ from training.dataset.pairs import (
 )
 from training.dataset.rle import import_rle, is_rle, rle_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
+from training.dataset.via import import_via, is_via, via_classes, via_files
 from training.dataset.voc import import_voc, is_voc, voc_classes
 from training.dataset.yolo import import_yolo, is_yolo, yolo_classes
 
@@ -52,6 +53,7 @@ class Format(StrEnum):
     LABEL_STUDIO = "label-studio"
     LABELME = "labelme"
     CVAT = "cvat"
+    VIA = "via"
     YOLO = "yolo"
     VOC = "voc"
     PAIRS = "pairs"
@@ -61,7 +63,7 @@ class Format(StrEnum):
     RLE = "rle"
 
 
-_LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.RLE}
+_LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.VIA, Format.RLE}
 """Formats whose pictures lie in any folder below, one that is called good among them."""
 
 
@@ -90,6 +92,8 @@ class Source:
                 return import_labelme(self.path, target)
             case Format.CVAT:
                 return import_cvat(self.path, target)
+            case Format.VIA:
+                return import_via(self.path, target)
             case Format.YOLO:
                 return import_yolo(self.path, target)
             case Format.VOC:
@@ -150,6 +154,8 @@ class Source:
                 return labelme_classes(self.path, names)
             case Format.CVAT:
                 return cvat_classes(self.path, names)
+            case Format.VIA:
+                return via_classes(self.path, names)
             case Format.YOLO:
                 return yolo_classes(self.path, names)
             case Format.VOC:
@@ -193,6 +199,8 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
             return Source(path, Format.LABEL_STUDIO)
         if is_cvat(path):
             return Source(path, Format.CVAT)
+        if is_via(path):
+            return Source(path, Format.VIA)
     elif (path / SNAPSHOT_FILE).is_file():
         return Source(path, Format.SNAPSHOT)
     elif (path / HEADER_FILE).is_file():
@@ -207,6 +215,8 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
         return _coco_of(path)
     elif any(is_label_studio(p) for p in _jsons(path)):
         return Source(_only(path, is_label_studio, "Label Studio files"), Format.LABEL_STUDIO)
+    elif via_files(path):
+        return Source(path, Format.VIA)
     elif any(is_cvat(p) for p in path.glob("*.xml")):
         return Source(_only(path, is_cvat, "XML files of CVAT"), Format.CVAT)
     elif any(is_rle(p) for p in path.glob("*.csv")):
