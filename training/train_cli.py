@@ -205,6 +205,11 @@ def _not_in_vain(data: Snapshot) -> None:
             "no validation pictures: `haltline export` will refuse this run. Import again with a larger --val, or "
             "another --seed"
         )
+    elif untold := [cls for cls in data.manifest.classes if known[cls] and not data.manifest.counts["val"][cls]]:
+        Console().print(
+            f"no validation picture shows {', '.join(untold)}: how low a score may be and still be one, nothing will "
+            "tell, and the limits will be a guess. Import again with a larger --val, or another --seed"
+        )
 
 
 @train.command("encoder")

@@ -119,6 +119,21 @@ def test_what_an_export_will_refuse_is_said_before_the_training(
     assert "no validation pictures: `haltline export` will refuse this run" in said
 
 
+def test_a_class_that_validation_does_not_show_is_said_by_import_and_before_the_training(
+    tmp_path: Path, commands: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its limits were exported as if somebody had measured what they miss."""
+    path = table(tmp_path, "gpgpg")
+    rows = path.read_text().splitlines()
+    parts = ("split", "train", "train", "val", "test", "test")
+    path.write_text("\n".join(f"{row},{part}" for row, part in zip(rows, parts, strict=True)))
+    said = run(commands, "dataset", "import", path, "--out", tmp_path / "s", "--no-look")
+    assert "no picture for val shows pore: see --seed, --val and --resplit" in said
+    assert "for test shows" not in said
+    _not_in_vain(read_snapshot(tmp_path / "s"))
+    assert "no validation picture shows pore: how low" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.timeout(180)
 def test_from_nothing_to_a_judged_bundle(commands: typer.Typer, tmp_path: Path) -> None:
     frames, snapshot, made, bundle = (tmp_path / name for name in ("frames", "snapshot", "run", "scratch-0.0.1"))

@@ -141,6 +141,9 @@ def import_(
             console.print(f"[yellow]no picture is for {split}[/yellow]: see --val, --test and --resplit")
         elif "train" in came and split not in came:
             console.print(f"the sources keep no picture for {split}: these are of their train (--{split})")
+        untold = [c for c in manifest.classes if manifest.counts["train"][c] and not counts[c]]
+        if counts["samples"] and untold:
+            console.print(f"no picture for {split} shows {', '.join(untold)}: see --seed, --{split} and --resplit")
     bad = {split: counts["samples"] - counts["good"] for split, counts in manifest.counts.items()}
     if any(bad.values()) and not bad["train"]:
         console.print("[yellow]every picture for train is good[/yellow]: --resplit, or `haltline train good-parts`")
