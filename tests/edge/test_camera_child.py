@@ -64,6 +64,23 @@ def test_pictures_come_whole_in_order_and_with_their_time(stream: FakeStream) ->
         assert abs(frame.wall_ms - time.time_ns() / 1e6) < 5000
 
 
+def test_a_picture_of_which_the_end_is_missing_is_a_lost_frame(stream: FakeStream) -> None:
+    """FFmpeg filled it up with the end of the one before, and it was judged as if all of it were new."""
+    whole = stream._pictures
+    stream._pictures = [data[: len(data) // 2] if k % 2 else data + b"\0" * 64 for k, data in enumerate(whole)]
+    cam = camera(stream.url)
+    try:
+        frames = [cam.read() for _ in range(12)]
+    finally:
+        cam.close()
+    assert all(frame and frame.image.std() < 1 for frame in frames)
+    numbers = [frame.frame_id for frame in frames if frame]
+    assert all((later - before) % 2 == 0 for before, later in itertools.pairwise(numbers)), "each lost one is a gap"
+    stream._pictures = [data[: len(data) // 2] for data in whole]
+    with pytest.raises(CameraError, match="its pictures are cut off"):
+        camera(stream.url)
+
+
 def test_a_reader_too_slow_loses_whole_frames_and_their_numbers_say_so(stream: FakeStream) -> None:
     cam = camera(stream.url)
     try:
