@@ -387,6 +387,7 @@ def test_runs_keep_the_part_of_the_split_their_picture_lies_in(tmp_path: Path) -
         ("a.png,1,0 3", r"train.csv:2: has the run 0 3\n.*within the 5120 px"),
         ("a.png,1,5120 2", "train.csv:2: has the run 5120 2"),
         ("a.png,1,1 x", "train.csv:2: has the runs '1 x'"),
+        ("a.png,1,1 99999999999999999999", "train.csv:2: has the runs '1 9999"),
         ("z.png,1,1 3", "train.csv:2: names z.png, which is nowhere below"),
         (",1,1 3", "train.csv:2: names no picture or no class"),
         ("a.png,1", "train.csv:2: names no picture or no class"),
@@ -520,6 +521,7 @@ def test_pascal_voc_in_parts_of_a_split_finds_the_picture_of_the_same_part(tmp_p
         ({"a.xml": voc(boxed("pore", 30, 2, 10, 9)), "a.png": shot(1)}, "object 1: holds the box 30, 2, -20, 7"),
         ({"a.xml": voc(boxed("pore").replace("10", "ten")), "a.png": shot(1)}, "object 1: holds a box that does not"),
         ({"a.xml": voc(boxed("")), "a.png": shot(1)}, "has an object without name"),
+        ({"a.xml": voc(), "b.xml": "<?xml version='1.0' encoding='x'?><a/>", "a.png": shot(1)}, "b.xml: is in an enc"),
         ({"a.xml": voc(), "b.xml": "<annotation>\n<a>", "a.png": shot(1)}, r"b.xml:2: is no XML"),
     ],
 )
@@ -567,6 +569,7 @@ def test_labelme(tmp_path: Path) -> None:
             {"a.json": labelme(shape("polygon", (101, 1), (109, 9), (103, 9))), "a.png": shot(1)},
             "shape 1: is an outline outside the picture",
         ),
+        ({"a.json": labelme(shape("circle", (1, float("nan")), (9, 9))), "a.png": shot(1)}, "corner that is nowhere"),
         ({"a.json": labelme(imageWidth=64, imageHeight=80), "a.png": shot(1)}, "is 80x64 px, and .* says 64x80"),
         ({"a.json": labelme(), "a.png": shot(1), "b.png": shot(2)}, r"b.png: has no .json file\n.*called good"),
         ({"a.json": labelme(), "b.json": "{}", "a.png": shot(1)}, "b.json: shapes: field required"),
@@ -631,6 +634,7 @@ def test_cvat(tmp_path: Path) -> None:
         (drawn("polygon", 'points="101,1;109,9;103,9"'), "is an outline outside the picture"),
         (drawn("mask", 'rle="1, 2" left="5" top="7" width="3" height="2"'), "runs that do not fill 3x2 px"),
         (drawn("mask", 'rle="0, 6" left="78" top="7" width="3" height="2"'), "runs that do not fill 3x2 px"),
+        (drawn("ellipse", 'cx="nan" cy="30" rx="10" ry="4"'), "has cx 'nan'"),
         (f"</image></annotations>{BOX}", "annotations.xml:1: is no XML"),
         ("</image><track/><image>", "is CVAT's export for video"),
         ('</image><image name="z.png">', "annotations.xml: has no picture called z below"),
@@ -718,7 +722,9 @@ def test_via_in_parts_of_a_split(tmp_path: Path) -> None:
         ([region("circle", cx=400, cy=30, r=5)], "region 1: is an outline outside the picture"),
         ([region("rect", {"a": "x", "b": "y"}, **RECT)], "has a region with a and b"),
         ([region("rect", {"a": {"x": True, "y": True}}, **RECT)], r"has a region of a x\+y"),
+        ([region("circle", cx=float("nan"), cy=30, r=5)], "has an outline with a corner that is nowhere"),
         ([{}], "has regions without a shape"),
+        ([{"shape_attributes": [], "region_attributes": {}}], "has regions without a shape"),
     ],
 )
 def test_via_that_cannot_be_read_is_refused(tmp_path: Path, on: list[object], says: str) -> None:

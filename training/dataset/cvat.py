@@ -17,18 +17,14 @@ from inspection.outline import Bits
 from inspection.samples import Annotation
 from training.dataset.beneath import OR_GOOD, Beneath
 from training.dataset.drawn import Drawn, check_box, drawn_item, ellipse, polygon, size_as_said, turned_by
-from training.dataset.item import SPLIT_NAMES, Item, Names, Target, group_of, read_bytes
+from training.dataset.item import SPLIT_NAMES, Item, Names, Target, group_of, read_bytes, read_xml, xml_root
 
 SUFFIX = ".xml"
 TAG = "tag"
 
 
 def is_cvat(path: Path) -> bool:
-    try:
-        _, root = next(ElementTree.iterparse(path, ("start",)))
-    except (OSError, ElementTree.ParseError, StopIteration):
-        return False
-    return bool(root.tag == "annotations")
+    return xml_root(path) == "annotations"
 
 
 def cvat_classes(path: Path, names: Names) -> tuple[str, ...]:
@@ -65,10 +61,7 @@ def import_cvat(path: Path, target: Target) -> Iterator[Item]:
 
 
 def _images(path: Path) -> Iterator[ElementTree.Element]:
-    try:
-        root = ElementTree.fromstring(read_bytes(path))
-    except ElementTree.ParseError as e:
-        raise DatasetError(f"{path}:{e.position[0]}", f"is no XML: {e}", "export it again") from e
+    root = read_xml(path)
     if root.find("track") is not None:
         raise DatasetError(path, "is CVAT's export for video", 'export "CVAT for images 1.1", with the images')
     yield from root.iter("image")
@@ -99,7 +92,7 @@ def _mark(element: ElementTree.Element, size: tuple[int, int], target: Target, w
             mark = Drawn.outline(cls, turned_by(corners, turned), size)
         case "ellipse":
             cx, cy, rx, ry = (_number(element, key, where) for key in ("cx", "cy", "rx", "ry"))
-            mark = Drawn.outline(cls, ellipse(cx, cy, rx, ry, _number(element, "rotation", where, 0)), size)
+            mark = Drawn.outline(cls, ellipse(cx, cy, rx, ry, _number(element, "rotation", where, 0), where), size)
         case "polygon":
             mark = Drawn.outline(cls, polygon(_numbers(element, "points", where), where), size)
         case "mask":
@@ -126,18 +119,20 @@ def _brushed(cls: str, element: ElementTree.Element, size: tuple[int, int], wher
 
 
 def _number(element: ElementTree.Element, key: str, where: str, default: float | None = None) -> float:
-    said = element.get(key)
-    if said is None and default is not None:
+    if default is not None and element.get(key) is None:
         return default
-    try:
-        return float(said or "")
-    except ValueError as e:
-        raise DatasetError(where, f"has {key} {said!r}", "export it again: a number of px or degrees") from e
+    found = _numbers(element, key, where)
+    if len(found) != 1:
+        raise DatasetError(where, f"has {len(found)} numbers as {key}", "export it again")
+    return found[0]
 
 
 def _numbers(element: ElementTree.Element, key: str, where: str) -> list[float]:
-    said = element.get(key, "").replace(";", ",")
+    said = element.get(key, "")
     try:
-        return [float(n) for n in said.split(",")]
+        found = [float(n) for n in said.replace(";", ",").split(",")]
     except ValueError as e:
-        raise DatasetError(where, f"has {key} {said[:60]!r}", "export it again") from e
+        raise DatasetError(where, f"has {key} {said[:60]!r}", "export it again: numbers of px or degrees") from e
+    if not all(abs(n) < 1e9 for n in found):  # a NaN is not below it either
+        raise DatasetError(where, f"has {key} {said[:60]!r}", "export it again")
+    return found

@@ -112,10 +112,11 @@ def polygon(numbers: Sequence[float], where: object) -> NDArray[np.float64]:
     return points.reshape(-1, 2)
 
 
-def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0) -> NDArray[np.float64]:
-    """Its outline in px, (CORNERS_OF_AN_ELLIPSE, 2)."""
+def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float, where: object) -> NDArray[np.float64]:
+    """Its outline in px, (CORNERS_OF_AN_ELLIPSE, 2). DatasetError where a number is none."""
     angles = np.linspace(0, 2 * math.pi, CORNERS_OF_AN_ELLIPSE, endpoint=False)
-    return turned_by(np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], 1), degrees)
+    around = turned_by(np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], 1), degrees)
+    return polygon(around.ravel().tolist(), where)
 
 
 def turned_by(points: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -210,6 +211,26 @@ def read_text(path: Path, named_by: object = None) -> str:
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
         raise DatasetError(f"{path}:{line}", f"is not UTF-8 ({e.reason})", "save it as CSV UTF-8, or as UTF-8") from e
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file; DatasetError names the line where it is none."""
+    try:
+        return ElementTree.fromstring(read_bytes(path))
+    except ElementTree.ParseError as e:
+        raise DatasetError(f"{path}:{e.position[0]}", f"is no XML: {e}", "export it again") from e
+    except (LookupError, ValueError) as e:
+        raise DatasetError(path, f"is in an encoding that is not known: {e}", "save it as UTF-8") from e
+
+
+def xml_root(path: Path) -> str:
+    """What the root of an XML file is called; "" where it is none."""
+    try:
+        with path.open("rb") as file:
+            _, root = next(ElementTree.iterparse(file, ("start",)))
+    except (OSError, ElementTree.ParseError, StopIteration, LookupError, ValueError):
+        return ""
+    return str(root.tag)
 
 
 def decode(data: bytes, where: object) -> Image:

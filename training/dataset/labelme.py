@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def _mark(shape: Shape, size: tuple[int, int], target: Target, where: str) -> Dr
             check_box(box, size, where)
             return Drawn(Annotation(cls=cls, box_px=box))
         case "circle" if len(points) == 2:
-            return _outline(cls, _circle(*points), size, where)
+            return _outline(cls, _circle(shape.points, where), size, where)
         case "polygon":
             return _outline(cls, polygon(points.ravel().tolist(), where), size, where)
     raise DatasetError(
@@ -109,6 +110,8 @@ def _outline(cls: str, points: NDArray[np.float64], size: tuple[int, int], where
     return mark
 
 
-def _circle(middle: NDArray[np.float64], edge: NDArray[np.float64]) -> NDArray[np.float64]:
-    radius = float(np.hypot(*(edge - middle)))
-    return ellipse(float(middle[0]), float(middle[1]), radius, radius)
+def _circle(points: list[tuple[float, float]], where: str) -> NDArray[np.float64]:
+    """From its middle and a point on it."""
+    (x, y), on_it = points
+    radius = math.dist((x, y), on_it)
+    return ellipse(x, y, radius, radius, 0, where)

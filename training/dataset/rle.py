@@ -97,7 +97,7 @@ def _fill(mask: Mask, row: Row, value: int) -> None:
     fix = f"write pairs of a first pixel, from 1, and a length, within the {mask.size} px of the picture"
     try:
         numbers = np.array([int(n) for n in row.runs.split()], np.int64)
-    except ValueError as e:
+    except (ValueError, OverflowError) as e:
         raise DatasetError(row.where, f"has the runs {row.runs[:60]!r}", fix) from e
     if len(numbers) % 2:
         raise DatasetError(row.where, f"has {len(numbers)} numbers", fix)

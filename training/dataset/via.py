@@ -29,10 +29,9 @@ def is_via(path: Path) -> bool:
         found: Any = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return False
-    if isinstance(found, dict):
-        first = next(iter(found.get(PROJECT, found).values()), None)
-        return PROJECT in found or (isinstance(first, dict) and set(first) >= LISTED)
-    return False
+    listed = found.get(PROJECT, found) if isinstance(found, dict) else None
+    first = next(iter(listed.values()), None) if isinstance(listed, dict) else None
+    return isinstance(first, dict) and set(first) >= LISTED
 
 
 def via_files(path: Path) -> list[Path]:
@@ -86,15 +85,19 @@ def _regions(entry: dict[str, Any], where: str) -> list[dict[str, Any]]:
     """Version 1 numbers them, version 2 lists them."""
     found = entry["regions"]
     listed = list(found.values()) if isinstance(found, dict) else found
-    if not isinstance(listed, list) or not all(isinstance(r, dict) and "shape_attributes" in r for r in listed):
+    if not isinstance(listed, list) or not all(isinstance(r, dict) and _is_region(r) for r in listed):
         raise DatasetError(where, "has regions without a shape", "export it again")
     return listed
+
+
+def _is_region(region: dict[str, Any]) -> bool:
+    return all(isinstance(region.get(key), dict) for key in ("shape_attributes", "region_attributes"))
 
 
 def _label(region: dict[str, Any], where: str) -> str:
     """What its attribute says. DatasetError where several may: nobody can say which one is the class."""
     said: dict[str, str] = {}
-    for key, value in (region.get("region_attributes") or {}).items():
+    for key, value in region["region_attributes"].items():
         # A checkbox is {"crack": true}; an empty cell was not filled in.
         words = [name for name, on in value.items() if on] if isinstance(value, dict) else [str(value)]
         if len(words) > 1:
@@ -122,10 +125,10 @@ def _mark(region: dict[str, Any], size: tuple[int, int], target: Target, where: 
                 return Drawn(Annotation(cls=cls, box_px=(x, y, w, h)))
             case "circle":
                 cx, cy, r = (float(shape[key]) for key in ("cx", "cy", "r"))
-                around = ellipse(cx, cy, r, r)
+                around = ellipse(cx, cy, r, r, 0, where)
             case "ellipse":
                 cx, cy, rx, ry = (float(shape[key]) for key in ("cx", "cy", "rx", "ry"))
-                around = ellipse(cx, cy, rx, ry, math.degrees(float(shape.get("theta", 0))))
+                around = ellipse(cx, cy, rx, ry, math.degrees(float(shape.get("theta", 0))), where)
             case "polygon":
                 corners = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
                 around = polygon([float(v) for corner in corners for v in corner], where)

@@ -14,7 +14,7 @@ from inspection.errors import DatasetError
 from inspection.samples import Annotation
 from training.dataset.beneath import OR_GOOD, Beneath, files_below
 from training.dataset.drawn import Drawn, check_box, drawn_item, size_as_said
-from training.dataset.item import Item, Names, Target, read_bytes
+from training.dataset.item import Item, Names, Target, read_bytes, read_xml, xml_root
 
 SUFFIX = ".xml"
 MASKS = ("SegmentationClass", "SegmentationObject")
@@ -24,15 +24,12 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 def is_voc(folder: Path) -> bool:
     first = next(iter(_files(folder)), None)
-    try:
-        return first is not None and ElementTree.parse(first).getroot().tag == "annotation"
-    except (OSError, ElementTree.ParseError):
-        return False
+    return first is not None and xml_root(first) == "annotation"
 
 
 def voc_classes(folder: Path, names: Names) -> tuple[str, ...]:
     """Sorted, for nothing here numbers them."""
-    found = {_text(o, "name", file) for file in _files(folder) for o in _read(file).iter("object")}
+    found = {_text(o, "name", file) for file in _files(folder) for o in read_xml(file).iter("object")}
     return names.classes(sorted(found), folder)
 
 
@@ -41,7 +38,7 @@ def import_voc(folder: Path, target: Target) -> Iterator[Item]:
     beneath = Beneath(folder, without=MASKS)
     for file in _files(folder):
         image = beneath.picture_of(file)
-        data, root = read_bytes(image, file), _read(file)
+        data, root = read_bytes(image, file), read_xml(file)
         size = size_as_said(data, image, _side(root, "width", file), _side(root, "height", file), file)
         said = [_mark(o, size, target, f"{file}: object {n}") for n, o in enumerate(root.iter("object"), 1)]
         marks = [mark for mark in said if mark]
@@ -53,13 +50,6 @@ def import_voc(folder: Path, target: Target) -> Iterator[Item]:
 
 def _files(folder: Path) -> list[Path]:
     return files_below(folder, SUFFIX)
-
-
-def _read(file: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.fromstring(read_bytes(file))
-    except ElementTree.ParseError as e:
-        raise DatasetError(f"{file}:{e.position[0]}", f"is no XML: {e}", "export it again") from e
 
 
 def _text(element: ElementTree.Element, name: str, where: object) -> str:
