@@ -13,15 +13,16 @@ TASK ?= weld
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-# Torch is a separate environment step, so that the demo never waits for it.
+# Torch is a separate environment step, so that the demo never waits for it. What setuptools warns of, an editable
+# installation as such, fills half a screen of whoever installs for the first time.
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
 demo: $(VENV)/demo.stamp  ## the whole loop on this machine: camera, edge, simulated line, hub (PORT= MQTT_PORT= CAMERA= TASK=)
