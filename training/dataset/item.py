@@ -239,7 +239,7 @@ def decode(data: bytes, where: object) -> Image:
     # camera of 12 bits put into them is black.
     image = _imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        raise DatasetError(where, "is not a readable image", "export it again as PNG or JPEG_SUFFIXES")
+        raise DatasetError(where, "is not a readable image", "export it again as PNG or JPEG")
     if image.dtype != np.uint8:
         raise DatasetError(
             where,
