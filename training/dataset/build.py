@@ -131,7 +131,7 @@ def build(
         found = None if looking is Looking.SKIP else look(partial, samples, within_groups=False)
         if found and looking is Looking.JOIN:
             samples = _with_groups(samples, found.proposed, entries.where)
-        samples = _with_splits(samples, entries.where, shares)
+        samples = _with_splits(samples, entries.where, shares, as_they_come=looking is Looking.FORCE)
         note = _note(found, entries.samples, samples, forced=looking is Looking.FORCE) if found else None
         manifest = _write_manifest(partial, samples, target, shares.seed, sources, entries.duplicates, note)
         read_snapshot(partial)
@@ -301,11 +301,11 @@ def _note(found: Leaks, given: list[Sample], samples: list[Sample], *, forced: b
     )
 
 
-def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -> list[Sample]:
+def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares, *, as_they_come: bool) -> list[Sample]:
     """Every sample with its split: the one it came with, else its group's, else dealt out by the group's hash.
 
     What the sources keep nothing for is taken out of their train, by the same hash: most public sets come for train and
-    test, and limits are chosen on val.
+    test, and limits are chosen on val. `as_they_come`: it is not, for who forces a split gets that one.
     """
     given: dict[str, Sample] = {}
     for s in samples:
@@ -320,7 +320,7 @@ def _with_splits(samples: list[Sample], where: dict[str, str], shares: Shares) -
 
     def split_of(group: str) -> Split:
         dealt, said = shares.of(group), given[group].split if group in given else None
-        return said if said and not (said == "train" and dealt not in came) else dealt
+        return said if said and (as_they_come or said != "train" or dealt in came) else dealt
 
     split = {s.group: split_of(s.group) for s in samples}
     done = [s.model_copy(update={"split": split[s.group]}) for s in samples]
