@@ -18,7 +18,7 @@ from review.settings import MqttSettings, Settings
 from review.system import failing
 from tests.conftest import free_port
 from tests.edge.rules import Rules
-from tests.edge.tls import EDGE, HUB, PLC, TOPICS, Client, plant
+from tests.edge.tls import EDGE, HUB, PLC, TOPICS, Client, Plant, plant
 from tests.review.factory import until
 
 pytestmark = pytest.mark.broker
@@ -32,6 +32,13 @@ def running(folder: Path, mqtt: MqttSettings) -> Iterator[Hub]:
         yield hub
     finally:
         hub.stop()
+
+
+def settings_as(there: Plant, who: str) -> MqttSettings:
+    """The hub's, with the certificate of `who`."""
+    tls = there.config(who).tls
+    assert tls
+    return MqttSettings(host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key)
 
 
 def test_a_certificate_that_was_replaced_is_shown_without_a_restart(
@@ -60,27 +67,21 @@ def test_a_certificate_that_was_replaced_is_shown_without_a_restart(
 
 def test_only_the_thread_that_reads_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside it an SSL object's records were torn: "bad record mac" at the broker, every few seconds of a busy hub."""
-    with plant(tmp_path) as there:
-        tls = there.config(HUB).tls
-        assert tls
-        mqtt = MqttSettings(
-            host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key
-        )  # fmt: skip
-        with running(tmp_path, mqtt) as hub:
-            until(hub.connected, 15)
-            wrote: list[str] = []
-            client = hub.mqtt._client
-            send = client._sock_send
+    with plant(tmp_path) as there, running(tmp_path, settings_as(there, HUB)) as hub:
+        until(hub.connected, 15)
+        wrote: list[str] = []
+        client = hub.mqtt._client
+        send = client._sock_send
 
-            def noted(data: bytes | bytearray) -> int:
-                wrote.append(threading.current_thread().name)
-                return send(data)
+        def noted(data: bytes | bytearray) -> int:
+            wrote.append(threading.current_thread().name)
+            return send(data)
 
-            monkeypatch.setattr(client, "_sock_send", noted)
-            for _ in range(20):
-                assert hub.publish(TOPICS, AckEvent(uids=("0" * 32,)))
-            until(lambda: len(wrote) >= 20, 10)
-            assert set(wrote) == {"mqtt-in"}
+        monkeypatch.setattr(client, "_sock_send", noted)
+        for _ in range(20):
+            assert hub.publish(TOPICS, AckEvent(uids=("0" * 32,)))
+        until(lambda: len(wrote) >= 20, 10)
+        assert set(wrote) == {"mqtt-in"}
 
 
 def test_why_the_broker_is_not_reached_is_said(tmp_path: Path) -> None:
@@ -104,12 +105,7 @@ def test_a_broker_that_delivers_nothing_is_said_until_it_does(tmp_path: Path, mo
         shipped = rules.read_text()
         rules.write_text(shipped.replace("topic read haltline/v1/#", "topic read haltline/v2/#"))
         there.broker.send_signal(signal.SIGHUP)
-        tls = there.config(HUB).tls
-        assert tls
-        mqtt = MqttSettings(
-            host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key
-        )  # fmt: skip
-        with running(tmp_path, mqtt) as hub:
+        with running(tmp_path, settings_as(there, HUB)) as hub:
             until(lambda: "delivers nothing" in failing(hub).get("broker", ""), 10)
             assert hub.connected()
             assert not hub.hears()
@@ -122,25 +118,19 @@ def test_a_broker_that_delivers_nothing_is_said_until_it_does(tmp_path: Path, mo
 
 def test_a_hub_that_may_send_nothing_to_itself_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("review.mqtt_in.ECHO_S", 0.05)
-    with plant(tmp_path) as there:
-        tls = there.config(PLC).tls
-        assert tls
-        mqtt = MqttSettings(
-            host="localhost", port=there.port, ca_file=tls.ca, cert_file=tls.cert, key_file=tls.key
-        )  # fmt: skip
-        with running(tmp_path, mqtt) as hub:
-            answers: list[str] = []
-            told = hub.mqtt._client.on_publish
-            assert told
+    with plant(tmp_path) as there, running(tmp_path, settings_as(there, PLC)) as hub:
+        answers: list[str] = []
+        told = hub.mqtt._client.on_publish
+        assert told
 
-            def answered(*args: Any) -> None:
-                told(*args)
-                answers.append(str(args[3]))
+        def answered(*args: Any) -> None:
+            told(*args)
+            answers.append(str(args[3]))
 
-            hub.mqtt._client.on_publish = answered
-            until(lambda: answers == ["Not authorized"], 10)
-            assert hub.mqtt._echo != -1
-            assert hub.hears()
+        hub.mqtt._client.on_publish = answered
+        until(lambda: answers == ["Not authorized"], 10)
+        assert hub.mqtt._echo != -1
+        assert hub.hears()
 
 
 def test_a_broker_that_refuses_a_subscription_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
