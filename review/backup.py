@@ -293,12 +293,10 @@ class Backups:
             with self._store.writing() as session:
                 audit.note(session, who, "backup_made", f"backup {made.path.name}", **told)
             self.failed = ""
-        except HaltlineError as e:
-            self.failed = str(e)
-            log.error("backup failed", why=self.failed)  # noqa: TRY400 - why is known
         except Exception as e:
             self.failed = str(e)
-            log.exception("backup failed")
+            # Our own errors say what and why; of any other the traceback does.
+            log.exception("backup failed", why=self.failed, exc_info=not isinstance(e, HaltlineError))
         finally:
             self.running_since_ms = 0
 

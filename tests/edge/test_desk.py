@@ -157,11 +157,15 @@ def desk(tmp_path: Path) -> tuple[StationDesk, Sent, Framing, Numbers]:
         },
         strict=False,
     )
+    sent, numbers, framing = Sent(), Numbers(), Framing(config.cameras[0])
+    return desk_of(config, sent, numbers, framing), sent, framing, numbers
+
+
+def desk_of(config: EdgeConfig, sent: Sent, numbers: Numbers, framing: Framing) -> StationDesk:
+    """Of the first camera, as start 7; it has no real model and no real spool."""
     model = SimpleNamespace(bundle_id="b-1.0.0", provider="CPUExecutionProvider", detail="2 threads", golden_error=1e-6)
     spool = SimpleNamespace(counters=SpoolCounters(pending=3, pending_bytes=99), trouble="")
-    sent, numbers, framing = Sent(), Numbers(), Framing(config.cameras[0])
-    made = StationDesk(config, 7, sent, numbers, spool, lambda: model, [(config.cameras[0], framing)])  # type: ignore[arg-type, return-value]
-    return made, sent, framing, numbers
+    return StationDesk(config, 7, sent, numbers, spool, lambda: model, [(config.cameras[0], framing)])  # type: ignore[arg-type, return-value]
 
 
 def test_it_says_what_it_really_runs_on_and_no_secret(desk: tuple[StationDesk, Sent, Framing, Numbers]) -> None:
@@ -284,9 +288,7 @@ def test_it_tells_that_a_region_reaches_beyond_the_picture(tmp_path: Path) -> No
         },
         strict=False,
     )
-    model = SimpleNamespace(bundle_id="b-1.0.0", provider="CPUExecutionProvider", detail="", golden_error=0.0)
-    spool = SimpleNamespace(counters=SpoolCounters(), trouble="")
-    made = StationDesk(edge, 1, Sent(), Numbers(), spool, lambda: model, [(config, framing)])  # type: ignore[arg-type, return-value]
+    made = desk_of(edge, Sent(), Numbers(), framing)
     assert made.about().facts["cameras"]["cam"]["blind"] == framing.trouble
     larger = np.full((512, 720, 3), 90, np.uint8)
     assert len(list(framing.frames(replace(frame(2), image=larger)))) == 3
