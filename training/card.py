@@ -24,7 +24,11 @@ LIMITS = """\
 - A rate seen 0 times in n is not 0: the bounds above say what n pictures can show.
 """
 
-
+VIEWS = {
+    1: "",
+    2: " It looks at each picture twice, as it is and turned by 180 degrees, and answers with the mean.",
+    4: " It looks at each picture four times, as it is, mirrored, upside down and both, and answers with the mean.",
+}
 UNSCALED = """
 
 Its pictures stated no scale and count as 1 px a mm: write `px_per_mm: 1` for its camera in edge.yaml. What is said in
@@ -38,11 +42,12 @@ def card(
     classes: list[ClassCalibration],
     figures: Figures | None,
     promise: Promise | None = None,
+    views: int = 1,
 ) -> str:
     """The card as Markdown. `figures` None: no test pictures were set aside. `promise`: what the limits certify."""
     untested = "No test pictures were set aside: nothing is known of its rates.\n"
     parts = [
-        _what_it_is(manifest, config, classes, scaled=any(s.px_per_mm for s in data.samples)),
+        _what_it_is(manifest, config, classes, views, scaled=any(s.px_per_mm for s in data.samples)),
         _data(data.manifest, config, manifest),
         promise_words(promise) if promise else _calibration(classes),
         _test(figures) if figures else untested,
@@ -51,7 +56,9 @@ def card(
     return "\n".join(parts)
 
 
-def _what_it_is(manifest: Manifest, config: RunConfig, classes: list[ClassCalibration], *, scaled: bool) -> str:
+def _what_it_is(
+    manifest: Manifest, config: RunConfig, classes: list[ClassCalibration], views: int, *, scaled: bool
+) -> str:
     spec, rules = manifest.input, {r.cls: r for r in config.label_book.rules}
     named = ", ".join(rules[c].title.lower() for c in manifest.classes)
     rows = "\n".join(
@@ -67,7 +74,7 @@ Finds {named} (task `{manifest.task}`). Made by `haltline export`; limits and fi
 
 A segment-and-decide network, {spec.width_px}x{spec.height_px} px at {spec.px_per_mm:.1f} px/mm (frames up to a factor
 {spec.scale_tolerance:g} off are accepted). Per class it gives the probability that a defect at or above the limit is in
-the picture, and a map of where.{"" if scaled else UNSCALED}
+the picture, and a map of where.{VIEWS[views]}{"" if scaled else UNSCALED}
 
 | class | a defect is | pass below | halt from | map level |
 | --- | --- | --- | --- | --- |

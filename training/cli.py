@@ -15,7 +15,7 @@ from training.dataset.snapshot import SPLITS, read_snapshot
 from training.judge_cli import comparison_lines
 from training.progress import progress_bar
 from training.study_cli import compare_backbones  # noqa: F401  (its commands join `train`)
-from training.train_cli import one_thread_waits, read_key, train
+from training.train_cli import ViewsOption, one_thread_waits, read_key, train
 
 if TYPE_CHECKING:
     from training.dataset.snapshot import Snapshot
@@ -149,6 +149,7 @@ def export(
     stream: Annotated[
         bool, typer.Option(help="Also judge it on a moving seam (rendered tasks, takes a minute).")
     ] = True,
+    views: ViewsOption = 1,
 ) -> None:
     """Make a bundle an edge can serve: calibrated, checked against torch, judged on test pictures, with a card."""
     one_thread_waits()
@@ -160,7 +161,7 @@ def export(
     from training.export import export as make
 
     with Console().status("calibrating, exporting, judging"):
-        release = make(run, target, name, version, key=pem, snapshot=snapshot, stream=stream)
+        release = make(run, target, name, version, key=pem, snapshot=snapshot, stream=stream, views=views)
     if release.figures:
         _print_figures(release.figures)
     Console().print(

@@ -52,6 +52,7 @@ from training.promise import Promise, metrics_of
 from training.promised import read_promise, with_promise
 from training.served import Served, golden_case, open_session, read_bundle
 from training.trained import predict_runs, snapshot_of, trained
+from training.views import check_views
 
 GOLDEN_FRAMES = 8
 PARITY = 1e-3
@@ -76,34 +77,37 @@ def export(
     key: bytes | None = None,
     snapshot: Path | None = None,
     stream: bool = True,
+    views: int = 1,
 ) -> Release:
     """Calibrate, export, check, evaluate, write `out`. `out` must not exist: a released version never changes.
 
     `key` signs (PEM, ed25519). `snapshot` is where the run's snapshot lies now. `stream` also judges on a moving seam.
+    `views`: how often the graph looks at a picture (`training/views.py`).
     """
     check_name(name, version)
     if out.exists():
         raise taken(out)
     config, network = trained(run)
+    check_views(views, remembers=config.ask.frames > 1)
     data = snapshot_of(run, config, snapshot)
     clips = _validation(data, config)
     runs = [[load(data.folder, s, config.input, config.label_book) for s in clip] for clip in clips]
     groups = [s.group for clip in clips for s in clip]
     examples = [e for run in runs for e in run]
-    logits, maps = predict_runs(network, [[e.image for e in run] for run in runs])
+    logits, maps = predict_runs(network, [[e.image for e in run] for run in runs], views)
     heat = (maps * 255).round().to(torch.uint8).numpy()
     rules = config.label_book.rules
     classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride, groups)
-    promise = read_promise(run, data.manifest.id)
+    promise = read_promise(run, data.manifest.id, views)
     classes = with_promise(classes, promise)
     novelty, known = _novelty(network, data, config, runs)
-    graph = graph_of(network, [c.platt for c in classes], novelty)
+    graph = graph_of(network, [c.platt for c in classes], novelty, views)
     files = {MODEL_FILE: to_onnx(graph, config.input, OutputSpec(heat_stride=config.heat_stride))}
     golden = _golden(examples) if config.ask.frames == 1 else _golden_clip(runs)
     files |= {f"golden/{i}.png": cv2.imencode(".png", image)[1].tobytes() for i, image in enumerate(golden)}
     manifest = _manifest(config, name, version, classes, files, golden, graph, known)
     check_parity(graph, Served(manifest, open_session(files[MODEL_FILE])), golden)
-    release = _Parts(manifest, files, data, config, classes, promise)
+    release = _Parts(manifest, files, data, config, classes, promise, views)
     return _publish(out, release, key, stream)
 
 
@@ -235,6 +239,7 @@ class _Parts:
     config: RunConfig
     classes: list[ClassCalibration]
     promise: Promise | None
+    views: int
 
 
 def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Release:
@@ -243,7 +248,7 @@ def _publish(out: Path, parts: _Parts, key: bytes | None, stream: bool) -> Relea
     with whole(out, taken(out)) as partial:
         write_files(partial, manifest, parts.files, None)
         figures = _figures(partial, parts.data, stream)
-        text = card(manifest, parts.data, parts.config, parts.classes, figures, parts.promise)
+        text = card(manifest, parts.data, parts.config, parts.classes, figures, parts.promise, parts.views)
         files = {**parts.files, "card.md": text.encode()}
         metrics = {**(summary(figures) if figures else {}), **(metrics_of(parts.promise) if parts.promise else {})}
         changes = {

@@ -21,38 +21,44 @@ from torch import Tensor, nn
 from inspection.bundle import NOVELTY, InputSpec, OutputSpec, StateSpec
 from inspection.types import Image
 from training.calibrate import Platt
-from training.network import SegmentAndDecide
+from training.network import SegmentAndDecide, Stages
 from training.novelty import Novelty
 from training.onnx_graph import checked, fold, strip
 from training.parity import Answer
 from training.streaming import StreamNetwork
+from training.views import together, turned
 
 Floats = NDArray[np.float32]
 
 
 class Graph(nn.Module):
     """What is exported. Heat is rounded to 256 levels, so that it costs the edge a quarter of the memory traffic. With
-    a `novelty` it is a third output, (1,)."""
+    a `novelty`, of the picture as it is, it is a third output, (1,)."""
 
     scale: Tensor
     bias: Tensor
 
-    def __init__(self, network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None) -> None:
+    def __init__(
+        self, network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None, views: int = 1
+    ) -> None:
         super().__init__()
         self.network = network.eval()
         self.novelty = novelty
+        self.views = views
         self.register_buffer("scale", torch.tensor([p.scale for p in calibration]))
         self.register_buffer("bias", torch.tensor([p.bias for p in calibration]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        stages = self.network.stages(self.network.see(turned(image, self.views)))
+        said = self.finish(*self.network.read(stages))
         if self.novelty is None:
-            return self.finish(*self.network(image))
-        stages = self.network.stages(self.network.see(image))
-        return (*self.finish(*self.network.read(stages)), self.novelty(stages))
+            return said
+        return (*said, self.novelty(Stages(*(stage[: len(image)] for stage in stages)) if self.views > 1 else stages))
 
     def finish(self, logits: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        logits, chances = together(logits, torch.sigmoid(maps), self.views)
         scores = torch.sigmoid(logits * self.scale + self.bias)
-        return scores, (torch.sigmoid(maps) * 255).round().to(torch.uint8)
+        return scores, (chances * 255).round().to(torch.uint8)
 
 
 class StreamGraph(Graph):
@@ -66,10 +72,12 @@ class StreamGraph(Graph):
         return (*self.finish(*self.network.read(stages)), *strange, *after)
 
 
-def graph_of(network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None) -> Graph:
+def graph_of(
+    network: SegmentAndDecide, calibration: list[Platt], novelty: Novelty | None = None, views: int = 1
+) -> Graph:
     if isinstance(network, StreamNetwork):
         return StreamGraph(network, calibration, novelty)
-    return Graph(network, calibration, novelty)
+    return Graph(network, calibration, novelty, views)
 
 
 def state_of(network: SegmentAndDecide, spec: InputSpec) -> tuple[StateSpec, ...]:

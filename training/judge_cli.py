@@ -22,6 +22,7 @@ from training.train_cli import (
     PixelRange,
     PixelsOption,
     SizeOption,
+    ViewsOption,
     Weights,
     WithoutOption,
     chosen_variations,
@@ -56,6 +57,7 @@ def limits(
     cost_review: Annotated[float, typer.Option(help="Cost of a person's look, in the same unit.")] = 1.0,
     parts_per_hour: Annotated[float | None, typer.Option(help="Also say how many false halts an hour that is.")] = None,
     snapshot: Annotated[Path | None, typer.Option(help="The run's snapshot, if it lies elsewhere now.")] = None,
+    views: ViewsOption = 1,
     threads: Threads = 2,
 ) -> None:
     """Choose pass / uncertain / halt limits that keep what they promise, on test groups; `haltline export` takes them.
@@ -74,11 +76,11 @@ def limits(
     from training.outcome import Judge, judged
     from training.promised import certified_limits, write_promise
 
-    judge = Judge(run, read_snapshot(snapshot) if snapshot else None)
+    judge = Judge(run, read_snapshot(snapshot) if snapshot else None, views)
     costs = parse_costs(cost_escape or [], cost_stop, cost_review, judge.config.classes)
     test = judge.of("test")
     found = promise(test.scores, test.target, test.groups, judge.config.classes, asked, costs)
-    found = found.model_copy(update={"snapshot": judge.data.manifest.id, "on": "test"})
+    found = found.model_copy(update={"snapshot": judge.data.manifest.id, "on": "test", "views": views})
     write_promise(run, found)
     from training.evaluate import figures_of
 
@@ -131,6 +133,7 @@ def kfold(
     without: WithoutOption = "",
     also: AlsoOption = "",
     seed: Annotated[int, typer.Option(help="Deals folds and order.")] = 0,
+    views: ViewsOption = 1,
     threads: Threads = 2,
 ) -> None:
     """Judge the recipe on every picture: K runs, each judged on the groups it never saw, figures from all together."""
@@ -168,7 +171,7 @@ def kfold(
 
             return step
 
-        pooled = run(data, out, ask, k, report)
+        pooled = run(data, out, ask, k, report, views)
     for figures in filter(None, (pooled.figures, pooled.whole)):
         for line in figure_tables(figures):
             Console().print(line)

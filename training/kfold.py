@@ -17,6 +17,7 @@ from training.evaluate import Figures, figures_of
 from training.fit import Report, fit
 from training.judging import JudgedPicture, whole_pictures
 from training.outcome import Judge, judged
+from training.views import check_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,15 @@ def fold_snapshot(snapshot: Snapshot, fold: Sequence[int], test: int, k: int) ->
 
 
 def kfold(
-    snapshot: Snapshot, out: Path, ask: Ask, k: int, report: Callable[[int], Report] = lambda _: lambda *_: None
+    snapshot: Snapshot,
+    out: Path,
+    ask: Ask,
+    k: int,
+    report: Callable[[int], Report] = lambda _: lambda *_: None,
+    views: int = 1,
 ) -> Pooled:
     """Train and judge `k` runs in out/fold-1 ... ; a run that is there goes on, or is judged as it is."""
+    check_views(views)
     manifest = snapshot.manifest
     fold = deal(snapshot.samples, manifest.classes, k, ask.seed)
     pictures: list[JudgedPicture] = []
@@ -73,13 +80,14 @@ def kfold(
             raise DatasetError(snapshot.folder, f"leaves fold {test + 1} no defect to learn", "use fewer folds")
         run = out / f"fold-{test + 1}"
         fit(data, run, ask, report(test))
-        pictures += judged(Judge(run, data).of("test"))
-    figures = figures_of(f"{k}-fold", manifest.id, "pooled", pictures, manifest.label_book)
+        pictures += judged(Judge(run, data, views).of("test"))
+    name = f"{k}-fold" if views == 1 else f"{k}-fold, {views} views"
+    figures = figures_of(name, manifest.id, "pooled", pictures, manifest.label_book)
     write_atomically(out / "out-of-fold.jsonl", "".join(_line(p, manifest.classes) for p in pictures).encode())
     figures.write(out / "figures.json")
     if len(whole := whole_pictures(pictures)) == len(pictures):
         return Pooled(figures, pictures, None)
-    of_whole = figures_of(f"{k}-fold, whole pictures", manifest.id, "pooled", whole, manifest.label_book)
+    of_whole = figures_of(f"{name}, whole pictures", manifest.id, "pooled", whole, manifest.label_book)
     of_whole.write(out / "figures-whole.json")
     return Pooled(figures, pictures, of_whole)
 

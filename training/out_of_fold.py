@@ -25,7 +25,8 @@ from training.dataset.snapshot import BOXES_SUFFIX, Snapshot, dealt
 from training.examples import load
 from training.fit import fit
 from training.label_errors import Floats, image_errors, mask_quality
-from training.trained import predict_turned, trained
+from training.trained import predict, trained
+from training.views import MOST
 
 WORST_MASKS = 0.10
 """Of the outlines, the share that is listed: unlike a picture's label, an outline is never simply wrong or right."""
@@ -70,7 +71,7 @@ def out_of_fold(snapshot: Snapshot, work: Path, ask: Ask, folds: int, report: Re
         _, network = trained(run)
         held = [s for s, f in zip(samples, fold, strict=True) if f == k]
         examples = [load(snapshot.folder, s, config.input, config.label_book) for s in held]
-        scores, maps = predict_turned(network, [e.image for e in examples])
+        scores, maps = predict(network, [e.image for e in examples], views=MOST)
         masks = [_cells(e.mask, maps.shape[2:]) for e in examples]
         parts.append((torch.sigmoid(scores).numpy(), maps.numpy(), np.stack(masks)))
     back = np.argsort(np.concatenate([np.flatnonzero(fold == k) for k in range(folds)]))

@@ -22,6 +22,7 @@ from training.dataset.snapshot import Snapshot
 from training.examples import Example, load
 from training.judging import JudgedPicture, longest_mm, verdict_of
 from training.trained import checked_snapshot, predict, snapshot_of, trained
+from training.views import check_views
 
 Floats = NDArray[np.float64]
 
@@ -47,8 +48,10 @@ class Outcome:
 class Judge:
     """A finished run with its calibration, which rests on the validation pictures."""
 
-    def __init__(self, run: Path, data: Snapshot | None = None) -> None:
+    def __init__(self, run: Path, data: Snapshot | None = None, views: int = 1) -> None:
+        check_views(views)
         self.config, self.network = trained(run)
+        self.views = views
         if self.config.ask.frames > 1:
             raise DatasetError(run, "is a model with a memory: this judges single pictures", "export it, then evaluate")
         self.data = checked_snapshot(run, self.config, data) if data else snapshot_of(run, self.config)
@@ -72,7 +75,7 @@ class Judge:
                 self.data.folder, f"has no {split} pictures", f"import again: larger --{split}, or another --seed"
             )
         examples = [load(self.data.folder, s, c.input, c.label_book) for s in samples]
-        logits, maps = predict(self.network, [e.image for e in examples])
+        logits, maps = predict(self.network, [e.image for e in examples], views=self.views)
         return samples, examples, logits.double().numpy(), (maps * 255).round().to(torch.uint8).numpy()
 
 

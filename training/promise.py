@@ -67,7 +67,8 @@ class Bound(BaseModel):
 class Promise(BaseModel):
     """`limits`: class -> (lo, hi). `miss_of`: what is known of each class alone, at the same confidence each.
 
-    `uncertain`: share of the pictures between the limits. `n` of the bounds are groups.
+    `uncertain`: share of the pictures between the limits. `n` of the bounds are groups. `views`: how often the model
+    looked at each picture.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +83,7 @@ class Promise(BaseModel):
     pictures: int
     snapshot: str = ""
     on: str = ""
+    views: int = 1
 
 
 def binomial_tail(k: int, n: int, rate: float) -> float:

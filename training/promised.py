@@ -21,7 +21,7 @@ def write_promise(run: Path, promise: Promise) -> None:
     write_atomically(run / PROMISE_FILE, (promise.model_dump_json(indent=2) + "\n").encode())
 
 
-def read_promise(run: Path, snapshot_id: str) -> Promise | None:
+def read_promise(run: Path, snapshot_id: str, views: int = 1) -> Promise | None:
     """The promise of `haltline train limits`; None where none was asked for. DatasetError when it is not this run's."""
     path = run / PROMISE_FILE
     if not path.exists():
@@ -33,6 +33,9 @@ def read_promise(run: Path, snapshot_id: str) -> Promise | None:
         raise DatasetError(path, f"is no promise: {e}", again) from e
     if promise.snapshot != snapshot_id:
         raise DatasetError(path, f"was made on {promise.snapshot}, the run on {snapshot_id}", again)
+    if promise.views != views:
+        fix = f"say --views {promise.views}, or run `haltline train limits … --views {views}`, or remove the file"
+        raise DatasetError(path, f"promises of {promise.views} views of a picture, not of {views}", fix)
     return promise
 
 

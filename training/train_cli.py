@@ -52,6 +52,13 @@ SizeOption = Annotated[
     str | None,
     typer.Option(help="The network's input in px, multiples of 16; default the pictures', shrunk to about 320x256."),
 ]
+ViewsOption = Annotated[
+    int,
+    typer.Option(
+        help="Looks at each picture: 2 (also turned by 180 degrees) or 4 (also mirrored both ways) may find more, "
+        "for two or four times the time."
+    ),
+]
 
 
 class SizeName(StrEnum):

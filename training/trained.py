@@ -15,6 +15,7 @@ from training.dataset.snapshot import SNAPSHOT_FILE, Snapshot, read_snapshot
 from training.fit import network_of
 from training.network import SegmentAndDecide
 from training.streaming import StreamNetwork
+from training.views import together, turned
 
 
 def trained(run: Path) -> tuple[RunConfig, SegmentAndDecide]:
@@ -55,30 +56,24 @@ def checked_snapshot(run: Path, config: RunConfig, data: Snapshot) -> Snapshot:
 
 
 @torch.no_grad()
-def predict(network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16) -> tuple[Tensor, Tensor]:
+def predict(
+    network: SegmentAndDecide, images: list[np.ndarray], batch: int = 16, *, views: int = 1
+) -> tuple[Tensor, Tensor]:
     """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
     scores, maps = [], []
     for start in range(0, len(images), batch):
-        s, m = network(torch.from_numpy(np.stack(images[start : start + batch])))
+        logits, cells = network(turned(torch.from_numpy(np.stack(images[start : start + batch])), views))
+        s, m = together(logits, torch.sigmoid(cells), views)
         scores.append(s)
-        maps.append(torch.sigmoid(m))
+        maps.append(m)
     return torch.cat(scores), torch.cat(maps)
 
 
-def predict_turned(network: SegmentAndDecide, images: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """`predict` as the mean of four: each picture as it is, mirrored, upside down and both, which every run has learnt
-    from as well. Logits and chances are averaged, maps turned back. Four times the time, so not for a line."""
-    turns: list[tuple[int, ...]] = [(), (1,), (0,), (0, 1)]
-    seen = [predict(network, [np.ascontiguousarray(np.flip(image, axes)) for image in images]) for axes in turns]
-    back = [maps.flip([axis + 2 for axis in axes]) for (_, maps), axes in zip(seen, turns, strict=True)]
-    return torch.stack([scores for scores, _ in seen]).mean(0), torch.stack(back).mean(0)
-
-
 @torch.no_grad()
-def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]]) -> tuple[Tensor, Tensor]:
+def predict_runs(network: SegmentAndDecide, runs: list[list[np.ndarray]], views: int = 1) -> tuple[Tensor, Tensor]:
     """`predict` for frames that follow one another; a network with a memory begins each run from nothing."""
     if not isinstance(network, StreamNetwork):
-        return predict(network, [image for run in runs for image in run])
+        return predict(network, [image for run in runs for image in run], views=views)
     scores, maps = [], []
     for run in runs:
         past = network.nothing(run[0].shape[1], run[0].shape[0])

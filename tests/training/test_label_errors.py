@@ -6,16 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from inspection.errors import ConfigError, DatasetError
 from inspection.samples import Sample
 from inspection.suspects import SuspectLine
 from tests.training.pictures import Folder, picture, scratched
 from training.label_errors import image_errors, mask_quality, share_found
-from training.network import Network
 from training.out_of_fold import folds_of
-from training.trained import predict, predict_turned
 
 
 def test_flipped_labels_are_suspected_and_come_first() -> None:
@@ -47,20 +44,6 @@ def test_an_outline_in_the_wrong_place_is_worse_than_one_in_the_right() -> None:
     right, moved, other_class = mask_quality(masks, chance)
     assert right > 0.8
     assert max(moved, other_class) < 0.3
-
-
-def test_a_picture_is_looked_at_from_four_sides() -> None:
-    torch.manual_seed(0)
-    network = Network(2, 8).eval()
-    shown = picture(3, (48, 64))
-    turned = [shown, shown[:, ::-1], shown[::-1], shown[::-1, ::-1]]
-    each = [predict(network, [np.ascontiguousarray(one)]) for one in turned]
-    scores, maps = predict_turned(network, [shown])
-    assert torch.allclose(scores, torch.stack([s for s, _ in each]).mean(0), atol=1e-5)
-    upright = [each[0][1], each[1][1].flip(3), each[2][1].flip(2), each[3][1].flip(2, 3)]
-    assert torch.allclose(maps, torch.stack(upright).mean(0), atol=1e-5)
-    mirrored, _ = predict_turned(network, [np.ascontiguousarray(shown[:, ::-1])])
-    assert torch.allclose(scores, mirrored, atol=1e-5)
 
 
 def test_what_the_model_believes_least_is_suspected_whatever_its_label() -> None:
