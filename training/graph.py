@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from inspection.bundle import NOVELTY, InputSpec, OutputSpec, StateSpec
 from inspection.types import Image
 from training.calibrate import Platt
-from training.network import SegmentAndDecide, Stages
+from training.network import SegmentAndDecide
 from training.novelty import Novelty
 from training.onnx_graph import checked, fold, strip
 from training.parity import Answer
@@ -49,11 +49,11 @@ class Graph(nn.Module):
         self.register_buffer("bias", torch.tensor([p.bias for p in calibration]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        stages = self.network.stages(self.network.see(turned(image, self.views)))
-        said = self.finish(*self.network.read(stages))
-        if self.novelty is None:
-            return said
-        return (*said, self.novelty(Stages(*(stage[: len(image)] for stage in stages)) if self.views > 1 else stages))
+        # One view after another: as a batch, which leaves the processor's cache, two took 17 ms instead of 13.
+        seen = [self.network.stages(self.network.see(view)) for view in turned(image, self.views)]
+        logits, maps = zip(*(self.network.read(stages) for stages in seen), strict=True)
+        said = self.finish(torch.cat(logits), torch.cat(maps)) if self.views > 1 else self.finish(logits[0], maps[0])
+        return said if self.novelty is None else (*said, self.novelty(seen[0]))
 
     def finish(self, logits: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         logits, chances = together(logits, torch.sigmoid(maps), self.views)

@@ -62,7 +62,7 @@ def predict(
     """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
     scores, maps = [], []
     for start in range(0, len(images), batch):
-        logits, cells = network(turned(torch.from_numpy(np.stack(images[start : start + batch])), views))
+        logits, cells = network(torch.cat(turned(torch.from_numpy(np.stack(images[start : start + batch])), views)))
         s, m = together(logits, torch.sigmoid(cells), views)
         scores.append(s)
         maps.append(m)

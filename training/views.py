@@ -1,7 +1,7 @@
 """A picture seen from several sides: a surer answer for so many times the cost.
 
 Every run has learnt from mirrored pictures too, and errs on a picture and on its mirror image in part independently, so
-that the mean of both errs less (docs/training.md: 2.8 points of AP on magnet tiles by two views, 3.2 by four).
+that the mean of both errs less (docs/training.md, "Several views").
 """
 
 from __future__ import annotations
@@ -28,16 +28,14 @@ def check_views(views: int, *, remembers: bool = False) -> None:
         )
 
 
-def turned(images: Tensor, views: int) -> Tensor:
-    """(N, H, W, 3) -> (views x N, H, W, 3), view after view."""
-    if views == 1:
-        return images
-    return torch.cat([images.flip([axis + 1 for axis in axes]) if axes else images for axes in SIDES[views]])
+def turned(images: Tensor, views: int) -> list[Tensor]:
+    """(N, H, W, 3) -> each view of them."""
+    return [images.flip([axis + 1 for axis in axes]) if axes else images for axes in SIDES[views]]
 
 
 def together(logits: Tensor, chances: Tensor, views: int) -> tuple[Tensor, Tensor]:
-    """What was said of `turned` pictures, (views x N, C) and (views x N, C, h, w), as one answer for each picture: the
-    mean of its logits, and of its chances of a defect with every map turned back."""
+    """What was said of `turned` pictures, view after view, (views x N, C) and (views x N, C, h, w), as one answer each:
+    the mean of its logits, and of its chances of a defect with every map turned back."""
     if views == 1:
         return logits, chances
     back = [
