@@ -88,7 +88,7 @@ def export(
     if out.exists():
         raise taken(out)
     config, network = trained(run)
-    check_views(views, remembers=config.ask.frames > 1)
+    check_views(views, config.ask)
     data = snapshot_of(run, config, snapshot)
     clips = _validation(data, config)
     runs = [[load(data.folder, s, config.input, config.label_book) for s in clip] for clip in clips]

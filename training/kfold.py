@@ -70,7 +70,7 @@ def kfold(
     views: int = 1,
 ) -> Pooled:
     """Train and judge `k` runs in out/fold-1 ... ; a run that is there goes on, or is judged as it is."""
-    check_views(views)
+    check_views(views, ask)
     manifest = snapshot.manifest
     fold = deal(snapshot.samples, manifest.classes, k, ask.seed)
     pictures: list[JudgedPicture] = []

@@ -49,11 +49,11 @@ class Judge:
     """A finished run with its calibration, which rests on the validation pictures."""
 
     def __init__(self, run: Path, data: Snapshot | None = None, views: int = 1) -> None:
-        check_views(views)
         self.config, self.network = trained(run)
         self.views = views
         if self.config.ask.frames > 1:
             raise DatasetError(run, "is a model with a memory: this judges single pictures", "export it, then evaluate")
+        check_views(views, self.config.ask)
         self.data = checked_snapshot(run, self.config, data) if data else snapshot_of(run, self.config)
         held_out, examples, logits, heat = self._raw("val")
         c = self.config

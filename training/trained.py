@@ -61,6 +61,7 @@ def predict(
 ) -> tuple[Tensor, Tensor]:
     """Input-sized images -> score logits (N, C) and map probabilities (N, C, h, w), as the graph computes them."""
     scores, maps = [], []
+    batch = max(1, batch // views)  # as much memory for several views as for one
     for start in range(0, len(images), batch):
         logits, cells = network(torch.cat(turned(torch.from_numpy(np.stack(images[start : start + batch])), views)))
         s, m = together(logits, torch.sigmoid(cells), views)

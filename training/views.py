@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inspection.errors import ConfigError
+from training.checkpoint import Ask
 
 Axes = tuple[int, ...]
 SIDES: dict[int, tuple[Axes, ...]] = {1: ((),), 2: ((), (0, 1)), 4: ((), (0, 1), (0,), (1,))}
@@ -18,13 +19,17 @@ degrees, which gained more than a mirror image did."""
 MOST = max(SIDES)
 
 
-def check_views(views: int, *, remembers: bool = False) -> None:
-    """ConfigError for a number of views that is none, or more than one for a model that `remembers` earlier frames."""
+def check_views(views: int, ask: Ask) -> None:
+    """ConfigError for a number of views that is none, or more than one for a run that has not learnt from them."""
     if views not in SIDES:
         raise ConfigError("--views", f"is {views}", f"choose {', '.join(map(str, SIDES))}")
-    if remembers and views > 1:
+    if views > 1 and ask.frames > 1:
         raise ConfigError(
             "--views", f"is {views} for a model with a memory", "leave it out: what it remembers has one side up"
+        )
+    if views > 1 and "flip" not in ask.augment:
+        raise ConfigError(
+            "--views", f"is {views}, and the run has seen no mirrored picture", "leave it out, or train with flip"
         )
 
 

@@ -155,7 +155,15 @@ def test_other_numbers_of_views_are_refused(views: int, tiny_run: Path, tmp_path
     assert not (tmp_path / "b").exists()
 
 
-def test_a_model_with_a_memory_has_one_side_up() -> None:
-    check_views(1, remembers=True)
-    with pytest.raises(ConfigError, match="is 2 for a model with a memory"):
-        check_views(2, remembers=True)
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"frames": 4}, "is 2 for a model with a memory"),
+        ({"augment": ("warp", "light")}, "is 2, and the run has seen no mirrored picture"),
+    ],
+)
+def test_a_run_that_has_not_learnt_from_other_sides_has_one_view(asked: dict[str, object], words: str) -> None:
+    check_views(1, tiny_ask(**asked))
+    check_views(2, tiny_ask())
+    with pytest.raises(ConfigError, match=words):
+        check_views(2, tiny_ask(**asked))
