@@ -28,20 +28,19 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 demo: $(VENV)/demo.stamp  ## the whole loop on this machine: camera, edge, simulated line, hub (PORT= MQTT_PORT= CAMERA= TASK=)
 	@$(BIN)/haltline demo --port $(PORT) --mqtt-port $(MQTT_PORT) --task $(TASK) $(if $(CAMERA),--camera '$(CAMERA)')
 
-# Rooms whose tests hold a clock to something, to the millisecond at times, have both cores to themselves; the others
-# share them, and so do the edge's files that ask no clock. A test that fails is run once more, and listed as RERUN
-# (docs/decisions/0009).
-TIMED := tests/e2e tests/edge tests/faults tests/browser/test_stop_request.py
-UNHURRIED := $(patsubst %,tests/edge/test_%.py,calibration config film inbox models named_files novelty png \
-	site_policy sparkplug_docs spool_errors spool_evidence tally)
-ROOMS := $(filter-out %/__pycache__/ tests/browser/ tests/e2e/ tests/edge/ tests/faults/,$(wildcard tests/*/))
-PAGES := tests/browser --ignore=tests/browser/test_stop_request.py
+# What holds a clock to the millisecond, fills the memory on purpose or plays the whole has both cores to itself; all else
+# shares them. A test that fails is run once more, and listed as RERUN (docs/decisions/0009).
+TIMED := tests/e2e $(patsubst %,tests/edge/test_%.py,camera_child memory stop) tests/faults \
+	tests/browser/test_stop_request.py
+ROOMS := $(filter-out %/__pycache__/ tests/browser/ tests/e2e/ tests/faults/,$(wildcard tests/*/))
+PAGES := tests/browser
+SHARED := -n 2 --dist loadfile $(addprefix --ignore=,$(TIMED))
 AGAIN := -r aR --reruns 1 --rerun-show-tracebacks
 
 test: $(VENV)/dev.stamp  ## the whole suite: real broker, real browser, real kills
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) $(ROOMS) $(UNHURRIED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(AGAIN) $(PAGES)
-	$(BIN)/python -m pytest $(AGAIN) $(TIMED) $(addprefix --ignore=,$(UNHURRIED))
+	$(BIN)/python -m pytest $(SHARED) $(AGAIN) $(ROOMS)
+	$(BIN)/python -m pytest $(SHARED) $(AGAIN) $(PAGES)
+	$(BIN)/python -m pytest $(AGAIN) $(TIMED)
 
 check: $(VENV)/dev.stamp  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
