@@ -18,7 +18,7 @@ from inspection.policy import Policy, policy_of
 from inspection.samples import Sample
 from inspection.types import Call, Finding, Prediction
 from training.dataset.clip_source import place_of
-from training.dataset.crops import parent_of
+from training.dataset.crops import cut_of, parent_of
 from training.dataset.item import Mask, decode, decode_mask, read_bytes
 from training.dataset.rule import longest_px
 from training.dataset.snapshot import BOXES_SUFFIX
@@ -90,9 +90,16 @@ def whole_pictures(crops: Sequence[JudgedPicture]) -> list[JudgedPicture]:
 
 def _as_one(parts: list[JudgedPicture]) -> JudgedPicture:
     seen = {label: None for p in parts for label in p.sample.labels}
+    known: dict[str, object] = {"labels": tuple(seen)}
+    if cuts := [cut for p in parts if (cut := cut_of(p.sample.source))]:
+        known |= {
+            "source": parent_of(parts[0].sample.source).rpartition("#")[0],
+            "width_px": max(x + width for x, _, width, _ in cuts),
+            "height_px": max(y + height for _, y, _, height in cuts),
+        }
     return replace(
         parts[0],
-        sample=parts[0].sample.model_copy(update={"labels": tuple(seen)}),
+        sample=parts[0].sample.model_copy(update=known),
         target=np.any([p.target for p in parts], 0),
         scores=np.max([p.scores for p in parts], 0),
         cells=None,

@@ -1,4 +1,4 @@
-"""Where a model is good and where it is not: by size of the defect in mm, and by what is known of a picture."""
+"""Where a model is good and where it is not: by size of the defect, and by what is known of a picture."""
 
 from __future__ import annotations
 
@@ -35,16 +35,23 @@ class Slice:
 
 
 def by_size(pictures: Sequence[JudgedPicture], k: int) -> Iterator[Slice]:
-    """Defective pictures of class `k` in PARTS parts of equal number by their longest region in mm, each beside all
-    good pictures."""
+    """Defective pictures of class `k` in PARTS parts of equal number by their longest region, each beside all good
+    pictures: in mm those whose scale is known, in px where none is."""
     bad = sorted((p for p in pictures if p.target[k] and p.region_mm[k] > 0), key=lambda p: float(p.region_mm[k]))
     good = [p for p in pictures if not p.target[k]]
+    scaled = [p for p in bad if p.sample.px_per_mm]
+    bad, unit = (scaled, "mm") if scaled else (bad, "px")
     if len(bad) < LEAST:
         return
     for part in np.array_split(np.arange(len(bad)), PARTS):
         some = [bad[n] for n in part]
-        name = f"{some[0].region_mm[k]:.2g} to {some[-1].region_mm[k]:.2g} mm"
+        name = f"{_length(some[0].region_mm[k])} to {_length(some[-1].region_mm[k])} {unit}"
         yield _slice(name, some, good, k)
+
+
+def _length(value: float) -> str:
+    """Two significant digits, all of them before the point."""
+    return f"{value:.0f}" if value >= 9.5 else f"{value:.2g}"
 
 
 def by_kind(pictures: Sequence[JudgedPicture]) -> Iterator[Slice]:

@@ -155,6 +155,8 @@ def test_crops_are_judged_as_the_picture_they_were_cut_from(tiny: Snapshot, tiny
     assert (one.target.any(), other.target.any()) == (True, False)
     assert one.scores == np.maximum(bad.scores, good[0].scores)
     assert one.sample.labels == bad.sample.labels
+    assert (one.sample.source, one.sample.width_px, one.sample.height_px) == ("a.png", 160, 64)
+    assert (other.sample.source, other.sample.width_px) == ("b.png", 80)
     assert one.cells is None, "crops have figures of their own for where a defect lies"
     hidden = whole_pictures([cut[1], cut[0]])[0]
     assert hidden.sample.labels == bad.sample.labels, "the first crop of a bad part may be good"

@@ -87,6 +87,14 @@ def parent_of(source: str) -> str:
     return parent if at and re.fullmatch(r"\d+,\d+,\d+,\d+", cut) else ""
 
 
+def cut_of(source: str) -> tuple[int, int, int, int] | None:
+    """Where in its picture a crop lies (x, y, width, height in px); None where it is no crop."""
+    if not parent_of(source):
+        return None
+    x, y, width, height = map(int, source.rpartition("@")[2].split(","))
+    return x, y, width, height
+
+
 def _windows(width_px: int, height_px: int, cut: Cut) -> Iterator[tuple[int, int, int, int]]:
     for y in _starts(height_px, cut.height_px, cut.stride_px):
         for x in _starts(width_px, cut.width_px, cut.stride_px):
