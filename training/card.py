@@ -145,9 +145,9 @@ def _test(f: Figures) -> str:
     rows = "\n".join(
         f"| {c.cls} | {c.defective} | {c.image_ap} | {c.recall_at_1pc} | {_or_dash(c.pixel_ap)} | "
         f"{_or_dash(c.length_error_mm, ' mm')} | {_or_dash(c.length_bias_mm, ' mm', '+.2f')} |"
-        for c in f.classes
+        for c in f.rows
     )
-    calibration = ", ".join(f"{c.cls} {c.calibration_error:.3f} ({c.calibration_by_chance:.3f})" for c in f.classes)
+    calibration = ", ".join(f"{c.cls} {c.calibration_error:.3f} ({c.calibration_by_chance:.3f})" for c in f.rows)
     return f"""\
 ## Measured on the test pictures
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from training.dataset.snapshot import Snapshot
 from training.judging import JudgedPicture, judge_pictures
 from training.served import Served
 from training.slices import Slice, by_kind, by_size
+
+ANY = "any of them"
+"""The row of several classes taken as one: what a line stops for, whatever it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class Figures:
     """`caught`, `missed`, `unsure` are defective pictures by verdict; `false_stops` and `good_unsure` are good ones.
     `miss_rate_below`, `stop_rate_below`: with 95 % confidence, of parts (groups) any of whose pictures went wrong.
 
-    `augrc`: what being unsure is worth, `metrics.augrc` of the highest score. `slices`: pictures by kind.
+    `augrc`: what being unsure is worth, `metrics.augrc` of the highest score. `slices`: pictures by kind. `any_class`:
+    all classes as one, by the highest score; None where there is but one.
     """
 
     bundle: str
@@ -81,6 +85,12 @@ class Figures:
     stream: dict[str, float] = field(default_factory=dict)
     augrc: float = math.nan
     slices: tuple[Slice, ...] = ()
+    any_class: ClassFigures | None = None
+
+    @property
+    def rows(self) -> tuple[ClassFigures, ...]:
+        """What a table of classes shows."""
+        return self.classes if self.any_class is None else (*self.classes, self.any_class)
 
     def false_stops_per_hour(self, parts_per_hour: float) -> float:
         """Good parts stopped in an hour, where so many parts pass the camera and nearly all are good."""
@@ -139,6 +149,19 @@ def figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[Judged
         ms_p99=float(np.percentile(ms, 99)),
         augrc=_augrc(pictures),
         slices=tuple(by_kind(pictures)),
+        any_class=_class_figures(0, ANY, [_as_one_class(p) for p in pictures]) if len(book.classes) > 1 else None,
+    )
+
+
+def _as_one_class(p: JudgedPicture) -> JudgedPicture:
+    return replace(
+        p,
+        target=p.target.max(keepdims=True),
+        scores=p.scores.max(keepdims=True),
+        heat=p.heat.max(0, keepdims=True),
+        cells=p.cells.max(0, keepdims=True) if p.cells is not None else None,
+        region_mm=p.region_mm.max(keepdims=True),
+        found_mm=p.found_mm.max(keepdims=True),
     )
 
 

@@ -54,7 +54,7 @@ def write_page(
             f"({_e(figures.split)} of {_e(figures.snapshot)}). Intervals are 95 %, by bootstrap over groups.</p>"
         ),
         _key(figures),
-        _classes(figures.classes),
+        _classes(figures.rows),
         _calibration(figures, pictures),
         _slices(figures),
         _confusions(pictures, data),

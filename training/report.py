@@ -26,7 +26,7 @@ def figure_tables(f: Figures) -> Iterator[Table | str]:
     )
     yield verdicts
     table = Table("class", "defective", "image AP", "AUROC", "recall at 1 % false calls", "pixel AP", "length error")
-    for c in f.classes:
+    for c in f.rows:
         length = f"{c.length_error_mm:.2f} mm ({c.length_bias_mm:+.2f})" if c.lengths else "-"
         table.add_row(
             c.cls, str(c.defective), str(c.image_ap), str(c.auroc), str(c.recall_at_1pc), f"{c.pixel_ap:.3f}", length
