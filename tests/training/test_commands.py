@@ -51,6 +51,18 @@ def test_help_and_data_sets_need_no_torch() -> None:
     assert out.strip() == "[]"
 
 
+def test_pictures_that_nothing_is_said_of_are_counted(commands: typer.Typer, tmp_path: Path) -> None:
+    """Nobody could tell looked at, and good, from not looked at yet."""
+    boxes = [{"image_id": 0, "category_id": 0, "bbox": [2, 2, 9, 9]}]
+    listed = [{"id": k, "file_name": f"{k}.png"} for k in range(3)]
+    told = {"images": listed, "annotations": boxes, "categories": [{"id": 0, "name": "pore"}]}
+    (tmp_path / "a.json").write_text(json.dumps(told))
+    for k in range(3):
+        (tmp_path / f"{k}.png").write_bytes(png(picture(k)))
+    said = run(commands, "dataset", "import", tmp_path / "a.json", "--out", tmp_path / "s", "--task", "weld")
+    assert f"2 pictures are listed without a mark and count as good, such as {tmp_path}/1.png" in said
+
+
 def test_bad_input_ends_with_2_and_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "haltline", "dataset", "show", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -619,6 +620,7 @@ def test_cvat(tmp_path: Path) -> None:
     assert brushed.mask is not None
     assert [(int(x), int(y)) for y, x in np.argwhere(brushed.mask)] == [(6, 7), (7, 7), (7, 8)]
     assert (good.labels, bare.labels) == ((), ())
+    assert (good.unmarked, bare.unmarked, tagged.unmarked) == (False, True, False)
     assert turned.mask is not None
     assert turned.mask[21:39, 40].all()
     assert not turned.mask[30, 45:].any()
@@ -698,6 +700,7 @@ def test_via(tmp_path: Path, project: bool) -> None:
     assert (outlined.labels, (outlined.mask > 0).sum()) == (("lack_of_fusion",), 20 * 10)
     assert (box.labels, box.mask_is_boxes, box.annotations[0].box_px) == (("pore",), True, (10, 20, 20, 8))
     assert (good.labels, unnamed.labels) == ((), ("defect", "pore"))
+    assert [item.unmarked for item in (outlined, box, good, unnamed)] == [False, False, True, False]
     assert unnamed.mask is not None
     assert unnamed.mask[22:38, 40].all()
 
@@ -800,6 +803,59 @@ def coco(*boxes: tuple[int, int], names: tuple[str, ...] = ("Good Weld", "1_pore
             "categories": [{"id": k, "name": name} for k, name in enumerate(names)],
         }
     )
+
+
+@pytest.mark.parametrize(("folder", "unmarked"), [("", True), ("new/", True), ("good/", False)])
+def test_a_picture_coco_lists_without_a_mark_is_told_but_where_its_folder_says_that_it_is_good(
+    tmp_path: Path, folder: str, unmarked: bool
+) -> None:
+    told = coco((1, 0), names=("pore",)).replace("0.png", f"{folder}0.png")
+    root = files(tmp_path, {"a.json": told, f"{folder}0.png": shot(1), "1.png": shot(2)})
+    assert [(item.labels, item.unmarked) for item in items(root).values()] == [((), unmarked), (("pore",), False)]
+
+
+@pytest.mark.parametrize("at", ["deep", "deep/er", "deep/er/set/images", "deep/er/set/labels"])
+@pytest.mark.parametrize("form", ["yolo", "coco"])
+def test_a_folder_beside_the_one_that_is_meant_leads_to_it(tmp_path: Path, at: str, form: str) -> None:
+    named: dict[str, Files] = {
+        "yolo": {"labels/0.txt": "0 .5 .5 .2 .2", "classes.txt": "pore"},
+        "coco": {"annotations/instances.json": coco((0, 0), names=("pore",)), "labels/unused.txt": ""},
+    }
+    files(tmp_path / "deep/er/set", {"images/0.png": shot(1), **named[form]})
+    with pytest.raises(DatasetError, match=rf"fix: import {tmp_path}/deep/er/set, which looks like {form}; name it"):
+        open_source(tmp_path / at)
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as packed:
+        packed.writestr("a.json", "{}")
+    with pytest.raises(DatasetError, match=r"no format that is known here\n  fix: unpack it"):
+        open_source(tmp_path / "export.zip")
+
+
+def test_of_two_folders_that_may_be_meant_none_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        files(tmp_path / name, {"images/0.png": shot(1), "labels/0.txt": "", "classes.txt": "pore"})
+    with pytest.raises(DatasetError, match="is in no format that is known here\n  fix: name it"):
+        open_source(tmp_path)
+
+
+def test_categories_of_mvtec_are_not_read_as_one(tmp_path: Path) -> None:
+    """As masks anywhere below, the defects of all of them were of one class."""
+    for category in ("bottle", "cable"):
+        files(
+            tmp_path / category,
+            {"train/good/0.png": shot(1), "test/broken/0.png": shot(2), "ground_truth/broken/0_mask.png": mask()},
+        )
+    with pytest.raises(DatasetError, match=rf"is none\n  fix: import {tmp_path}/bottle, or with cable and others"):
+        open_source(tmp_path)
+    assert open_source(tmp_path, Format.MASKS_BESIDE).classes(Names()) == ("defect",)
+
+
+def test_names_that_are_no_class_names_are_all_told_at_once(tmp_path: Path) -> None:
+    root = files(tmp_path, {"0.xml": voc(boxed("1_pore"), boxed("crack"), boxed("2_gap")), "0.png": shot(1)})
+    with pytest.raises(DatasetError, match=r"'1_pore', '2_gap' give.*\n.*'1_pore=NAME' --rename '2_gap=NAME'"):
+        items(root)
 
 
 TWO: Files = {"0.png": shot(1), "1.png": shot(2)}

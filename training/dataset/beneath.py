@@ -90,7 +90,7 @@ class Beneath:
         return picture.parent.relative_to(self.folder).parts
 
     def lies_with_good(self, picture: Path, names: Names) -> bool:
-        return any(names.good(name) for name in self.way(picture))
+        return names.lies_with_good(self.way(picture))
 
     def group_of(self, picture: Path) -> str:
         """Each picture is its own, by its way from the folder."""

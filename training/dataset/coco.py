@@ -166,7 +166,9 @@ def _import_file(path: Path, target: Target, part: str) -> Iterator[Item]:
         data = read_bytes(file, path)
         size = size_as_said(data, file, image.width, image.height, path)
         item = _coco_item(path, file, data, size, of_image[image.id], names, target)
-        item = replace(item, group=group_of(file, part))
+        untold = not of_image[image.id] and image.haltline is None
+        unmarked = untold and not target.names.lies_with_good(Path(image.file_name).parent.parts)
+        item = replace(item, group=group_of(file, part), unmarked=unmarked)
         yield with_lineage(item, read_beside(image.haltline, path))
 
 

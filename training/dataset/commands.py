@@ -121,7 +121,8 @@ def import_(
     came: set[Split] = set()
     doubts: list[str] = []
     uncut: list[str] = []
-    items = _noting(items, doubts, came)
+    unmarked: list[str] = []
+    items = _noting(items, doubts, unmarked, came)
     if crop:
         items = crop_items(items, _cut(crop, stride), uncut)
     looking = Looking.FORCE if force_split else Looking.JOIN if look else Looking.SKIP
@@ -133,6 +134,13 @@ def import_(
     _print_counts(console, manifest)
     _print_note(console, manifest)
     _print_list(console, "in doubt", doubts, "")
+    if unmarked:
+        console.print(
+            f"[yellow]{len(unmarked)} pictures are listed without a mark and count as good[/yellow], such as "
+            f"{escape(unmarked[0])}: those that nobody has looked at yet must not be in the export",
+            highlight=False,
+            soft_wrap=True,
+        )
     _print_list(console, "left out: a crop's label follows from its mask, and they have none", uncut, "")
     if warning := uneven(read_snapshot(out).samples, Shares(val, test, seed)):
         console.print(f"[yellow]{escape(warning)}[/yellow]")
@@ -285,13 +293,16 @@ dataset.command()(suspects)
 dataset.command()(lineage)
 
 
-def _noting(items: Iterator[Item], doubts: list[str], came: set[Split]) -> Iterator[Item]:
-    """The same items; what is odd about one is appended to `doubts`, what one is for is put into `came`."""
+def _noting(items: Iterator[Item], doubts: list[str], unmarked: list[str], came: set[Split]) -> Iterator[Item]:
+    """The same items; what is odd about one is appended to `doubts`, what is unmarked to `unmarked`, what one is for is
+    put into `came`."""
     for item in items:
         if item.split:
             came.add(item.split)
         if item.doubt:
             doubts.append(f"{item.where}: {item.doubt}")
+        if item.unmarked:
+            unmarked.append(item.where)
         yield item
 
 

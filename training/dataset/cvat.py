@@ -56,6 +56,7 @@ def import_cvat(path: Path, target: Target) -> Iterator[Item]:
             group=(Path(subset) / Path(name).parent / group_of(image)).as_posix(),
             split=SPLIT_NAMES.get(subset.lower()),
         )
+        item = replace(item, unmarked=not len(entry) and not beneath.lies_with_good(image, target.names))
         yield _tagged(item, [e.get("label", "") for e in entry if e.tag == TAG], target, where)
     yield from beneath.unlabelled(target, "cvat", f"is not in {path}", f"export its task as well{OR_GOOD}")
 

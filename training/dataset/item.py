@@ -41,6 +41,7 @@ SPLIT_NAMES: dict[str, Split | None] = {
 }
 GOOD_NAMES = {"good", "ok", "free", "mt_free", "none", "normal", "no_defect", "defect_free"}
 """As class names are written: what tables and folders call a picture without a defect."""
+CLASS_NAME, NAME_BEGINS = r"[a-z][a-z0-9_]{0,31}", "begin with a letter, at most 32 of a-z and digits"
 COPY = ".rf."
 """Before it stands the name of the picture that Roboflow made a copy of, turned or lighter."""
 JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -53,7 +54,8 @@ class Item:
 
     `data` are the encoded bytes with the extension `suffix`. `labels` None means that they follow from the mask and the
     label book. `mask_is_boxes`: the mask is filled boxes, which say where to look and not where the defect ends.
-    `doubt`: what is odd about it and was settled by a guess, to be told to whoever imports it.
+    `doubt`: what is odd about it and was settled by a guess, to be told to whoever imports it. `unmarked`: its format
+    lists it and says nothing of it, as of a good picture and of one that nobody has looked at yet.
     """
 
     where: str
@@ -73,6 +75,7 @@ class Item:
     part: str = ""
     model: str = ""
     doubt: str = ""
+    unmarked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,16 @@ class Names:
 
     def classes(self, raw: Iterable[str], where: object) -> tuple[str, ...]:
         """The classes of names, each once, in their order."""
+        raw = list(dict.fromkeys(raw))
+        if len(odd := [one for one in raw if not self._callable(one)]) > 1:
+            fix = " ".join(f"--rename {f'{one}=NAME'!r}" for one in odd)
+            what = f"{', '.join(map(repr, odd))} give no class names"
+            raise DatasetError(where, what, f"{NAME_BEGINS}; or name them anew: {fix}")
         called = (self.called(one, where) for one in raw)
         return tuple(dict.fromkeys(cls for cls in called if cls is not None))
+
+    def _callable(self, raw: str) -> bool:
+        return self.renames(raw) or _plain(raw) == GOOD or re.fullmatch(CLASS_NAME, _plain(raw)) is not None
 
     def renames(self, raw: str) -> bool:
         return _plain(raw) in self.renamed
@@ -116,6 +127,10 @@ class Names:
         """Whether a folder or a cell of a table that is called so holds no defect."""
         name = _plain(raw)
         return self.renamed.get(name, name) in GOOD_NAMES
+
+    def lies_with_good(self, way: Iterable[str]) -> bool:
+        """`way`: the folders a picture lies in."""
+        return any(self.good(folder) for folder in way)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +178,8 @@ def good_item(image: Path, group: str, source: str, split: Split | None = None) 
 def class_name(raw: str, where: object) -> str:
     """A source's name as a class name here: `Lack of fusion` -> `lack_of_fusion`, `Lötfehler` -> `loetfehler`."""
     name = _plain(raw)
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
-        raise DatasetError(where, f"{raw!r} gives no class name", "begin with a letter, at most 32 of a-z and digits")
+    if not re.fullmatch(CLASS_NAME, name):
+        raise DatasetError(where, f"{raw!r} gives no class name", NAME_BEGINS)
     if name == GOOD:
         raise DatasetError(where, f"{raw!r} is no class of defects", "leave good pictures without a label or region")
     return name

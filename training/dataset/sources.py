@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from zipfile import is_zipfile
 
 from pydantic import ValidationError
 
@@ -190,6 +191,21 @@ def open_source(
 
 
 def _recognise(path: Path, only: str | None, names: Names) -> Source:
+    if found := _recognised_in_place(path, only):
+        return found
+    if path.is_dir():
+        if categories := [p for p in _folders_in(path) if is_mvtec(p)]:
+            # Read as masks anywhere below, their defects would be of one class.
+            more = f", or with {categories[1].name} and others beside it" if len(categories) > 1 else ""
+            raise DatasetError(path, "holds folders of MVTec AD, and is none", f"import {categories[0]}{more}")
+        for fits, form in _ANYWHERE:
+            if fits(path, names):
+                return Source(path, form)
+    raise DatasetError(path, "is in no format that is known here", _ways_out(path))
+
+
+def _recognised_in_place(path: Path, only: str | None = None) -> Source | None:
+    """By what lies at its own place in the source."""
     if path.is_file():
         if path.suffix == ".csv":
             return Source(path, Format.RLE) if is_rle(path) else Source(path, Format.TABLE, only)
@@ -221,15 +237,13 @@ def _recognise(path: Path, only: str | None, names: Names) -> Source:
         return Source(_only(path, is_cvat, "XML files of CVAT"), Format.CVAT)
     elif any(is_rle(p) for p in path.glob("*.csv")):
         return Source(_only(path, is_rle, "CSV files of runs"), Format.RLE)
-    else:
-        for fits, found in _ANYWHERE:
-            if fits(path, names):
-                return Source(path, found)
-    raise DatasetError(path, "is in no format that is known here", _ways_out(path))
+    return None
 
 
 def _ways_out(path: Path) -> str:
     """What whoever brought something unknown can do, by what lies there."""
+    if is_zipfile(path):
+        return "unpack it, and import the folder"
     tables = sorted(p.name for p in path.glob("*.csv")) if path.is_dir() else []
     ways = [f"import the table itself, {path / tables[0]}"] if tables else []
     ways += [f"name it with --format: {', '.join(Format)}", "or write a CSV with image,label (docs/exchange.md)"]
@@ -239,7 +253,34 @@ def _ways_out(path: Path) -> str:
         ways.insert(
             0, f"where each folder is a class ({some}) say --format folders, and --rename FOLDER=good of good ones"
         )
+    if meant := _meant(path):
+        ways.insert(0, f"import {meant[0]}, which looks like {meant[1]}")
     return "; ".join(ways)
+
+
+def _meant(path: Path) -> tuple[Path, Format] | None:
+    """The one folder near `path`, up to two above it or two inside, that is a source, where no other one is."""
+    inner = [p for folder in _folders_in(path) for p in (folder, *_folders_in(folder))] if path.is_dir() else []
+    for near in (inner, list(path.resolve().parents)[:2]):
+        found = {p: form for p in near if (form := _form_in_place(p))}
+        # export/annotations/ alone holds the JSON too, and export/ the pictures.
+        if len(outer := [(p, form) for p, form in found.items() if path in p.parents and p.parent not in found]) == 1:
+            return outer[0]
+        if len(found) == 1:
+            return next(iter(found.items()))
+    return None
+
+
+def _form_in_place(folder: Path) -> Format | None:
+    try:
+        found = _recognised_in_place(folder)
+    except (DatasetError, OSError):  # several files to choose from, or a folder of somebody else's
+        return None
+    return found.format if found else None
+
+
+def _folders_in(path: Path) -> list[Path]:
+    return sorted(p for p in path.glob("[!.]*") if p.is_dir())
 
 
 _ANYWHERE: tuple[tuple[Callable[[Path, Names], bool], Format], ...] = (

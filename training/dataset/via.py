@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,12 @@ def import_via(path: Path, target: Target) -> Iterator[Item]:
             image = beneath.picture_of(file, name, Path(name).stem)
             data = read_bytes(image, file)
             size = size_as_said(data, image, None, None, file)
-            marks = [_mark(r, size, target, f"{where}, region {n}") for n, r in enumerate(_regions(entry, where), 1)]
+            regions = _regions(entry, where)
+            marks = [_mark(r, size, target, f"{where}, region {n}") for n, r in enumerate(regions, 1)]
             group, split = (Path(part) / beneath.group_of(image)).as_posix(), SPLIT_NAMES[part.lower()]
             drawn = [mark for mark in marks if mark]
-            yield drawn_item(image, data, size, drawn, target, where, source="via", group=group, split=split)
+            item = drawn_item(image, data, size, drawn, target, where, source="via", group=group, split=split)
+            yield replace(item, unmarked=not regions and not beneath.lies_with_good(image, target.names))
         yield from beneath.unlabelled(target, "via", f"is not in {file}", f"list it there without a region{OR_GOOD}")
 
 
