@@ -8,13 +8,14 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from inspection.errors import DatasetError
 from tests.training.pictures import picture, png
 from training.dataset.build import Looking, Shares, build
-from training.dataset.item import Item, Names, class_name
+from training.dataset.item import Item, Names, class_name, decode_mask
 from training.dataset.snapshot import Snapshot, read_snapshot
 from training.dataset.sources import Format, check_renamed, make_target, open_source
 
@@ -37,6 +38,14 @@ def mask(*, empty: bool = False) -> bytes:
     pixels = np.zeros(SIZE, np.uint8)
     pixels[20:24, 10:22] = 0 if empty else 255
     return png(pixels)
+
+
+def decoded() -> np.ndarray:
+    return decode_mask(mask(), "")
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".jpg", pixels)[1].tobytes())
 
 
 def items(
@@ -121,10 +130,50 @@ def test_a_picture_of_no_class_is_refused(tmp_path: Path) -> None:
 def test_masks_that_nothing_names_so_are_no_pictures(tmp_path: Path) -> None:
     """`1-mask.png` beside 1.png, or a folder defect_masks/: they were pictures of a class."""
     root = files(tmp_path, {"good/1.png": shot(1), "pore/1.png": shot(2), "pore/1-mask.png": mask()})
-    with pytest.raises(DatasetError, match=r"1-mask.png: holds two values and no other, as a mask does\n.*x_mask"):
+    with pytest.raises(DatasetError, match=r"1-mask.png: holds black and one other value, as a mask does\n.*x_mask"):
         items(root)
     (root / "pore/1-mask.png").unlink()
     assert len(items(root)) == 2
+
+
+def test_masks_of_jpeg_are_no_pictures_and_a_dark_field_is_one(tmp_path: Path) -> None:
+    pixels = np.zeros(SIZE, np.uint8)
+    pixels[20:40, 10:40] = 255
+    files(tmp_path, {"good/1.jpg": jpeg(picture(1, SIZE)), "crack/1.jpg": jpeg(cv2.GaussianBlur(pixels, (0, 0), 3))})
+    assert [item.labels for item in items(tmp_path).values()] == [("crack",), ()]
+    files(tmp_path, {"crack/1_m.jpg": jpeg(pixels)})
+    with pytest.raises(DatasetError, match=r"1_m.jpg: holds black and one other value, as a mask does\n.*x_mask.jpg"):
+        items(tmp_path)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_in_a_folder_of_several_is_of_its_class(tmp_path: Path, value: int) -> None:
+    """One of 0 and 1 in pore/ was taken for crack, the first class."""
+    named: Files = {f"{kind}/1.png": shot(k) for k, kind in enumerate(("crack", "pore"))}
+    named |= {f"{kind}/1_mask.png": png(np.full(SIZE, value, np.uint8) * (decoded() > 0)) for kind in ("crack", "pore")}
+    found = items(files(tmp_path / "beside", named), Format.AUTO, "crack=crack", "pore=pore")
+    assert [np.unique(item.mask).tolist() for item in found.values() if item.mask is not None] == [[0, 1], [0, 2]]
+    mvtec = {f"test/{name}": data for name, data in named.items() if "mask" not in name}
+    mvtec |= {f"ground_truth/{name}": data for name, data in named.items() if "mask" in name}
+    found = items(files(tmp_path / "mvtec", {"train/good/2.png": shot(3), **mvtec}))
+    assert [np.unique(item.mask).tolist() for item in found.values() if item.mask is not None] == [[0, 1], [0, 2]]
+
+
+def test_numbers_of_kinds_in_a_folder_of_one_class_lead_to_what_helps(tmp_path: Path) -> None:
+    kinds = (decoded() > 0).astype(np.uint8)
+    kinds[40:44, 10:22] = 2
+    named: Files = {f"test/{kind}/1.png": shot(k) for k, kind in enumerate(("crack", "pore"))}
+    named |= {f"ground_truth/{kind}/1_mask.png": png(kinds) for kind in ("crack", "pore")}
+    root = files(tmp_path, {"train/good/2.png": shot(3), **named})
+    with pytest.raises(DatasetError, match=r"its mask shows pore too\n.*all mean crack write 255 .*--classes defect"):
+        items(root)
+    assert {item.labels for item in items(root, classes="defect").values()} == {(), None}
+
+
+def test_a_jpeg_of_class_numbers_is_refused(tmp_path: Path) -> None:
+    root = files(tmp_path, {"images/1.png": shot(1), "masks/1.jpg": jpeg((decoded() > 0).astype(np.uint8) * 5)})
+    with pytest.raises(DatasetError, match=r"1.jpg: is a JPEG of class numbers, which it blurs.*\n.*as PNG"):
+        items(root, classes="a,b")
 
 
 def test_a_folder_in_the_one_of_good_pictures_is_no_class(tmp_path: Path) -> None:

@@ -67,14 +67,14 @@ def import_masks(folder: Path, target: Target) -> Iterator[Item]:
         group = "/".join(beneath.way(image)) if image.parent in parts else beneath.group_of(image)
         split = beneath.split_of(image)
         if masks := masks_of.get(image):
-            item = masked_item(image, masks, said, target, group, SOURCE, split)
+            item = masked_item(image, masks, said, target, group, SOURCE, split, in_folder=True)
             if good and item.mask is not None and item.mask.any():
                 raise DatasetError(image, f"lies with the good ones, and {masks[0]} shows a defect", "mend either")
             yield item
         elif good or target.unlabelled_good:
             yield good_item(image, group, SOURCE, split)
         else:
-            fix = f"{GOOD_MASK}, or lies in a folder good/; move away what nobody judged"
+            fix = f"{GOOD_MASK}, or lies in good/ or where --rename FOLDER=good says; move away what nobody judged"
             raise DatasetError(image, "has no mask that is called after it", fix)
 
 

@@ -1,7 +1,8 @@
 """Reads pictures with masks beside them: folders of pairs, the layout of MVTec AD, and a table in a CSV file.
 
 A mask of 0 and 255 is binary: its class is the row's label, the defect's folder, or the only class there is. Smaller
-values are class numbers. A mask holds the one or the other.
+values are class numbers, but that 0 and 1 alone are as 0 and 255 where a folder names the class. A mask holds the one
+or the other.
 """
 
 from __future__ import annotations
@@ -86,15 +87,17 @@ def masked_item(
     source: str,
     split: Split | None = None,
     named_by: object = None,
+    in_folder: bool = False,
 ) -> Item:
-    """`said`: the classes its row or folder names. A picture of a defect that nobody outlined is no good picture.
+    """`said`: the classes its row names, or `in_folder` its folder. A picture of a defect that nobody outlined is no
+    good picture.
 
     Of several masks each marks some of its defects.
     """
     first, *more = [mask_files] if isinstance(mask_files, Path) else mask_files
-    mask = _read_mask(first, said, target, named_by)
+    mask = _read_mask(first, said, target, named_by, in_folder)
     for file in more:
-        one = _read_mask(file, said, target, named_by)
+        one = _read_mask(file, said, target, named_by, in_folder)
         if one.shape != mask.shape:
             raise DatasetError(file, f"is of another size than {first}", "export them together")
         mask = np.where(one > 0, one, mask)
@@ -109,25 +112,31 @@ def masked_item(
     )
     if said and not mask.any():
         return _nowhere(item, said, first)
+    of_one = f"; where its numbers all mean {said[0]} write 255 for each, or say --classes defect" if said else ""
     if absent := [c for c in said if not (mask == target.class_id(c, item.where)).any()]:
-        raise DatasetError(item.where, f"is labelled {absent[0]}, but its mask shows none", "mend label or mask")
+        fix = f"mend label or mask{of_one if len(said) == 1 else ''}"
+        raise DatasetError(item.where, f"is labelled {absent[0]}, but its mask shows none", fix)
     shown = [c for k, c in enumerate(target.classes, 1) if said and (mask == k).any()]
     if unsaid := [c for c in shown if c not in said]:
         raise DatasetError(
             item.where,
             f"is labelled {'+'.join(said)}, and its mask shows {unsaid[0]} too",
-            f"name it {'+'.join(shown)}, or mend the mask",
+            f"name it {'+'.join(shown)}, or mend the mask{of_one if len(said) == 1 else ''}",
         )
     return item
 
 
-def _read_mask(file: Path, said: tuple[str, ...], target: Target, named_by: object) -> Mask:
+def _read_mask(file: Path, said: tuple[str, ...], target: Target, named_by: object, in_folder: bool) -> Mask:
     encoded = read_bytes(file, named_by)
     mask = decode_mask(encoded, file)
     if not encoded.startswith(JPEG):  # which may blur a plain 0 and 255 into any of these
         _check_no_picture(mask, file)
         _check_one_meaning(mask, target, file)
+    elif 0 < mask.max(initial=0) < 128:
+        raise DatasetError(file, "is a JPEG of class numbers, which it blurs into others", "save the mask as PNG")
     _check_one_mark(mask, target, file)
+    if len(said) == 1 and in_folder and mask.max(initial=0) == 1:
+        mask = mask * np.uint8(255)
     # A mask of 0 and 255 is of the one class that is named; with several it must hold class numbers.
     return _with_class(mask, said[0] if len(said) == 1 else None, target, file)
 
@@ -244,7 +253,7 @@ def import_mvtec(folder: Path, target: Target) -> Iterator[Item]:
                     yield _as_good(with_folder_lineage(item, known.get(image.stem), folder, target), folder)
                     continue
                 masks = _mvtec_masks(folder / "ground_truth" / kind.name, image.stem)
-                item = masked_item(image, masks, (cls,), target, group, "mvtec", named_by=image)
+                item = masked_item(image, masks, (cls,), target, group, "mvtec", named_by=image, in_folder=True)
                 yield with_folder_lineage(item, known.get(image.stem), folder, target)
 
 
