@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import ClientDisconnect
@@ -112,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, in_words)
     app.add_exception_handler(DataError, no_value)
     app.add_exception_handler(ClientDisconnect, cut_off)
-    for broken in (OperationalError, StorageError, OSError):
+    for broken in (OperationalError, NoConnection, StorageError, OSError):
         app.add_exception_handler(broken, not_stored)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for modules, check in ((PAGES, same_origin), (EDGE, edge_token)):

@@ -143,6 +143,6 @@ def _counters(session: Session, screen: str, now_ms: int) -> list[tuple[BadgeTri
         session.add(row)
     found.append((row, sign_in.FREE_TRIES))
     for counter, _free in found:
-        if now_ms - counter.from_ms > HOUR_MS:
+        if abs(now_ms - counter.from_ms) > HOUR_MS:  # ahead: the hub's clock was set back
             counter.failures, counter.from_ms = 0, now_ms
     return found

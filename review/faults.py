@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from inspection.errors import HaltlineError
@@ -102,8 +102,9 @@ def _pictures(now: Now) -> dict[str, str]:
 class Watch:
     """What must be remembered from look to look, in memory: a restart of the hub begins every delay anew."""
 
-    since: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(station's key, kind) -> when its condition was first seen without a gap."""
+    since: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(station's key, kind) -> when its condition was first seen without a gap: by the monotonic clock, which the delay
+    goes by, and for people."""
     stopped: dict[str, int] = field(default_factory=dict)
     """Station's key -> since when its line was seen to stand."""
 
@@ -114,7 +115,7 @@ class Watch:
         edge says that somebody works there)."""
         present: dict[Key, tuple[str, int]] = {}
         unknown: set[Key] = set()
-        seen: dict[tuple[str, str], int] = {}
+        seen: dict[tuple[str, str], tuple[int, int]] = {}
         stands: dict[int, int] = {}
         working: set[int] = set()
         for now in stations:
@@ -125,8 +126,8 @@ class Watch:
                 working.add(station)
             unknown |= {(station, kind) for kind in found.unknown}
             for kind, why in found.present.items():
-                began = seen[now.key, kind] = self.since.get((now.key, kind), at_ms)
-                if at_ms - began >= ON_DELAY_MS:
+                began_ns, began = seen[now.key, kind] = self.since.get((now.key, kind), (now_ns, at_ms))
+                if now_ns - began_ns >= ON_DELAY_MS * 1_000_000:
                     present[station, kind] = why, began
                 else:  # too young for a new alarm, and no reason to end an old one
                     unknown.add((station, kind))
@@ -305,8 +306,11 @@ def called_again(session: Session, now_ms: int) -> bool:
 
 
 def uncalled(session: Session, at_ms: int, patience_ms: int) -> list[Fault]:
-    """What sounds and last called, or was called again, more than `patience_ms` ago."""
-    long_ago = at_ms - patience_ms
-    found = select(Fault).where(calling(at_ms), Fault.called_ms <= long_ago).order_by(Fault.id).limit(200)
-    recent = select(FaultEventRow.fault_id).where(FaultEventRow.kind == Cause.REALARMED, FaultEventRow.at_ms > long_ago)
+    """What sounds and last called, or was called again, more than `patience_ms` ago; or so far ahead, before the clock
+    was set back."""
+    long_ago, ahead = at_ms - patience_ms, at_ms + patience_ms
+    due = or_(Fault.called_ms <= long_ago, Fault.called_ms >= ahead)
+    found = select(Fault).where(calling(at_ms), due).order_by(Fault.id).limit(200)
+    lately = (FaultEventRow.at_ms > long_ago, FaultEventRow.at_ms < ahead)
+    recent = select(FaultEventRow.fault_id).where(FaultEventRow.kind == Cause.REALARMED, *lately)
     return list(session.scalars(found.where(Fault.id.not_in(recent))))

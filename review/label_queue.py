@@ -269,7 +269,9 @@ def _labels() -> ColumnElement[int]:
 
 def _reserved(person: Person) -> ColumnElement[int]:
     """How many labels of the frame others were asked for and have not given: lately, or again after a new rule."""
-    lately = and_(LabelAssignment.why == BLIND, LabelAssignment.created_ms > wall_ms() - RESERVED_MS)
+    now_ms, dealt_ms = wall_ms(), LabelAssignment.created_ms  # dealt long after now: the clock was ahead
+    within = (dealt_ms > now_ms - RESERVED_MS, dealt_ms < now_ms + RESERVED_MS)
+    lately = and_(LabelAssignment.why == BLIND, *within)
     of_others = (or_(lately, _again()), LabelAssignment.person != person.name)
     return _outstanding(*of_others)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from inspection.messages import Topics
@@ -162,8 +162,8 @@ class Upkeep:
         if _is_gone(halt.halt, halt.received_ms, self._hub.live.get(halt.station.key), now_ns, at_ms):
             return Cause.GONE
         if halt.state == State.RESET_REQUESTED:
-            asked = max((e.at_ms for e in halt.events if e.kind == Cause.RESET_ASKED), default=0)
-            return Cause.UNANSWERED if at_ms - asked > ANSWER_WITHIN_MS else None
+            asked = _newest_ms(halt, Cause.RESET_ASKED)
+            return Cause.UNANSWERED if abs(at_ms - asked) > ANSWER_WITHIN_MS else None  # asked before a step back
         return None
 
 
@@ -172,16 +172,19 @@ def _unheard(patience_ms: int) -> str:
 
 
 def _uncalled(session: Session, at_ms: int, patience_ms: int) -> list[int]:
-    """Of each cause that calls, the oldest halt, when it last called more than `patience_ms` ago."""
-    calling = select(Halt).where(shelving.calling(at_ms), Halt.received_ms <= at_ms - patience_ms).order_by(Halt.id)
+    """Of each cause that calls, the oldest halt, when it last called more than `patience_ms` ago; or so far ahead: the
+    clock was set back since, and it would not call again before it is that late once more."""
+    long_ago = or_(Halt.received_ms <= at_ms - patience_ms, Halt.received_ms >= at_ms + patience_ms)
+    calling = select(Halt).where(shelving.calling(at_ms), long_ago).order_by(Halt.id)
     oldest: dict[shelving.CauseKey, Halt] = {}
     for halt in session.scalars(calling.options(selectinload(Halt.events)).limit(1000)):
         oldest.setdefault(shelving.cause_of(halt), halt)
-    return [
-        halt.id
-        for halt in oldest.values()
-        if at_ms - max((e.at_ms for e in halt.events if e.kind == Cause.REALARMED), default=0) >= patience_ms
-    ]
+    return [halt.id for halt in oldest.values() if abs(at_ms - _newest_ms(halt, Cause.REALARMED)) >= patience_ms]
+
+
+def _newest_ms(halt: Halt, kind: Cause) -> int:
+    """When this last happened to the halt: by the order of its history, whatever the clock said; 0 when never."""
+    return next((e.at_ms for e in reversed(halt.events) if e.kind == kind), 0)
 
 
 def _active(session: Session) -> Sequence[Any]:
@@ -193,6 +196,6 @@ def _active(session: Session) -> Sequence[Any]:
 
 def _is_gone(halt: int, received_ms: int, now: Now | None, now_ns: int, at_ms: int) -> bool:
     """Whether the station's permit names another halt than this one, or none."""
-    if now is None or now.permit is None or at_ms - received_ms < GONE_AFTER_MS:
+    if now is None or now.permit is None or abs(at_ms - received_ms) < GONE_AFTER_MS:  # ahead: the clock was set back
         return False
     return now.permit_age_ms(now_ns) <= PERMIT_STALE_MS and now.permit.halt != halt

@@ -18,6 +18,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from inspection.errors import ConfigError, StorageError
@@ -95,12 +96,17 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session that commits when the block ends and rolls back when it raises. Never nest two."""
+        """A session that commits when the block ends and rolls back when it raises. Never nest two. StorageError when
+        its turn does not come within `BUSY_MS`: whoever writes waits itself, as for another program's lock."""
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             if self._writer.dialect.name == "sqlite":
                 # SQLite's driver begins at the first change. What was read before that (the newest link of the audit
                 # log) another process may have changed by then, which fails the block; so it is this one's turn now.
-                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+                try:
+                    connection = session.connection()
+                except NoConnection as e:
+                    raise StorageError(f"the database is busy: no turn to write within {BUSY_MS // 1000} s") from e
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             for watch in self.watchers:
                 watch(session)
             yield session

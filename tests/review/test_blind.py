@@ -106,6 +106,9 @@ def test_a_dealt_frame_gets_exactly_its_labels_and_is_anybodys_after_a_shift(wor
     with world.hub.store.writing() as session:
         session.query(LabelAssignment).update({"created_ms": wall_ms() - label_queue.RESERVED_MS - 1})
     assert cy.next() == uid
+    with world.hub.store.writing() as session:  # the hub's clock was ahead when it was dealt
+        session.query(LabelAssignment).update({"created_ms": wall_ms() + 2 * label_queue.RESERVED_MS})
+    assert cy.next() == uid
     cy.save(uid)
     assert world.person("Bob").next() == ""
 

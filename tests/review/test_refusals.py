@@ -186,6 +186,22 @@ def test_a_full_disk_is_said_in_words_and_what_was_typed_is_kept(tmp_path_factor
     world.hub.store.close()
 
 
+def test_whoever_has_no_turn_to_write_is_told_so(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """While another program held the database, all but the first who wanted to write got a bare "Internal Server
+    Error"."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("review.store.db.BUSY_MS", 200)
+        world = World(tmp_path_factory.mktemp("busy"))
+    ana = world.client("Olga")
+    with world.hub.store.writing():
+        answer = ana.post("/handover/note", data={"text": "nozzle 2 drips"}, headers=GERMAN)
+        told = ana.post("/handover/note", data={"text": "nozzle 2 drips"}, headers={"HX-Request": "true"})
+    assert answer.status_code == 503
+    assert "Platte oder Datenbank des Hubs" in answer.text
+    assert (told.status_code, told.text.partition(":")[0]) == (503, "the database is busy")
+    world.hub.store.close()
+
+
 def test_a_bundle_that_the_disk_does_not_take_is_said_in_words(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = World(tmp_path_factory.mktemp("no-room"))
     world.hub.settings.bundles_dir.write_text("a file where the folder should be")

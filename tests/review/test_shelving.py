@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inspection.errors import InputError
-from review import shelving
+from inspection.messages import Permit, Topics
+from review import halts, shelving
 from review.alarms import ACTIVE, UNACKED, Cause, State, step, why_not
 from review.bursts import GAP_MS, bursts
+from review.ingest import change
+from review.live import Now
 from review.routes.alarms import MAX_OPEN, _open
 from review.routes.events import _tick
 from review.store import Halt
@@ -123,6 +126,33 @@ def test_what_nobody_acknowledges_calls_again_once_per_cause(world: World) -> No
     world.ana.post(f"/halts/{other}/ack")
     world.upkeep.call_again(world.now)
     assert [s for _, s in world.acts("realarmed")] == [f"halt {n}" for n in (first, other, first)]
+
+
+def test_what_was_open_when_the_hubs_clock_was_set_back_calls_again_and_ends(world: World) -> None:
+    """For as long as the clock had been ahead nobody was called, no reset at the machine was seen, and a reset that the
+    edge did not answer could not be asked for once more."""
+    first, second, asked = world.halt(), world.halt("undercut", 2), world.halt("spatter", 2)
+    with world.hub.store.writing() as session:
+        halt = halts.load(session, asked)
+        for cause in (Cause.ACK, Cause.RESET_ASKED):
+            change(session, halt, cause, "Ana (operator)")
+    world.now += 5 * MIN
+    world.upkeep.call_again(world.now)
+    realarmed = [("hub", f"halt {first}"), ("hub", f"halt {second}")]
+    assert world.acts("realarmed") == realarmed
+    world.now -= 60 * MIN  # somebody has set it
+    for _ in range(3):
+        world.upkeep.call_again(world.now)
+    assert world.acts("realarmed") == realarmed * 2, "at once, and then at its pace"
+    world.now += 5 * MIN
+    world.upkeep.call_again(world.now)
+    assert world.acts("realarmed") == realarmed * 3
+    permit = Permit(boot=1, seq=1, run=1, code=0, halt=0, echo=0, age_ms=1, ts_ms=world.now)
+    world.hub.live._stations["p~l~s1"] = Now(Topics("p", "l", "s1"), permit=permit, permit_ns=1)
+    world.upkeep.look_at_halts(1, world.now)
+    with world.hub.store.reading() as session:
+        states = [halts.load(session, n).state for n in (first, second, asked)]
+    assert states == [State.CLEARED_UNACKED, State.ACTIVE_UNACKED, State.ACTIVE_ACKED]
 
 
 def test_a_burst_is_one_item(world: World) -> None:

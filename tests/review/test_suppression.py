@@ -65,6 +65,8 @@ class Plant:
         self.plc = {1: "RUNNING", 2: "RUNNING"}
         self.run: dict[int, int] = {}
         self.state_trouble = "none"
+        self.set_back_ms = 0
+        """How far somebody has set the hub's clock back; the monotonic one does not know."""
 
     def now(self, n: int, ns: int) -> Now:
         run = self.run.get(n, 1)  # a site that lets the line run on
@@ -87,7 +89,7 @@ class Plant:
         """After so many looks, a second apart: (kind, state, suppressed) of everything open."""
         for _ in range(seconds):
             self.world.now += 1000
-            ns = self.world.now * 1_000_000
+            ns = (self.world.now + self.set_back_ms) * 1_000_000
             for n in (1, 2):
                 self.world.hub.live._stations[f"p~l~s{n}"] = self.now(n, ns)
             self.world.upkeep._faults_due_ns = 0
@@ -115,6 +117,23 @@ def plant(world: World) -> Plant:
 
 
 # ── what is an alarm ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_clock_that_is_set_back_keeps_no_alarm_away(plant: Plant) -> None:
+    """What had begun within the ten seconds before was no alarm until the clock was that late again, and one that
+    sounded called nobody again."""
+    plant.code[1] = Code.CAMERA
+    plant.look()
+    plant.code[2] = Code.CAMERA
+    plant.look(5)
+    plant.set_back_ms = 60 * MIN
+    plant.world.now -= plant.set_back_ms
+    assert plant.look(10) == [("camera", "ACTIVE_UNACKED", False)] * 2
+    before = len(plant.world.acts("realarmed"))
+    for _ in range(3):
+        plant.world.upkeep.call_again(plant.world.now)
+    assert len(plant.world.acts("realarmed")) == before + 1, "the older one, and once"
+    assert plant.events() == ["raised"]
 
 
 def test_an_edge_that_never_saw_since_its_start_calls_and_says_why(plant: Plant) -> None:
