@@ -875,6 +875,27 @@ def test_a_folder_beside_the_one_that_is_meant_leads_to_it(tmp_path: Path, at: s
         open_source(tmp_path / at)
 
 
+@pytest.mark.parametrize(
+    ("path", "task"),
+    [
+        ("Weld seam/t.csv", "t"),
+        ("Weld seam/train.csv", "weld_seam"),
+        ("Weld seam/export/annotations_2.csv", "weld_seam"),
+        ("Weld seam/project-1-at-2026-05-04-08-10-1a2b3c4d.csv", "weld_seam"),
+        ("Weld seam/data/export/via_export_csv.csv", None),
+    ],
+)
+def test_a_task_is_not_called_train(tmp_path: Path, path: str, task: str | None) -> None:
+    """Nor is its bundle then train-0.1.0."""
+    files((tmp_path / path).parent, {"a.png": shot(1), Path(path).name: "image,label\na.png,pore"})
+    source = open_source(tmp_path / path)
+    if task:
+        assert make_target([source], None, None, None, None).task == task
+        return
+    with pytest.raises(DatasetError, match=r"has no name that says what the task is\n.*--task weld"):
+        make_target([source], None, None, None, None)
+
+
 def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "export.zip", "w") as packed:
         packed.writestr("a.json", "{}")

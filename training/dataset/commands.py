@@ -51,7 +51,10 @@ def import_(
     format: Annotated[
         Format, typer.Option(help="How the sources are laid out; auto looks at their files.")
     ] = Format.AUTO,
-    task: Annotated[str | None, typer.Option(help="Name of the inspection task, e.g. weld.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Name of the inspection task, e.g. weld; else what the source is called, or lies in."),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(

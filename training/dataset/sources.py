@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,6 +65,40 @@ class Format(StrEnum):
     RLE = "rle"
 
 
+NO_TASK = {
+    *(
+        "",
+        "all",
+        "annotation",
+        "annotations",
+        "coco",
+        "csv",
+        "cvat",
+        "data",
+        "dataset",
+        "datasets",
+        "default",
+        "desktop",
+    ),
+    *("documents", "downloads", "export", "exports", "image", "images", "img", "imgs", "instances", "json", "label"),
+    *(
+        "labeled",
+        "labelled",
+        "labelme",
+        "labels",
+        "manifest",
+        "mask",
+        "masks",
+        "pascal",
+        "pictures",
+        "project",
+        "region",
+    ),
+    *("result", "results", "samples", "supervisely", "table", "test", "testing", "train", "training", "val", "valid"),
+    *("validation", "via", "voc", "yolo"),
+}
+NAMED_BY_PROGRAM = re.compile(r"project-\d+-at-|via_project_", re.IGNORECASE)
+"""Exports of Label Studio and VIA, with their date."""
 _LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.VIA, Format.RLE}
 """Formats whose pictures lie in any folder below, one that is called good among them."""
 
@@ -354,20 +389,35 @@ def _has_folder(source: Source, said: str) -> bool:
 
 
 def _task(task: str | None, sources: list[Source]) -> str:
-    """What was asked for, else what the first source is called that is no folder of good pictures."""
+    """What was asked for, else what the first source is called that is no folder of good pictures; of `train.csv` and
+    `weld/export/` the folder that they lie in, or that one's."""
     if task:
         return class_name(task, "--task")
-    paths = [s.path.resolve() for s in sources]
-    paths = [p.parent if s.format is Format.CVAT else p for s, p in zip(sources, paths, strict=True)]  # annotations.xml
-    names = [s.only or (p.stem if p.is_file() else p.name) for s, p in zip(sources, paths, strict=True)]
-    for path, name in zip(paths, names, strict=True):
-        if Names().good(name):
+    for source in sources:
+        path = source.path.resolve()
+        names = [source.only or (path.stem if path.is_file() else path.name), *(p.name for p in _above(path))]
+        if Names().good(names[0]):
             continue
+        telling = (name for name in names if not _says_no_task(name))
+        if not (name := next(telling, "")):
+            raise DatasetError(path, "has no name that says what the task is", "name it: --task weld")
         try:
             return class_name(name, path)
         except DatasetError as e:
             raise DatasetError(path, f"is called {name!r}, and a task is not", "name the task: --task weld") from e
-    raise DatasetError(paths[0], "holds good pictures, and no source a name for the task", "name it: --task weld")
+    path = sources[0].path.resolve()
+    raise DatasetError(path, "holds good pictures, and no source a name for the task", "name it: --task weld")
+
+
+def _above(path: Path) -> list[Path]:
+    """The two folders above, but for somebody's home and what that lies in."""
+    return [p for p in list(path.parents)[:2] if p not in (Path.home(), *Path.home().parents)]
+
+
+def _says_no_task(name: str) -> bool:
+    """Whether a file or folder is called so by the program that wrote it, or for what lies in it."""
+    words = re.split(r"[\W\d_]+", name.lower())
+    return NAMED_BY_PROGRAM.match(name) is not None or all(word in NO_TASK for word in words)
 
 
 def plain_book(task: str, classes: tuple[str, ...]) -> LabelBook:
