@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -713,6 +715,119 @@ def test_a_subset_of_cvat_is_a_part_of_the_split(tmp_path: Path) -> None:
     )
     root = files(tmp_path, {"annotations.xml": told, "images/Train/a.png": shot(1), "images/Validation/b.png": shot(2)})
     assert sorted((i.split, i.labels) for i in items(root).values()) == [("train", ()), ("val", ("pore",))]
+
+
+# ── Supervisely ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def supervisely(*objects: dict[str, object], tags: tuple[str, ...] = ()) -> str:
+    """Of a picture of SIZE, as its SDK and its export write it."""
+    listed = [{"id": n, "classId": 7, "description": "", "tags": [], **o} for n, o in enumerate(objects, 1)]
+    said = [{"id": n, "tagId": 3, "name": name, "value": None} for n, name in enumerate(tags, 1)]
+    size = {"height": SIZE[0], "width": SIZE[1]}
+    return json.dumps({"description": "", "tags": said, "size": size, "objects": listed})
+
+
+def outlined(
+    kind: str, *exterior: list[int], interior: tuple[object, ...] = (), title: str = "pore"
+) -> dict[str, object]:
+    points = {"exterior": exterior, "interior": interior}
+    return {"geometryType": kind, "classTitle": title, "points": points}
+
+
+def brushed(data: str, left: int = 5, top: int = 7) -> dict[str, object]:
+    return {"geometryType": "bitmap", "classTitle": "pore", "bitmap": {"data": data, "origin": [left, top]}}
+
+
+def packed(pixels: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(png(pixels))).decode()
+
+
+def project(root: Path, *said: str, classes: tuple[str, ...] = ("Lack of fusion", "pore"), ds: str = "ds0") -> Path:
+    """Of pictures a.png, b.png ..."""
+    meta = {"classes": [{"title": title, "shape": "any", "color": "#ff0000"} for title in classes], "tags": []}
+    named: Files = {f"{ds}/img/{'abcdefg'[k]}.png": shot(k) for k in range(len(said))}
+    named |= {f"{ds}/ann/{'abcdefg'[k]}.png.json": told for k, told in enumerate(said)}
+    return files(root, {"meta.json": json.dumps(meta), **named})
+
+
+def test_supervisely(tmp_path: Path) -> None:
+    corners = ([10, 10], [29, 10], [29, 19], [10, 19])
+    hole = [[14, 13], [20, 13], [20, 16], [14, 16]]
+    inside = np.zeros((2, 3, 4), np.uint8)
+    inside[0, 1:, 3] = inside[1, 0, 3] = 255
+    root = project(
+        tmp_path,
+        supervisely(outlined("rectangle", [29, 27], [10, 20]), tags=("val", "line 3")),
+        supervisely(outlined("polygon", *corners, title="Lack of fusion")),
+        supervisely(outlined("polygon", *corners, interior=(hole,)), tags=("Lack of fusion",)),
+        supervisely(brushed(packed(inside))),
+        supervisely(brushed(packed(np.array([[0, 255, 255], [255, 0, 0]], np.uint8)))),
+        supervisely(tags=("good",)),
+        supervisely(),
+    )
+    assert open_source(root).format is Format.SUPERVISELY
+    box, filled, tagged, transparent, grey, good, bare = items(root).values()
+    assert (box.labels, box.mask_is_boxes, box.split) == (("pore",), True, "val")
+    assert box.annotations[0].box_px == (10, 20, 20, 8)
+    assert filled.mask is not None
+    assert (filled.labels, (filled.mask == 1).sum(), filled.split) == (("lack_of_fusion",), 20 * 10, None)
+    assert (tagged.labels, tagged.mask) == (("pore", "lack_of_fusion"), None)
+    for item in (transparent, grey):
+        assert item.mask is not None
+        assert [(int(x), int(y)) for y, x in np.argwhere(item.mask)] == [(6, 7), (7, 7), (5, 8)]
+    assert (good.labels, good.unmarked, bare.labels, bare.unmarked) == ((), False, (), True)
+    with pytest.raises(DatasetError, match=rf"import {root}, which looks like supervisely"):
+        open_source(root / "ds0" / "img")
+
+
+def test_a_hole_in_a_polygon_of_supervisely_is_none_of_it(tmp_path: Path) -> None:
+    hole = [[14, 13], [20, 13], [20, 16], [14, 16]]
+    rim = ([10, 10], [29, 10], [29, 19], [10, 19])
+    (item,) = items(project(tmp_path, supervisely(outlined("polygon", *rim, interior=(hole,))))).values()
+    assert item.mask is not None
+    assert (item.mask[14, 17], item.mask[10, 10], item.mask[19, 29]) == (0, 1, 1)
+
+
+def test_tags_of_supervisely_are_classes_where_it_has_no_other_and_else_told(tmp_path: Path) -> None:
+    told = [supervisely(tags=("crack", "train")), supervisely(tags=("good",)), supervisely(tags=("line 3",))]
+    found = items(project(tmp_path / "tags", *told[:2], classes=())).values()
+    assert next((item.labels, item.mask, item.split) for item in found) == (("crack",), None, "train")
+    root = project(tmp_path / "drawn", supervisely(outlined("rectangle", [1, 1], [9, 9])), *told)
+    _, cracked, good, other = items(root).values()
+    assert (cracked.labels, good.labels, good.doubt, other.labels) == ((), (), "", ())
+    assert "is tagged 'crack', which is no class, and has no object: taken as good; a tag is a class" in cracked.doubt
+    assert next(i for n, i in items(root, Format.AUTO, "crack=crack").items() if "b.png" in n).labels == ("crack",)
+
+
+@pytest.mark.parametrize("ds", ["train", "good"])
+def test_a_picture_without_a_file_of_supervisely_is_good_where_somebody_says_so(tmp_path: Path, ds: str) -> None:
+    root = project(tmp_path, supervisely(outlined("rectangle", [1, 1], [9, 9])), ds="ds0")
+    files(root, {f"{ds}/img/z.png": shot(9), f"{ds}/ann/.keep": ""})
+    if ds == "train":
+        with pytest.raises(DatasetError, match=r"z.png: has no z.png.json in .*ann\n.*--unlabelled-good"):
+            items(root)
+    found = items(root, unlabelled_good=ds == "train")[f"{ds}/img/z.png"]
+    assert (found.labels, found.split) == ((), "train" if ds == "train" else None)
+
+
+@pytest.mark.parametrize(
+    ("on", "says"),
+    [
+        (outlined("line", [1, 1], [9, 9]), "object 1: is a line that has no area"),
+        (outlined("polygon", [1, 1], [9, 9]), "has an outline of 4 numbers"),
+        (outlined("polygon", [101, 1], [109, 9], [103, 9]), "is an outline outside the picture"),
+        (outlined("rectangle", [101, 1], [109, 9]), "outside the picture of 80x64 px"),
+        (brushed("no base64!"), "has a bitmap that does not read"),
+        (brushed("AAAA"), "has a bitmap that does not read"),
+        (brushed(base64.b64encode(zlib.compress(b"x")).decode()), "has a bitmap that is no PNG"),
+        (brushed(packed(np.full((2, 3), 255, np.uint8)), left=78), "a bitmap of 3x2 px at 78, 7, outside the picture"),
+        ({"classTitle": "pore"}, "a.png.json: .*geometryType"),
+    ],
+)
+def test_supervisely_that_cannot_be_read_is_refused(tmp_path: Path, on: dict[str, object], says: str) -> None:
+    with pytest.raises(DatasetError, match=says):
+        items(project(tmp_path, supervisely(on)), task="weld", classes="pore")
 
 
 # ── VIA ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -41,6 +41,7 @@ from training.dataset.pairs import (
 )
 from training.dataset.rle import import_rle, is_rle, rle_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
+from training.dataset.supervisely import import_supervisely, is_supervisely, supervisely_classes
 from training.dataset.via import import_via, is_via, via_classes, via_files
 from training.dataset.voc import import_voc, is_voc, voc_classes
 from training.dataset.yolo import import_yolo, is_yolo, yolo_classes
@@ -56,6 +57,7 @@ class Format(StrEnum):
     LABELME = "labelme"
     CVAT = "cvat"
     VIA = "via"
+    SUPERVISELY = "supervisely"
     YOLO = "yolo"
     VOC = "voc"
     PAIRS = "pairs"
@@ -99,7 +101,7 @@ NO_TASK = {
 }
 NAMED_BY_PROGRAM = re.compile(r"project-\d+-at-|via_project_", re.IGNORECASE)
 """Exports of Label Studio and VIA, with their date."""
-_LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.VIA, Format.RLE}
+_LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.VIA, Format.SUPERVISELY, Format.RLE}
 """Formats whose pictures lie in any folder below, one that is called good among them."""
 
 
@@ -130,6 +132,8 @@ class Source:
                 return import_cvat(self.path, target)
             case Format.VIA:
                 return import_via(self.path, target)
+            case Format.SUPERVISELY:
+                return import_supervisely(self.path, target)
             case Format.YOLO:
                 return import_yolo(self.path, target)
             case Format.VOC:
@@ -192,6 +196,8 @@ class Source:
                 return cvat_classes(self.path, names)
             case Format.VIA:
                 return via_classes(self.path, names)
+            case Format.SUPERVISELY:
+                return supervisely_classes(self.path, names)
             case Format.YOLO:
                 return yolo_classes(self.path, names)
             case Format.VOC:
@@ -256,6 +262,8 @@ def _recognised_in_place(path: Path, only: str | None = None) -> Source | None:
         return Source(path, Format.SNAPSHOT)
     elif (path / HEADER_FILE).is_file():
         return Source(path, Format.LABELLED)
+    elif is_supervisely(path):
+        return Source(path, Format.SUPERVISELY)
     elif is_mvtec(path):
         return Source(path, Format.MVTEC)
     elif is_yolo(path):
