@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -265,6 +266,49 @@ def test_films_become_clips(tmp_path: Path) -> None:
     assert [s.labels for s in runs[0]] == [()] * 5 + [("pore",)] * 6
     assert {s.labels for s in runs[1]} == {("crack", "pore")}
     assert {s.group for s in runs[1]} == {"b"}
+
+
+def uneven(path: Path, runs: list[tuple[int, int]]) -> Path:
+    """A film whose frames are shown for as long as `runs` say: how many, how many 10240ths of a second each."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for k in range(sum(n for n, _ in runs)):
+        writer.write(np.full((48, 64, 3), 60 + 4 * k, np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    old = data.find(b"stts") - 4
+    size = int.from_bytes(data[old : old + 4])
+    new = struct.pack(">I4sII", 16 + 8 * len(runs), b"stts", 0, len(runs)) + b"".join(
+        struct.pack(">II", *r) for r in runs
+    )
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+        at = data.find(box) - 4
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4]) + len(new) - size).to_bytes(4)
+    data[old : old + size] = new
+    for box, at, units in ((b"mdhd", 20, 10240), (b"elst", 12, 1000)):  # how long it is in all
+        place = data.find(box) + at
+        data[place : place + 4] = (sum(n * d for n, d in runs) * units // 10240).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+def test_an_interval_holds_the_frames_that_are_shown_in_it(tmp_path: Path) -> None:
+    """By the mean rate, of a phone's film, it held others."""
+    video = uneven(tmp_path / "a.mp4", [(20, 1024), (20, 2048)])  # 2 s of 20 frames, 4 s of as many
+    table = tmp_path / "told.csv"
+    table.write_text("video,start_s,end_s,label\na.mp4,0,1,good\na.mp4,3,4,pore\n")
+    told = read_intervals(table)
+    found = list(import_clips([video], told, Target("seam", plain_book("seam", ("pore",)))))
+    shown = [place.number for item in found if (place := place_of(item.source))]
+    assert shown == [*range(10), *range(25, 30)]
+    assert [item.labels for item in found] == [()] * 10 + [("pore",)] * 5
+    (doubt,) = [item.doubt for item in found if item.doubt]
+    assert doubt.startswith("frame 1 comes 0.100 s after the one before, and others every 0.150 s: a model that rememb")
+
+
+def test_two_films_of_one_name_are_not_one_clip(tmp_path: Path) -> None:
+    films = [film(tmp_path / name) for name in ("a.avi", "a.mov")]
+    with pytest.raises(DatasetError, match=r"a.avi: and .*a.mov would be one clip, a\n"):
+        list(import_clips(films, {}, Target("seam", plain_book("seam", ("pore",)))))
 
 
 @pytest.mark.parametrize(

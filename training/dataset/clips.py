@@ -24,6 +24,8 @@ from training.dataset.item import Item, Target, class_name, read_text
 
 COLUMNS = ("video", "start_s", "end_s", "label")
 GOOD = "good"
+UNEVEN = 0.25
+"""Of the mean time between two frames: so much more or less is told."""
 END_SLACK_S = 0.5
 """People write full seconds, and players round a film's length up: so much later an interval may end."""
 
@@ -87,6 +89,9 @@ def import_clips(
         )
     if twice := [n for n in names if names.count(n) > 1]:
         raise DatasetError(twice[0], "was given twice", "give films names of their own")
+    if alike := [v for v in videos if [w.stem for w in videos].count(v.stem) > 1]:
+        what = f"and {alike[1]} would be one clip, {alike[0].stem}"
+        raise DatasetError(alike[0], what, "give films names of their own")
     for video in videos:
         yield from _frames(video, intervals.get(video.name, []), target, every)
 
@@ -99,12 +104,18 @@ def _frames(video: Path, intervals: list[Interval], target: Target, every: int) 
             raise DatasetError(video, "cannot be played", "convert it to MP4 (H.264) or MJPEG")
         if not intervals:
             raise DatasetError(video, "has no interval", "label a stretch of it, or leave it out")
-        waiting, number = list(intervals), -1
+        waiting, number, at = list(intervals), -1, -1 / fps
+        uneven, told_uneven = "", False
         while waiting and film.grab():
             number += 1
-            while waiting and number / fps >= waiting[0].end_s:
+            before, at = at, _time_of(film, at, fps)
+            while waiting and at >= waiting[0].end_s:
                 waiting.pop(0)
-            if not waiting or number % every or number / fps < waiting[0].start_s:
+            if number and not uneven and abs(at - before - 1 / fps) > UNEVEN / fps:
+                uneven = (
+                    f"frame {number} comes {at - before:.3f} s after the one before, and others every {1 / fps:.3f} s"
+                )
+            if not waiting or number % every or at < waiting[0].start_s:
                 continue
             told, image = film.retrieve()
             if not told:
@@ -118,8 +129,12 @@ def _frames(video: Path, intervals: list[Interval], target: Target, every: int) 
                 labels=labels,
                 px_per_mm=target.px_per_mm,
                 source=source_of(video.stem, fps / every, number // every),
+                doubt=""
+                if told_uneven or not uneven
+                else f"{uneven}: a model that remembers counts frames, not seconds",
             )
-        ends = (number + 1) / fps
+            told_uneven = bool(uneven)
+        ends = at + 1 / fps
         for left in waiting:
             if left.start_s >= ends:
                 raise DatasetError(left.where, f"begins at {left.start_s:g} s, {video} ends at {ends:.2f} s", "mend it")
@@ -131,6 +146,13 @@ def _frames(video: Path, intervals: list[Interval], target: Target, every: int) 
                 )
     finally:
         film.release()
+
+
+def _time_of(film: cv2.VideoCapture, before: float, fps: float) -> float:
+    """When the frame that was grabbed last is shown, in s: phones film at no even rate. Where the film does not say, as
+    long after the one `before` as frames are apart on the whole."""
+    at = round(film.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
+    return at if at > before else round(before + 1 / fps, 6)
 
 
 def _seconds(text: str | None, where: str) -> float:

@@ -179,12 +179,14 @@ def import_clips_(
     told = read_intervals(intervals)
     book = read_book(label_book) if label_book else plain_book(class_name(task, "--task"), classes_in(told))
     target = Target(book.task, book, px_per_mm)
-    items = import_clips(videos, told, target, every)
+    doubts: list[str] = []
+    items = _noting(import_clips(videos, told, target, every), doubts, [], set())
     # Frames of one film are alike and all of one group; whether two films show one part, their names must say.
     manifest = build(items, out, target, Shares(val, test, seed), tuple(map(str, videos)), Looking.SKIP)
     console = Console()
     console.print(f"[bold]{manifest.id}[/bold] in {out}; next: haltline train {out} --frames 8")
     _print_counts(console, manifest)
+    _print_list(console, "in doubt", doubts, "")
 
 
 @dataset.command()
