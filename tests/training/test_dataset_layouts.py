@@ -485,6 +485,16 @@ def test_of_good_pictures_beside_labelled_ones_a_new_name_says_so(tmp_path: Path
             items(root, Format.AUTO, wrong)
 
 
+@pytest.mark.parametrize("at", ["weld.csv", "splits/weld.csv"])
+def test_a_table_names_its_pictures_from_its_folder_or_the_one_above(tmp_path: Path, at: str) -> None:
+    """As VisA's split_csv/1cls.csv."""
+    table = "image,mask,label\nData/a.png,,normal\nData/b.png,Masks/b.png,anomaly"
+    root = files(tmp_path, {"Data/a.png": shot(1), "Data/b.png": shot(2), "Masks/b.png": mask(), at: table})
+    source = open_source(root / at)
+    found = list(source.items(make_target([source], None, None, None, None)))
+    assert [(item.labels, item.mask is None) for item in found] == [((), True), (None, False)]
+
+
 def test_a_folder_with_a_table_says_so(tmp_path: Path) -> None:
     root = files(tmp_path, {"labels.csv": "image,label\na.png,good\n", "a.png": shot(1)})
     with pytest.raises(DatasetError, match=r"import the table itself, .*labels.csv"):

@@ -313,7 +313,7 @@ def table_classes(path: Path, only: str | None, names: Names) -> tuple[str, ...]
     rows = table_rows(path, only)
     first = rows[0][1]
     if first["mask_or_boxes"].endswith(".txt"):
-        return yolo_classes((path.parent / first["mask_or_boxes"]).parent.parent, names)
+        return yolo_classes((_root(path, first["image"]) / first["mask_or_boxes"]).parent.parent, names)
     return names.classes(sorted({label for _, row in rows for label in said_labels(row["label"], names)}), path)
 
 
@@ -324,13 +324,20 @@ def said_labels(text: str, names: Names) -> list[str]:
 
 def import_table(path: Path, target: Target, only: str | None = None) -> Iterator[Item]:
     """Columns image and label, and perhaps mask_or_boxes (may be empty), group, split, dataset."""
-    for number, row in table_rows(path, only):
+    rows = table_rows(path, only)
+    root = _root(path, rows[0][1]["image"])
+    for number, row in rows:
         where = f"{path}:{number}"
-        image = path.parent / row["image"]
+        image = root / row["image"]
         split = row["split"].strip().lower()
         if split not in SPLIT_NAMES:
             raise DatasetError(where, f"has the split {split!r}", "write train, val or test, or leave it empty")
-        yield _row_item(row, image, SPLIT_NAMES[split], where, target, path.parent)
+        yield _row_item(row, image, SPLIT_NAMES[split], where, target, root)
+
+
+def _root(path: Path, image: str) -> Path:
+    """Where a table's ways begin, by a picture it names: its own folder, or of `splits/train.csv` the one above."""
+    return next((p for p in (path.parent, path.parent.parent) if (p / image).is_file()), path.parent)
 
 
 def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str, target: Target, root: Path) -> Item:
