@@ -48,6 +48,8 @@ TURN, IN_TURN = "turn", 8
 """`pool/turn` says which of the pool's 256 folders are read next; so many of them with every backup."""
 BLOCK = 1 << 20
 NAME = "%Y-%m-%dT%H%M%SZ"
+AHEAD_S = 60
+"""Where its second was taken a backup has the name of a later one, and clocks are set by some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +150,14 @@ def _locked(part: Path) -> int | None:
     return lock
 
 
-def newest(out: Path) -> Backup | None:
-    """The latest complete backup below `out`."""
-    found = sorted(path for path in out.glob("*Z") if (path / LIST).is_file()) if out.is_dir() else []
+def newest(out: Path, now_ms: int) -> Backup | None:
+    """The latest complete backup below `out`. One of a time that is still to come was made while the clock was ahead:
+    it hides none that was made since."""
+    ahead = datetime.fromtimestamp(now_ms // 1000 + AHEAD_S, UTC).strftime(NAME)
+    found = [path for path in out.glob("*Z") if (path / LIST).is_file()] if out.is_dir() else []
     if not found:
         return None
+    found.sort(key=lambda path: (path.name <= ahead, path.name))
     rows = list(_listed(found[-1]))
     at = datetime.strptime(found[-1].name, NAME).replace(tzinfo=UTC)
     damaged = tuple(row["path"] for row in rows if row["damaged"])
@@ -325,7 +330,7 @@ def _check(db: sqlite3.Connection) -> None:
 
 def _copy_files(data: Path, out: Path, part: Path, folder: Path, now_ms: int) -> Backup:
     files = added = size = 0
-    pool, suspects, damaged = out / POOL, _damaged_before(out), list[str]()
+    pool, suspects, damaged = out / POOL, _damaged_before(out, now_ms), list[str]()
     first = _turn(pool)
     looked_at = {f"{(first + n) % 256:02x}" for n in range(IN_TURN)}
     with (part / LIST).open("w", encoding="utf-8") as listed:
@@ -350,10 +355,10 @@ def _copy_files(data: Path, out: Path, part: Path, folder: Path, now_ms: int) ->
     return Backup(folder, now_ms, files, added, size, tuple(damaged))
 
 
-def _damaged_before(out: Path) -> frozenset[str]:
+def _damaged_before(out: Path, now_ms: int) -> frozenset[str]:
     """What the last backup found is read again each time: it must not be forgotten until its turn comes."""
     try:
-        last = newest(out)
+        last = newest(out, now_ms)
     except (InputError, OSError):
         return frozenset()
     return frozenset(last.damaged if last else ())

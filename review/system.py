@@ -127,20 +127,20 @@ def view(hub: Hub) -> View:
     except (HaltlineError, SQLAlchemyError, OSError) as e:
         # The check may have met a connection that still has what it read before.
         wrong.setdefault("database", str(e).splitlines()[0])
-    newest = _newest_backup(hub)
+    newest = _newest_backup(hub, now_ms)
     return View(
         wrong=tuple((what, why, WITHOUT[what]) for what, why in wrong.items()),
         disk=disk,
         backup=newest,
-        backup_old=newest is None or now_ms - newest.at_ms > BACKUP_OLD_MS,
+        backup_old=newest is None or abs(now_ms - newest.at_ms) > BACKUP_OLD_MS,
         records=records,
         edges=tuple(_edge(now, now_ns) for now in hub.live.stations()),
     )
 
 
-def _newest_backup(hub: Hub) -> backup.Backup | None:
+def _newest_backup(hub: Hub, now_ms: int) -> backup.Backup | None:
     try:
-        return backup.newest(hub.backups.folder)
+        return backup.newest(hub.backups.folder, now_ms)
     except (HaltlineError, OSError):
         return None
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,20 @@ def test_a_second_backup_adds_only_what_is_new(world: World, tmp_path: Path) -> 
     world.hub.frames.put(b"\x89PNG a third")
     second = backup.make(world.hub.settings, out, NOW + 60_000)
     assert (second.added, second.files) == (1, 8)
-    newest = backup.newest(out)
+    newest = backup.newest(out, NOW + 60_000)
     assert newest
     assert (newest.path, newest.at_ms, newest.files) == (second.path, NOW + 60_000, 8)
-    assert backup.newest(tmp_path / "nowhere") is None
+    assert backup.newest(tmp_path / "nowhere", NOW) is None
+
+
+def test_a_backup_made_while_the_clock_was_ahead_hides_none_made_since(world: World, tmp_path: Path) -> None:
+    """The System page named it for as long, and was content, whether or not another was ever made."""
+    out, ahead = tmp_path / "out", NOW + 400 * 24 * 3600 * 1000
+    early = backup.make(world.hub.settings, out, ahead)
+    assert backup.newest(out, NOW) == replace(early, added=0), "where there is no other"
+    late = backup.make(world.hub.settings, out, NOW)
+    assert backup.newest(out, NOW) == replace(late, added=0)
+    assert backup.newest(out, ahead) == replace(early, added=0)
 
 
 def test_two_backups_of_one_second_are_two(world: World, tmp_path: Path) -> None:
@@ -107,7 +118,7 @@ def test_two_backups_of_one_second_are_two(world: World, tmp_path: Path) -> None
     assert third.exists()
     os.close(lock)
     assert len({b.files for b in made}) == 1
-    newest = backup.newest(out)
+    newest = backup.newest(out, NOW + 60_000)
     assert newest
     assert newest.path == made[-1].path
     for n, one in enumerate(made):
@@ -245,7 +256,7 @@ def test_what_an_earlier_backup_kept_whole_is_restored(world: World, tmp_path: P
     backup.make(world.hub.settings, out, NOW)
     live.write_bytes(b"cut short by a full disk")
     second = backup.make(world.hub.settings, out, NOW + 60_000)
-    newest = backup.newest(out)
+    newest = backup.newest(out, NOW + 60_000)
     assert newest
     assert second.damaged == newest.damaged == (f"frames/{sha[:2]}/{sha}",)
     assert backup.restore(second.path, tmp_path / "again").missing == ()
@@ -454,7 +465,7 @@ def test_the_button_makes_one_and_the_log_says_who(world: World) -> None:
     assert world.hub.backups.failed == ""
     assert [(a.who, a.what) for a in audit.links(world.hub.store)][-1] == ("Eve", "backup_made")
     assert "2 files" not in eve.get("/system").text
-    newest = backup.newest(world.hub.backups.folder)
+    newest = backup.newest(world.hub.backups.folder, wall_ms())
     assert newest
     assert newest.path.name[:4] in ("2026", "2027", "2028")
 
