@@ -149,21 +149,21 @@ def export(
     database: Annotated[str | None, typer.Option(help="SQLAlchemy address instead of DATA/hub.db.")] = None,
 ) -> None:
     """Write what people agree on as a labelled folder; name what they differ on."""
-    from review.exchange import WANTED, convert
+    from review.exchange import WANTED
     from review.export import export_labels
     from review.settings import Settings
 
-    if form not in WANTED:
+    wanted = next((known for known in WANTED if known == form), None)
+    if wanted is None:
         _give_up(f"--format: {form!r} is none of {', '.join(WANTED)}")
     try:
         settings = Settings(data_dir=data, database_url=database, labels_per_frame=labels_per_frame)
-        summary = export_labels(settings, out, task, allow_single=allow_single, soft=soft)
-        converted = convert(out, form)
+        summary = export_labels(settings, out, task, allow_single=allow_single, soft=soft, form=wanted)
     except HaltlineError as e:
         _give_up(str(e))
     typer.echo(f"{out}: {summary.line()}")
-    if converted and converted.left_out:
-        typer.echo(f"  {len(converted.left_out)} left out: nobody said where, which {form} has no word for")
+    if summary.no_word:
+        typer.echo(f"  {summary.no_word} left out: nobody said where, which {form} has no word for")
     for why, uids in (("to adjudicate", summary.disputed), ("unreadable", summary.unreadable)):
         for uid in uids:
             typer.echo(f"  {why}: /label/{uid}")

@@ -7,13 +7,14 @@ a part into training and its twin into the test set.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 import time
 import zipfile
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -80,6 +81,8 @@ class Summary:
     disputed: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     groups: set[str] = field(default_factory=set)
+    no_word: int = 0
+    """Frames that the wanted form has no word for."""
 
     @property
     def exported(self) -> int:
@@ -137,14 +140,15 @@ def groups_of(moments: Iterable[Moment]) -> dict[str, str]:
 
 def export_folder(
     store: Store, frames: FrameStore, out: Path, task: str | None = None, *, allow_single: bool = False,
-    soft: bool = False, need: int = NEED,
+    soft: bool = False, need: int = NEED, form: Wanted = "labelled",
 ) -> Summary:  # fmt: skip
-    """Write the labelled folder `out`, which must not exist yet or be empty; it appears whole or not at all.
+    """Write the labelled folder `out`, or the form that is wanted of it; it must not exist yet or be empty, and appears
+    whole or not at all.
 
     `soft`: labels come with the chance that they are right, everybody's weighed by how reliable they are, and frames
     people differ on leave too. `need`: how many labels a frame must have, the hub's `labels_per_frame`.
 
-    DatasetError when `out` is taken, the task is unknown or there is nothing to export.
+    DatasetError when `out` is taken, the task is unknown, there is nothing to export or the form has no word for it.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(out, "exists and is not empty", "name a new folder")
@@ -155,19 +159,42 @@ def export_folder(
         groups = groups_of(moments(session))
         left_out = suspects.ambiguous(session)
         weights = _weights(session, book) if soft else {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        staging.chmod(0o755)
+    with _part(out.absolute()) as part:
+        staging = part / "labels"
+        staging.mkdir()
         summary = Summary(book.task)
         _Writer(staging, book, frames, allow_single, need, summary, decisions, weights, left_out).write(work, groups)
         if not summary.exported:
             people = "1 person labels a frame" if need == 1 else f"{need} people label the same frames"
             raise DatasetError("labels", f"nothing to export: {summary.line()}", people)
+        converted = convert(staging, form)
+        summary.no_word = len(converted.left_out) if converted else 0
         staging.replace(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return summary
+
+
+@contextmanager
+def _part(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to make it in. What an export that was killed had made there goes; one that still writes
+    has it locked."""
+    part = out.with_name(f".{out.name}.export.part")
+    part.mkdir(parents=True, exist_ok=True)
+    lock = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise DatasetError(out, "is being written by another export", "wait for it, or name another folder") from e
+        except OSError:
+            pass  # a file system that knows no locks
+        for left in part.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _weights(session: Session, book: LabelBook) -> Mapping[int, dict[str, float]]:
@@ -184,8 +211,9 @@ def _weights(session: Session, book: LabelBook) -> Mapping[int, dict[str, float]
 
 
 def export_labels(
-    settings: Settings, out: Path, task: str | None = None, *, allow_single: bool = False, soft: bool = False
-) -> Summary:
+    settings: Settings, out: Path, task: str | None = None, *, allow_single: bool = False, soft: bool = False,
+    form: Wanted = "labelled",
+) -> Summary:  # fmt: skip
     """`export_folder` from a hub's data folder, also while the hub runs: it only reads. A frame must have
     `settings.labels_per_frame` labels."""
     if settings.database_url is None and not (settings.data_dir / "hub.db").is_file():
@@ -193,7 +221,7 @@ def export_labels(
     store = Store(settings.database)
     try:
         frames, need = FolderFrames(settings.frames_dir), settings.labels_per_frame
-        return export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need)
+        return export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need, form=form)
     except SQLAlchemyError as e:
         raise StorageError(f"{store.name} cannot be read: {e}") from e
     finally:
@@ -206,8 +234,7 @@ def export_zip(
 ) -> tuple[Path, Summary]:  # fmt: skip
     """The labels in the form that is wanted, as one zip file inside `folder` with a folder's name around its files."""
     out = folder / "labels"
-    summary = export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need)
-    convert(out, form)
+    summary = export_folder(store, frames, out, task, allow_single=allow_single, soft=soft, need=need, form=form)
     path = folder / f"haltline-labels-{summary.task}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
         for file in sorted(out.rglob("*")):

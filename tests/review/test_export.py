@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -18,13 +21,14 @@ from inspection.errors import DatasetError
 from inspection.label_book import SCRATCH_BOOK
 from inspection.samples import HEADER_FILE, SAMPLES_FILE, LabelledHeader, Sample
 from review.cli import app as cli
-from review.export import ARRIVING, Moment, export_folder, export_zip, groups_of
+from review.export import ARRIVING, Moment, _part, export_folder, export_zip, groups_of
 from review.frames import FolderFrames
 from review.hub import Hub
 from review.label_queue import save
 from review.labelling import CheckedLabel, Mark, encode_mask
 from review.settings import Settings
 from review.store import Record, Station, Store
+from tests.review.factory import REPO
 
 W, H = 80, 60
 
@@ -175,6 +179,42 @@ def test_nothing_half_is_left_behind(world: World, tmp_path: Path) -> None:
     (tmp_path / "taken" / "x").touch()
     with pytest.raises(DatasetError, match="not empty"):
         export_folder(world.store, world.frames, tmp_path / "taken")
+
+
+def test_a_form_without_a_word_for_them_leaves_nothing_in_the_next_ones_way(world: World, tmp_path: Path) -> None:
+    """The refused export's own folder stayed, under the name that was asked for, and the next was refused for it."""
+    uid = world.frame()
+    for person in ("ann", "bob"):
+        world.label(uid, person, "scratch")  # as a class for the frame, nobody painted
+    data = ["--data", str(tmp_path)]
+    run = CliRunner().invoke
+    refused = run(cli, ["export", str(tmp_path / "out"), *data, "--format", "coco"])
+    assert (refused.exit_code, "nobody painted" in refused.output) == (2, True)
+    done = run(cli, ["export", str(tmp_path / "out"), *data, "--format", "label-studio"])
+    assert done.exit_code == 0, done.output
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_export_that_is_killed_leaves_nothing_half_and_what_it_had_made_goes(world: World, tmp_path: Path) -> None:
+    """Killed for real while it moves pictures: the folder was there with some of its pictures gone, and the copies of
+    the rest stayed beside it for ever."""
+    uid = world.frame()
+    for person in ("ann", "bob"):
+        world.label(uid, person)
+    command = [sys.executable, "-c", f"""
+import os, signal
+from pathlib import Path
+from review.cli import app
+Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+app(["export", {str(tmp_path / "out")!r}, "--data", {str(tmp_path)!r}, "--format", "coco"])
+"""]  # fmt: skip
+    assert subprocess.run(command, cwd=REPO).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.glob(".out*")] == [".out.export.part"]
+    with pytest.raises(DatasetError, match="another export"), _part(tmp_path / "out"):
+        export_folder(world.store, world.frames, tmp_path / "out")
+    export_folder(world.store, world.frames, tmp_path / "out", form="coco")
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_the_zip_holds_one_folder(world: World, tmp_path: Path) -> None:
