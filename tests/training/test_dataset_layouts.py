@@ -485,6 +485,18 @@ def test_of_good_pictures_beside_labelled_ones_a_new_name_says_so(tmp_path: Path
             items(root, Format.AUTO, wrong)
 
 
+@pytest.mark.parametrize("row", ['a.png,"crack,pore"', "a.png;crack,pore"])
+def test_labels_of_a_row_that_a_comma_parts_are_not_one_class(tmp_path: Path, row: str) -> None:
+    """They were crack_pore."""
+    head = "image;label" if ";" in row else "image,label"
+    root = files(tmp_path, {"a.png": shot(1), "weld.csv": f"{head}\n{row}"})
+    for asked in ({}, {"classes": "crack,pore"}):
+        with pytest.raises(DatasetError, match=r"weld.csv:2: has the label 'crack,pore'\n.*by \+; .*'crack,pore=NAME'"):
+            items(root / "weld.csv", **asked)
+    (found,) = items(root / "weld.csv", Format.AUTO, "crack,pore=crack").values()
+    assert found.labels == ("crack",)
+
+
 @pytest.mark.parametrize("at", ["weld.csv", "splits/weld.csv"])
 def test_a_table_names_its_pictures_from_its_folder_or_the_one_above(tmp_path: Path, at: str) -> None:
     """As VisA's split_csv/1cls.csv."""

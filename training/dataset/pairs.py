@@ -314,12 +314,22 @@ def table_classes(path: Path, only: str | None, names: Names) -> tuple[str, ...]
     first = rows[0][1]
     if first["mask_or_boxes"].endswith(".txt"):
         return yolo_classes((_root(path, first["image"]) / first["mask_or_boxes"]).parent.parent, names)
-    return names.classes(sorted({label for _, row in rows for label in said_labels(row["label"], names)}), path)
+    said = {label for number, row in rows for label in _row_labels(row["label"], names, f"{path}:{number}")}
+    return names.classes(sorted(said), path)
 
 
 def said_labels(text: str, names: Names) -> list[str]:
     """A row's or a folder's labels: several are joined by +, none are `good` or the like."""
     return [label.strip() for label in text.split("+") if label.strip() and not names.good(label)]
+
+
+def _row_labels(text: str, names: Names, where: str) -> list[str]:
+    """The same of a row's cell; DatasetError where a comma may part two labels, which would be one class."""
+    said = said_labels(text, names)
+    if listed := next((label for label in said if "," in label and not names.renames(label)), ""):
+        fix = f"join several by +; or where one class is called so: --rename {f'{listed}=NAME'!r}"
+        raise DatasetError(where, f"has the label {listed!r}", fix)
+    return said
 
 
 def import_table(path: Path, target: Target, only: str | None = None) -> Iterator[Item]:
@@ -342,7 +352,7 @@ def _root(path: Path, image: str) -> Path:
 
 def _row_item(row: dict[str, str], image: Path, split: Split | None, where: str, target: Target, root: Path) -> Item:
     label, group, named = row["label"], row["group"], row["mask_or_boxes"]
-    said = said_labels(label, target.names)
+    said = _row_labels(label, target.names, where)
     if named.endswith(".txt"):
         names = yolo_names((root / named).parent.parent)
         item = replace(yolo_item(image, root / named, names, target, group), split=split)
