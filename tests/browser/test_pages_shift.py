@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from review import badges, people
 from review.alarms import State
 from review.broadcast import News
+from review.clock import wall_ms
 from review.store import Halt
 from tests.browser.label_desk import World
 from tests.browser.where import wait_for_path
@@ -32,13 +33,14 @@ def world(browser: Browser, mosquitto: int, tmp_path: Path) -> Iterator[World]:
 
 
 def halts(world: World, *states: State, **more: Any) -> None:
+    now_ms = wall_ms()
     with world.hub.store.writing() as session:
         first = session.query(Halt).count() + 1
         for n, state in enumerate(states, start=first):
             session.add(
                 Halt(
                     station_id=1, halt=170_000 + n, uid=f"{n:032x}", code=1, reason="", records=[], stages_ms={},
-                    at_ms=1_800_000_000_000 + n, received_ms=1_800_000_000_000 + n, state=state,
+                    at_ms=now_ms + n, received_ms=now_ms + n, state=state,
                     **{"cls": "porosity"} | more,
                 )
             )  # fmt: skip

@@ -45,7 +45,6 @@ CLASS_NAME, NAME_BEGINS = r"[a-z][a-z0-9_]{0,31}", "begin with a letter, at most
 COPY = ".rf."
 """Before it stands the name of the picture that Roboflow made a copy of, turned or lighter."""
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-WHITE_OF_A_JPEG = 240
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -204,24 +203,17 @@ def read_bytes(path: Path, named_by: object = None) -> bytes:
 def read_picture(path: Path) -> bytes:
     """The bytes of a picture that nothing but its place says to be one; DatasetError where it is a mask."""
     data = read_bytes(path)
-    if _is_mask(decode(data, path), jpeg=path.suffix.lower() in JPEG_SUFFIXES):
+    if path.suffix.lower() not in JPEG_SUFFIXES and _is_mask(decode(data, path)):
         raise DatasetError(
             path,
-            "holds black and one other value, as a mask does",
-            f"call the masks x_mask{path.suffix}, or their folder masks; of such pictures write a CSV with image,label",
+            "holds two values and no other, as a mask does",
+            "call the masks x_mask.png, or their folder masks; of such pictures write a CSV with image,label",
         )
     return data
 
 
-def _is_mask(image: Image, *, jpeg: bool) -> bool:
-    """Whether it holds 0 and one more value, in grey; of a JPEG, which blurs the edges between them, whether the most
-    of it is exactly black and nearly all else white. Black of a camera is noisy, and glare fades."""
-    if jpeg:
-        grey = image[..., 0]
-        lit = int((grey >= WHITE_OF_A_JPEG).sum())
-        edges = grey.size - int((grey <= 255 - WHITE_OF_A_JPEG).sum()) - lit
-        plain = bool((image == grey[..., None]).all() and 2 * (grey == 0).sum() > grey.size)
-        return plain and 4 * edges < lit
+def _is_mask(image: Image) -> bool:
+    """Whether it holds 0 and one more value, in grey."""
     low, high = image.min(), image.max()
     return bool(low == 0 < high and ((image == low) | (image == high)).all() and (np.ptp(image, axis=2) == 0).all())
 

@@ -67,38 +67,12 @@ class Format(StrEnum):
     RLE = "rle"
 
 
-NO_TASK = {
-    *(
-        "",
-        "all",
-        "annotation",
-        "annotations",
-        "coco",
-        "csv",
-        "cvat",
-        "data",
-        "dataset",
-        "datasets",
-        "default",
-        "desktop",
-    ),
-    *("documents", "downloads", "export", "exports", "image", "images", "img", "imgs", "instances", "json", "label"),
-    *(
-        "labeled",
-        "labelled",
-        "labelme",
-        "labels",
-        "manifest",
-        "mask",
-        "masks",
-        "pascal",
-        "pictures",
-        "project",
-        "region",
-    ),
-    *("result", "results", "samples", "supervisely", "table", "test", "testing", "train", "training", "val", "valid"),
-    *("validation", "via", "voc", "yolo"),
-}
+NO_TASK = re.compile(
+    r"|all|annotations?|coco|csv|cvat|data|datasets?|default|desktop|documents|downloads|exports?|images?|imgs?|instances"
+    r"|json|label(s|ed|led|me)?|manifest|masks?|pascal|pictures|project|region|results?|samples|supervisely|table"
+    r"|test(ing)?|train(ing)?|val(id|idation)?|via|voc|yolo"
+)
+"""Words of names that programs and people give to any export; the empty one stands beside a date or a number."""
 NAMED_BY_PROGRAM = re.compile(r"project-\d+-at-|via_project_", re.IGNORECASE)
 """Exports of Label Studio and VIA, with their date."""
 _LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.VIA, Format.SUPERVISELY, Format.RLE}
@@ -425,7 +399,7 @@ def _above(path: Path) -> list[Path]:
 def _says_no_task(name: str) -> bool:
     """Whether a file or folder is called so by the program that wrote it, or for what lies in it."""
     words = re.split(r"[\W\d_]+", name.lower())
-    return NAMED_BY_PROGRAM.match(name) is not None or all(word in NO_TASK for word in words)
+    return NAMED_BY_PROGRAM.match(name) is not None or all(map(NO_TASK.fullmatch, words))
 
 
 def plain_book(task: str, classes: tuple[str, ...]) -> LabelBook:
