@@ -33,6 +33,7 @@ from training.train_cli import (
 
 if TYPE_CHECKING:
     from training.compare import Comparison
+    from training.paired_folds import PairedFolds
     from training.promise import Promise
     from training.suspicious import Check
 
@@ -134,6 +135,9 @@ def kfold(
     also: AlsoOption = "",
     seed: Annotated[int, typer.Option(help="Deals folds and order.")] = 0,
     views: ViewsOption = 1,
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of another kfold: deal the folds as it did, and compare in pairs.")
+    ] = None,
     threads: Threads = 2,
 ) -> None:
     """Judge the recipe on every picture: K runs, each judged on the groups it never saw, figures from all together."""
@@ -171,12 +175,29 @@ def kfold(
 
             return step
 
-        pooled = run(data, out, ask, k, report, views)
+        pooled = run(data, out, ask, k, report, views, against)
     for figures in filter(None, (pooled.figures, pooled.whole)):
         for line in figure_tables(figures):
             Console().print(line)
+    if gained := pooled.gained:
+        for line in _gain_lines(gained, against):
+            Console().print(line)
     write_page(out / "card.html", f"{k}-fold on {data.manifest.id}", "", pooled.figures, pooled.pictures, data)
     Console().print(f"every picture's score in {out / 'out-of-fold.jsonl'}, the page in {out / 'card.html'}")
+
+
+def _gain_lines(g: PairedFolds, against: Path | None) -> Iterator[str]:
+    left = f", {g.only_one} that one of them lacks left out" if g.only_one else ""
+    yield (
+        f"[bold]against {against}[/bold], {g.pictures} whole pictures of {g.groups} groups{left}; any class, 95 % of "
+        "draws of groups:"
+    )
+    yield f"image AP {g.image_ap}"
+    yield f"recall at 1 % false calls {g.recall_at_1pc}"
+    yield (
+        f"{g.became_right} calls became right, {g.became_wrong} wrong (p {g.p_value:.2g}); to a person is neither: "
+        "somebody has to look"
+    )
 
 
 @train.command()
