@@ -56,7 +56,7 @@ def tell(figures: Iterable[Figure], *, as_json: bool) -> None:
             table.add_row(note, f"{f.value:g} {f.unit}", f"{f.goal or ''} {f.unit if f.goal else ''}", mark)
         Console(width=110).print(table)
     if not all(f.ok for f in figures):
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -7,7 +7,7 @@ the validation groups; the test groups only judge them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from training.metrics import at_most, groups_with
 Floats = NDArray[np.float64]
 MISS_BOUND = 0.02
 FALSE_CALL_BOUND = 0.01
-UNSURE_BOUND = 0.1  # of the good pictures, per class: whoever must look at every second picture looks at none
+UNSURE_BOUND = 0.1  # of the good pictures, over all classes: whoever must look at every second picture looks at none
 # What few validation groups cannot show, the band must hold: 0.3 is worth a look even if none of 100 was bad.
 LO_AT_MOST, LO_AT_LEAST, HI_AT_LEAST, HI_AT_MOST = 0.2, 0.01, 0.6, 0.99
 HEAT_LEVELS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
@@ -80,21 +80,47 @@ def fit_platt(logits: Floats, target: Floats, prior_weight: float = 1.0) -> Plat
     return Platt(max(0.05, float(theta[0])), float(theta[1]))
 
 
-def choose_limits(scores: Floats, target: Floats) -> tuple[float, float]:
-    """(lo, hi) on calibrated scores (N,), never lo > hi, never a band narrower than [LO_AT_MOST, HI_AT_LEAST].
+def choose_limits(scores: Floats, target: Floats) -> list[tuple[float, float]]:
+    """(lo, hi) per class on calibrated scores (N, C), never lo > hi, never a band narrower than [LO_AT_MOST,
+    HI_AT_LEAST].
 
-    hi calls at most FALSE_CALL_BOUND of the good pictures. lo misses at most MISS_BOUND of the defective ones, unless
-    that would make more than UNSURE_BOUND of the good ones uncertain: then lo stands there, and the card counts what
-    it misses.
+    The limits hi together call at most FALSE_CALL_BOUND of the good pictures: for whatever class a line stops, it
+    stops. lo misses at most MISS_BOUND of its class, unless all together would make more than UNSURE_BOUND of the good
+    ones uncertain: then they stand higher, at the same share of good pictures for each class, and the card counts what
+    they miss. A class may always use its part of a bound, however much another one takes.
     """
-    bad, good = np.sort(scores[target > 0.5]), np.sort(scores[target <= 0.5])[::-1]
-    lo, hi = LO_AT_MOST, HI_AT_LEAST
-    if len(bad):
-        lo = min(lo, float(bad[math.floor(MISS_BOUND * len(bad))]) * 0.999)
-    if len(good):
-        hi = max(hi, float(good[math.floor(FALSE_CALL_BOUND * len(good))]) * 1.001)
-        lo = max(lo, min(LO_AT_MOST, float(good[math.floor(UNSURE_BOUND * len(good))]) * 1.001))
-    return round(max(lo, LO_AT_LEAST), 4), round(min(hi, HI_AT_MOST), 4)
+    bad = target > 0.5
+    of_some_class = bad.any(1, keepdims=True)
+    # Where no picture is good, those of the other classes are what a class must not be called on.
+    free = ~bad if of_some_class.all() else ~(bad | of_some_class)
+    rows, classes = int(free.any(1).sum()), target.shape[1]
+    goods = [np.sort(scores[free[:, k], k])[::-1] for k in range(classes)]
+    wanted = [_missing_few(scores[bad[:, k], k]) for k in range(classes)]
+
+    def at(k: int, above: int) -> float:
+        """The score that so many of the good pictures exceed, were all `rows` of class `k`."""
+        return float(goods[k][above * len(goods[k]) // rows]) * 1.001 if len(goods[k]) else 0.0
+
+    def los(above: int) -> list[float]:
+        return [max(wanted[k], min(LO_AT_MOST, at(k, above))) for k in range(classes)]
+
+    def his(above: int) -> list[float]:
+        return [max(HI_AT_LEAST, at(k, above)) for k in range(classes)]
+
+    def most(bound: float, limits: Callable[[int], list[float]]) -> list[float]:
+        least, above = math.floor(bound * rows / classes), math.floor(bound * rows)
+        while above > least and (free & (scores >= limits(above))).any(1).sum() > bound * rows:
+            above -= 1
+        return limits(above)
+
+    both = zip(most(UNSURE_BOUND, los), most(FALSE_CALL_BOUND, his), strict=True)
+    return [(round(max(lo, LO_AT_LEAST), 4), round(min(hi, HI_AT_MOST), 4)) for lo, hi in both]
+
+
+def _missing_few(of_class: Floats) -> float:
+    if not len(of_class):
+        return LO_AT_MOST
+    return min(LO_AT_MOST, float(np.sort(of_class)[math.floor(MISS_BOUND * len(of_class))]) * 0.999)
 
 
 def choose_heat_level(
@@ -132,11 +158,11 @@ def calibrate(
 
     target = np.array([e.target for e in examples], np.float64).reshape(len(examples), len(rules))
     regions = np.array([e.region_mm for e in examples], np.float64).reshape(len(examples), len(rules))
+    platts = [fit_platt(logits[:, k], target[:, k]) for k in range(len(rules))]
+    calibrated = np.stack([platt(logits[:, k]) for k, platt in enumerate(platts)], 1)
     done = []
-    for k, rule in enumerate(rules):
-        platt = fit_platt(logits[:, k], target[:, k])
-        scores, bad = platt(logits[:, k]), target[:, k] > 0.5
-        lo, hi = choose_limits(scores, target[:, k])
+    for k, (rule, platt, (lo, hi)) in enumerate(zip(rules, platts, choose_limits(calibrated, target), strict=True)):
+        scores, bad = calibrated[:, k], target[:, k] > 0.5
         seen = bad & (regions[:, k] > 0)
         level, error = choose_heat_level(heat[seen, k], regions[seen, k], rule, spec, stride)
         limits = ClassLimits(cls=rule.cls, lo=lo, hi=hi, heat_level=level, limit_mm=rule.limit_mm)

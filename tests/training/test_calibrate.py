@@ -7,9 +7,14 @@ import pytest
 
 from inspection.bundle import InputSpec
 from inspection.label_book import BOOKS
-from training.calibrate import HI_AT_LEAST, LO_AT_MOST, Platt, choose_heat_level, choose_limits, fit_platt
+from training.calibrate import HI_AT_LEAST, LO_AT_MOST, Floats, Platt, choose_heat_level, choose_limits, fit_platt
 
 RULE = BOOKS["scratch"].rules[0]
+
+
+def of_one(scores: Floats, target: Floats) -> tuple[float, float]:
+    """The limits of a single class."""
+    return choose_limits(scores[:, None], target[:, None])[0]
 
 
 def test_platt_finds_the_scale_it_was_given() -> None:
@@ -36,20 +41,20 @@ def test_limits_hold_their_bounds() -> None:
     rng = np.random.default_rng(3)
     target = np.arange(1000) < 300
     scores = np.clip(np.where(target, rng.normal(0.8, 0.25, 1000), rng.normal(0.15, 0.2, 1000)), 0, 1)
-    lo, hi = choose_limits(scores, target.astype(float))
+    lo, hi = of_one(scores, target.astype(float))
     assert lo <= hi
     assert (scores[target] < lo).mean() <= 0.02 or lo == LO_AT_MOST
     assert (scores[~target] >= hi).mean() <= 0.01
 
 
 def test_limits_keep_a_band_where_validation_is_perfect() -> None:
-    lo, hi = choose_limits(np.array([0.01, 0.02, 0.98, 0.99]), np.array([0.0, 0.0, 1.0, 1.0]))
+    lo, hi = of_one(np.array([0.01, 0.02, 0.98, 0.99]), np.array([0.0, 0.0, 1.0, 1.0]))
     assert lo <= LO_AT_MOST < HI_AT_LEAST <= hi
 
 
 def test_hopeless_scores_give_a_wide_band_and_never_lo_above_hi() -> None:
     scores = np.linspace(0, 1, 100)
-    lo, hi = choose_limits(scores, (np.arange(100) % 2).astype(float))
+    lo, hi = of_one(scores, (np.arange(100) % 2).astype(float))
     assert lo == LO_AT_MOST
     assert 0.95 < hi < 1
 
@@ -57,12 +62,51 @@ def test_hopeless_scores_give_a_wide_band_and_never_lo_above_hi() -> None:
 def test_one_faint_defect_does_not_make_every_good_picture_uncertain() -> None:
     good, bad = np.linspace(0, 0.3, 200), np.array([0.02, 0.02, 0.9, 0.95])
     scores, target = np.concatenate([good, bad]), np.repeat([0.0, 1.0], [200, 4])
-    lo, _ = choose_limits(scores, target)
+    lo, _ = of_one(scores, target)
     assert ((good >= lo) & (good < 0.6)).mean() <= 0.35
     assert lo == LO_AT_MOST
-    lo, _ = choose_limits(np.concatenate([good / 3, bad]), target)
+    lo, _ = of_one(np.concatenate([good / 3, bad]), target)
     assert (good / 3 >= lo).mean() <= 0.1
     assert lo < LO_AT_MOST
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 12])
+def test_all_classes_together_hold_what_one_would(classes: int) -> None:
+    """Each class for itself made a tenth of the good pictures uncertain: of five classes together nearly half."""
+    rng = np.random.default_rng(classes)
+    target = np.zeros((1200, classes))
+    target[np.arange(300), np.arange(300) % classes] = 1
+    scores = np.clip(np.where(target > 0.5, rng.normal(0.7, 0.3, target.shape), rng.beta(1, 12, target.shape)), 0, 1)
+    lo, hi = np.array(choose_limits(scores, target)).T
+    good = scores[300:]
+    assert (good >= hi).any(1).mean() <= 0.01
+    assert (good >= lo).any(1).mean() <= 0.1 or (lo == LO_AT_MOST).all()
+    if classes > 1:
+        each = np.array([choose_limits(scores[:, [k]], target[:, [k]])[0][0] for k in range(classes)])
+        assert (good >= each).any(1).mean() > 0.13, "else this shows nothing"
+        assert (lo >= each).all()
+
+
+def test_a_hopeless_class_leaves_the_others_their_part() -> None:
+    rng = np.random.default_rng(2)
+    target = np.zeros((1000, 2))
+    target[:100, 0] = target[100:200, 1] = 1
+    scores = np.stack([rng.random(1000), np.where(target[:, 1] > 0.5, rng.random(1000), 0.2 * rng.random(1000))], 1)
+    (lo, _), (other_lo, _) = choose_limits(scores, target)
+    assert lo == LO_AT_MOST, "four in five of the good pictures lie above"
+    assert 0.04 < (scores[200:, 1] >= other_lo).mean() <= 0.05
+
+
+def test_without_a_good_picture_those_of_other_classes_are_what_must_not_be_called() -> None:
+    rng = np.random.default_rng(4)
+    target = np.eye(3)[np.arange(600) % 3]
+    scores = np.where(target > 0.5, rng.beta(8, 2, target.shape), rng.beta(2, 8, target.shape))
+    limits = choose_limits(scores, target)
+    wrong = np.stack([(scores[:, k] >= hi) & (target[:, k] < 0.5) for k, (_, hi) in enumerate(limits)], 1)
+    assert wrong.any(1).mean() <= 0.01
+    none_defective = choose_limits(scores[:, :1] * 0, np.zeros((600, 1)))
+    assert none_defective == [(LO_AT_MOST, HI_AT_LEAST)]
+    assert choose_limits(np.full((4, 1), 0.9), np.ones((4, 1))) == [(LO_AT_MOST, HI_AT_LEAST)], "no good one at all"
 
 
 def test_heat_level_is_where_lengths_come_out_right() -> None:
