@@ -168,7 +168,24 @@ the longest region found and the longest outlined; the last column keeps its sig
 
 AUGRC {f.augrc:.4f} (mean share of wrong calls when the surest are decided first; 0 is perfect). Expected calibration
 error, and what a perfectly calibrated model would show with so few pictures: {calibration}.
-{_by_size(f)}{_stream(f.stream)}"""
+{_by_size(f)}{_stream(f.stream)}{_whole(f.whole)}"""
+
+
+def _whole(f: Figures | None) -> str:
+    """What a line would see: the rates above are of parts of its pictures."""
+    if f is None:
+        return ""
+    of = f.any_class or f.classes[0]
+    return f"""
+Those pictures are crops. Of the {f.pictures} whole ones they were cut from, each called what the worst of its crops is:
+
+- {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (under {f.miss_rate_below:.1%} of such parts),
+  {f.unsure} sent to a person.
+- {f.good} good: **{f.false_stops} false stops** (under {f.stop_rate_below:.1%} of parts), {f.good_unsure} sent to
+  a person.
+- Image AP {of.image_ap}, recall {of.recall_at_1pc}{" of any class" if f.any_class else ""}; calibration error
+  {of.calibration_error:.3f} ({of.calibration_by_chance:.3f}).
+"""
 
 
 def _by_size(f: Figures) -> str:

@@ -17,7 +17,7 @@ from inspection.types import Call
 from training import metrics
 from training.checkpoint import write_atomically
 from training.dataset.snapshot import Snapshot
-from training.judging import JudgedPicture, judge_pictures
+from training.judging import JudgedPicture, judge_pictures, whole_pictures
 from training.served import Served
 from training.slices import Slice, by_kind, by_size
 
@@ -27,14 +27,16 @@ ANY = "any of them"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A value with its 95 % interval over groups."""
+    """A value with its 95 % interval over groups; NaN, and said as a dash, where nothing is known."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        if math.isnan(self.value):
+            return "-"
+        return f"{self.value:.3f}" if math.isnan(self.low) else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Figures:
     `miss_rate_below`, `stop_rate_below`: with 95 % confidence, of parts (groups) any of whose pictures went wrong.
 
     `augrc`: what being unsure is worth, `metrics.augrc` of the highest score. `slices`: pictures by kind. `any_class`:
-    all classes as one, by the highest score; None where there is but one.
+    all classes as one, by the highest score; None where there is but one. `whole`: where pictures are crops, of those
+    they were cut from, which is what passes the camera.
     """
 
     bundle: str
@@ -86,6 +89,7 @@ class Figures:
     augrc: float = math.nan
     slices: tuple[Slice, ...] = ()
     any_class: ClassFigures | None = None
+    whole: Figures | None = None
 
     @property
     def rows(self) -> tuple[ClassFigures, ...]:
@@ -116,6 +120,13 @@ def evaluate(served: Served, snapshot: Snapshot, split: str = "test") -> tuple[F
 
 
 def figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[JudgedPicture], book: LabelBook) -> Figures:
+    found = _figures_of(bundle, snapshot, split, pictures, book)
+    if len(whole := whole_pictures(pictures)) == len(pictures):
+        return found
+    return replace(found, whole=_figures_of(f"{bundle}, whole pictures", snapshot, split, whole, book))
+
+
+def _figures_of(bundle: str, snapshot: str, split: str, pictures: Sequence[JudgedPicture], book: LabelBook) -> Figures:
     bad = [p for p in pictures if p.target.any()]
     good = [p for p in pictures if not p.target.any()]
     ms = np.array([p.ms for p in pictures])

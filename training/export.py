@@ -283,10 +283,11 @@ def _figures(bundle: Path, data: Snapshot, stream: bool) -> Figures | None:
 
 
 def summary(figures: Figures) -> dict[str, float]:
-    """The figures a rollout compares: finite numbers only."""
-    found: dict[str, float] = {"caught": figures.caught, "missed": figures.missed, "false_stops": figures.false_stops}
-    found |= {"uncertain_share": round(figures.uncertain_share, 4), "ms_p50": round(figures.ms_p50, 2)}
-    for c in figures.classes:
+    """The figures a rollout compares: finite numbers only, of whole pictures; `ms_p50` of what is judged at once."""
+    of = figures.whole or figures
+    found: dict[str, float] = {"caught": of.caught, "missed": of.missed, "false_stops": of.false_stops}
+    found |= {"uncertain_share": round(of.uncertain_share, 4), "ms_p50": round(figures.ms_p50, 2)}
+    for c in of.classes:
         for key, value in (("ap", c.image_ap.value), ("recall_at_1pc", c.recall_at_1pc.value)):
             if np.isfinite(value):
                 found[f"{c.cls}.{key}"] = round(value, 4)

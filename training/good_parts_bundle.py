@@ -182,9 +182,10 @@ def card(made: Manifest, data: Snapshot, chosen: Limits, backbone: Backbone, fig
     )
     tested = "No test pictures were set aside: nothing is known of its rates."
     if figures:
-        c = figures.classes[0]
+        of, crops = (figures.whole, "whole pictures: ") if figures.whole else (figures, "")
+        c = of.classes[0]
         auroc = "no defect among them" if not np.isfinite(c.image_ap.value) else f"image AP {c.image_ap.value:.3f}"
-        tested = f"{auroc}; caught {figures.caught}, missed {figures.missed}, false stops {figures.false_stops}."
+        tested = f"{crops}{auroc}; caught {of.caught}, missed {of.missed}, false stops {of.false_stops}."
     return f"""\
 # {made.id}
 

@@ -86,13 +86,14 @@ def limits(
     from training.evaluate import figures_of
 
     pictures = judged(test, certified_limits(test.limits, found))
-    figures = figures_of(run.name, judge.data.manifest.id, "test", pictures, judge.config.label_book)
+    of_crops = figures_of(run.name, judge.data.manifest.id, "test", pictures, judge.config.label_book)
+    of = of_crops.whole or of_crops
     for line in promise_lines(found):
         Console().print(line)
     Console().print(
-        f"behind the guard: {figures.missed} of {figures.defective} defective pictures passed, {figures.false_stops} "
-        f"of {figures.good} good ones stopped, {figures.uncertain_share:.1%} to a person"
-        + (f", {figures.false_stops_per_hour(parts_per_hour):.1f} false halts an hour" if parts_per_hour else "")
+        f"behind the guard: {of.missed} of {of.defective} defective {'whole ' if of_crops.whole else ''}pictures "
+        f"passed, {of.false_stops} of {of.good} good ones stopped, {of.uncertain_share:.1%} to a person"
+        + (f", {of.false_stops_per_hour(parts_per_hour):.1f} false halts an hour" if parts_per_hour else "")
     )
 
 
@@ -176,9 +177,8 @@ def kfold(
             return step
 
         pooled = run(data, out, ask, k, report, views, against)
-    for figures in filter(None, (pooled.figures, pooled.whole)):
-        for line in figure_tables(figures):
-            Console().print(line)
+    for line in figure_tables(pooled.figures):
+        Console().print(line)
     if gained := pooled.gained:
         for line in _gain_lines(gained, against):
             Console().print(line)

@@ -15,7 +15,7 @@ from training.checkpoint import Ask
 from training.dataset.snapshot import Snapshot, dealt
 from training.evaluate import Figures, figures_of
 from training.fit import Report, fit
-from training.judging import JudgedPicture, whole_pictures
+from training.judging import JudgedPicture
 from training.outcome import Judge, judged
 from training.paired_folds import PairedFolds
 from training.views import check_views
@@ -23,12 +23,11 @@ from training.views import check_views
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """Figures over all pictures, each scored out of its fold, and those pictures. `whole`: where those are crops, the
-    figures of the pictures they were cut from. `gained`: against another one, where one was named."""
+    """Figures over all pictures, each scored out of its fold, and those pictures. `gained`: against another one, where
+    one was named."""
 
     figures: Figures
     pictures: list[JudgedPicture]
-    whole: Figures | None
     gained: PairedFolds | None
 
 
@@ -99,8 +98,4 @@ def kfold(
     paired_folds.write(out, lines)
     gained = paired_folds.compare(other, lines) if against else None
     figures.write(out / "figures.json")
-    if len(whole := whole_pictures(pictures)) == len(pictures):
-        return Pooled(figures, pictures, None, gained)
-    of_whole = figures_of(f"{name}, whole pictures", manifest.id, "pooled", whole, manifest.label_book)
-    of_whole.write(out / "figures-whole.json")
-    return Pooled(figures, pictures, of_whole, gained)
+    return Pooled(figures, pictures, gained)

@@ -13,8 +13,9 @@ Bools = NDArray[np.bool_]
 
 
 def average_precision(scores: Floats, labels: Bools) -> float:
-    """Sum of (R_n - R_n-1) P_n over the steps of the curve; tied scores enter together. NaN without positives."""
-    if not labels.any():
+    """Sum of (R_n - R_n-1) P_n over the steps of the curve; tied scores enter together. NaN without positives, and
+    without negatives, where any order is perfect."""
+    if not labels.any() or labels.all():
         return math.nan
     place = np.argsort(-scores, kind="stable")
     hits, ranked = np.cumsum(labels[place]), scores[place]

@@ -55,6 +55,7 @@ def write_page(
         ),
         _key(figures),
         _classes(figures.rows),
+        _whole(figures.whole),
         _calibration(figures, pictures),
         _slices(figures),
         _confusions(pictures, data),
@@ -79,6 +80,13 @@ def _key(f: Figures) -> str:
     if math.isfinite(f.ms_p50):
         cells.append((f"{f.ms_p50:.1f} ms", f"a frame, median (p99 {f.ms_p99:.1f}), 2 CPU threads"))
     return '<div class="key">' + "".join(f"<div><b>{_e(a)}</b>{_e(b)}</div>" for a, b in cells) + "</div>"
+
+
+def _whole(f: Figures | None) -> str:
+    if f is None:
+        return ""
+    words = f"The {f.pictures} pictures that those crops were cut from, each called what the worst of its crops is."
+    return f'<h2>Whole pictures</h2><p class="note">{words}</p>{_key(f)}{_classes(f.rows)}'
 
 
 def _classes(classes: Iterable[ClassFigures]) -> str:

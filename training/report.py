@@ -28,9 +28,8 @@ def figure_tables(f: Figures) -> Iterator[Table | str]:
     table = Table("class", "defective", "image AP", "AUROC", "recall at 1 % false calls", "pixel AP", "length error")
     for c in f.rows:
         length = f"{c.length_error_mm:.2f} mm ({c.length_bias_mm:+.2f})" if c.lengths else "-"
-        table.add_row(
-            c.cls, str(c.defective), str(c.image_ap), str(c.auroc), str(c.recall_at_1pc), f"{c.pixel_ap:.3f}", length
-        )
+        pixel = f"{c.pixel_ap:.3f}" if math.isfinite(c.pixel_ap) else "-"
+        table.add_row(c.cls, str(c.defective), str(c.image_ap), str(c.auroc), str(c.recall_at_1pc), pixel, length)
     yield table
     # The folds of `kfold` are judged by the runs themselves, and nothing is timed.
     took = f"{f.ms_p50:.1f} ms a frame (p99 {f.ms_p99:.1f}); " if math.isfinite(f.ms_p50) else ""
@@ -41,3 +40,5 @@ def figure_tables(f: Figures) -> Iterator[Table | str]:
             f"moving seam, {s['k']:.0f} of {s['n']:.0f} frames: {s['caught']:.0f} of {s['defects']:.0f} caught, "
             f"{s['false_halts']:.0f} false halts in {s['minutes']:.1f} min ({s['false_halts_per_hour']:.1f} an hour)"
         )
+    if f.whole:
+        yield from figure_tables(f.whole)

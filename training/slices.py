@@ -92,5 +92,5 @@ def _slice(name: str, bad: Sequence[JudgedPicture], good: Sequence[JudgedPicture
         good=len(good),
         false_stops=said(good, Call.DEFECT),
         recall=metrics.recall_at_false_calls(scores, labels) if len(scores) else math.nan,
-        image_ap=metrics.average_precision(scores, labels) if good else math.nan,
+        image_ap=metrics.average_precision(scores, labels),
     )

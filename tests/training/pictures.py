@@ -10,12 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from inspection.label_book import BOOKS, LabelBook
+from inspection.label_book import BOOKS, WELD_BOOK, LabelBook
 from inspection.samples import LabelledHeader, Sample
+from inspection.types import Call
 from training.dataset.build import Shares, build
 from training.dataset.item import Target
 from training.dataset.labelled import import_labelled
 from training.dataset.snapshot import Snapshot, read_snapshot
+from training.judging import JudgedPicture
 
 SCRATCH = BOOKS["scratch"]
 
@@ -88,3 +90,27 @@ def tiny_ask(**changes: Any) -> Any:
 
     tiny = {"epochs": 12, "width_px": 80, "height_px": 64, "channels": 8, "batch": 8, "lr": 4e-3, "threads": 1}
     return Ask(**{**tiny, **changes})
+
+
+def judged_picture(
+    n: int, bad: int | None, scored: int, score: float, verdict: Call = Call.DEFECT, **sample: Any
+) -> JudgedPicture:
+    """Picture `n` with a defect of the weld's class `bad`, the class `scored` given `score`."""
+    classes = len(WELD_BOOK.classes)
+    target, scores = np.arange(classes) == (classes if bad is None else bad), np.full(classes, 0.05)
+    scores[scored] = score
+    known: dict[str, Any] = {
+        "image": f"images/{n}.png",
+        "image_sha256": "0" * 64,
+        "width_px": 8,
+        "height_px": 8,
+        "labels": () if bad is None else (WELD_BOOK.classes[bad],),
+        "group": f"part-{n}",
+    }
+    heat = np.zeros((classes, 2, 2), np.uint8)
+    heat[scored, 0, 0] = int(score * 255)
+    cells = np.zeros((classes, 2, 2), bool)
+    if bad is not None:
+        cells[bad, 0, 0] = True
+    length = np.where(target, 3.0, 0.0)
+    return JudgedPicture(Sample(**known | sample), target, scores, heat, cells, length, length, verdict, 1.0)

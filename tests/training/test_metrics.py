@@ -20,6 +20,7 @@ def test_average_precision_by_hand() -> None:
     assert metrics.average_precision(*of([0.9, 0.8, 0.1], [1, 1, 0])) == 1.0
     assert metrics.average_precision(*of([0.5, 0.5, 0.5, 0.5], [1, 0, 0, 0])) == 0.25, "ties enter together"
     assert math.isnan(metrics.average_precision(*of([0.5], [0])))
+    assert math.isnan(metrics.average_precision(*of([0.5, 0.2], [1, 1]))), "any order is perfect"
 
 
 def test_auroc_by_hand() -> None:
