@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from inspection.bundle import ClassLimits, InputSpec
 from inspection.label_book import ClassRule
 from inspection.model_io import findings_in, fit, heat_to_frame
+from inspection.samples import Sample
+from training.dataset.crops import pictures_of
 from training.examples import Example
 from training.metrics import at_most, groups_with
 
@@ -149,21 +151,24 @@ def calibrate(
     rules: tuple[ClassRule, ...],
     spec: InputSpec,
     stride: int,
-    groups: Sequence[str],
+    samples: Sequence[Sample],
 ) -> list[ClassCalibration]:
-    """`logits` (N, C), `heat` (N, C, h, w) and `groups` of the N validation examples -> one calibration per class."""
-
-    def below(wrong: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
-        return at_most(groups_with(wrong & among, groups), groups_with(among, groups))
+    """`logits` (N, C) and `heat` (N, C, h, w) of the N validation examples, made of `samples` -> one calibration per
+    class. Scores are fitted on the examples; limits are chosen, and what they do is counted, on whole pictures."""
 
     target = np.array([e.target for e in examples], np.float64).reshape(len(examples), len(rules))
     regions = np.array([e.region_mm for e in examples], np.float64).reshape(len(examples), len(rules))
     platts = [fit_platt(logits[:, k], target[:, k]) for k in range(len(rules))]
     calibrated = np.stack([platt(logits[:, k]) for k, platt in enumerate(platts)], 1)
+    of_whole, whole_target, groups = _whole(calibrated, target, samples)
+
+    def below(wrong: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
+        return at_most(groups_with(wrong & among, groups), groups_with(among, groups))
+
     done = []
-    for k, (rule, platt, (lo, hi)) in enumerate(zip(rules, platts, choose_limits(calibrated, target), strict=True)):
-        scores, bad = calibrated[:, k], target[:, k] > 0.5
-        seen = bad & (regions[:, k] > 0)
+    for k, (rule, platt, (lo, hi)) in enumerate(zip(rules, platts, choose_limits(of_whole, whole_target), strict=True)):
+        scores, bad = of_whole[:, k], whole_target[:, k] > 0.5
+        seen = (target[:, k] > 0.5) & (regions[:, k] > 0)
         level, error = choose_heat_level(heat[seen, k], regions[seen, k], rule, spec, stride)
         limits = ClassLimits(cls=rule.cls, lo=lo, hi=hi, heat_level=level, limit_mm=rule.limit_mm)
         low, high = scores < lo, scores >= hi
@@ -181,3 +186,13 @@ def calibrate(
             )
         )
     return done
+
+
+def _whole(scores: Floats, target: Floats, samples: Sequence[Sample]) -> tuple[Floats, Floats, list[str]]:
+    """Scores and targets (N, C) of examples as those of the pictures they were cut from, and their groups: a line stops
+    for any of a picture's crops. As they are where that leaves no good picture, and crops must stand for one."""
+    pictures = pictures_of(samples)
+    whole, whole_target = (np.stack([some[crops].max(0) for crops in pictures]) for some in (scores, target))
+    if (whole_target > 0.5).any(1).all() and not (target > 0.5).any(1).all():
+        return scores, target, [s.group for s in samples]
+    return whole, whole_target, [samples[crops[0]].group for crops in pictures]

@@ -92,12 +92,12 @@ def export(
     data = snapshot_of(run, config, snapshot)
     clips = _validation(data, config)
     runs = [[load(data.folder, s, config.input, config.label_book) for s in clip] for clip in clips]
-    groups = [s.group for clip in clips for s in clip]
+    samples = [s for clip in clips for s in clip]
     examples = [e for run in runs for e in run]
     logits, maps = predict_runs(network, [[e.image for e in run] for run in runs], views)
     heat = (maps * 255).round().to(torch.uint8).numpy()
     rules = config.label_book.rules
-    classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride, groups)
+    classes = calibrate(logits.double().numpy(), heat, examples, rules, config.input, config.heat_stride, samples)
     promise = read_promise(run, data.manifest.id, views)
     classes = with_promise(classes, promise)
     novelty, known = _novelty(network, data, config, runs)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from inspection.bundle import (
     MODEL_FILE,
@@ -23,8 +25,10 @@ from inspection.bundle import (
     sha256,
 )
 from inspection.errors import DatasetError
+from inspection.samples import Sample
 from inspection.types import Image
 from training.backbones import OWN, Backbone, build
+from training.dataset.crops import pictures_of
 from training.dataset.snapshot import Snapshot
 from training.dataset.whole import whole
 from training.environment import describe
@@ -78,7 +82,7 @@ def make(
             for split in ("train", "val")}  # fmt: skip
     memory = learn(encoder, [e.image for e in held["train"] if _good(e)])
     good, bad = ([e.image for e in held["val"] if _good(e) is wanted] for wanted in (True, False))
-    chosen = limits(how_strange(memory, good), how_strange(memory, bad))
+    chosen = limits(*by_picture(how_strange(memory, [e.image for e in held["val"]]), held["val"], data.split("val")))
     outputs = OutputSpec(heat_stride=STRIDE)
     model = to_onnx(AnomalyGraph(memory, chosen.calibration), spec, outputs)
     frames = [*good[: GOLDEN_FRAMES - 1], *bad[:1]]
@@ -104,6 +108,20 @@ def _parent(backbone: Backbone) -> str | None:
 
 def _good(example: Example) -> bool:
     return not example.target.any()
+
+
+def by_picture(
+    logits: NDArray[np.float64], examples: list[Example], samples: Sequence[Sample]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logits (N,) of examples as those of good and of defective pictures: of crops the strangest is its picture's, for
+    which a line stops. Where no picture is good, its good crops must stand for one."""
+    good = np.array([_good(e) for e in examples])
+    pictures = pictures_of(samples)
+    if not any(good[crops].all() for crops in pictures):
+        pictures = [[n] for n in range(len(examples))]
+    strangest = np.array([logits[crops].max() for crops in pictures])
+    sound = np.array([good[crops].all() for crops in pictures], bool)
+    return strangest[sound], strangest[~sound]
 
 
 def _manifest(

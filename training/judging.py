@@ -18,7 +18,7 @@ from inspection.policy import Policy, policy_of
 from inspection.samples import Sample
 from inspection.types import Call, Finding, Prediction
 from training.dataset.clip_source import place_of
-from training.dataset.crops import cut_of, parent_of
+from training.dataset.crops import cut_of, parent_of, pictures_of
 from training.dataset.item import Mask, decode, decode_mask, read_bytes
 from training.dataset.rule import longest_px
 from training.dataset.snapshot import BOXES_SUFFIX
@@ -82,10 +82,7 @@ def whole_pictures(crops: Sequence[JudgedPicture]) -> list[JudgedPicture]:
     Where a defect lies is for the crops' own figures. One that no crop shows above the limit, since a border cuts it,
     does not count: crops do not know it.
     """
-    of: dict[str, list[JudgedPicture]] = {}
-    for crop in crops:
-        of.setdefault(parent_of(crop.sample.source) or crop.sample.image, []).append(crop)
-    return [_as_one(parts) for parts in of.values()]
+    return [_as_one([crops[n] for n in parts]) for parts in pictures_of(crop.sample for crop in crops)]
 
 
 def _as_one(parts: list[JudgedPicture]) -> JudgedPicture:

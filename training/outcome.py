@@ -58,7 +58,7 @@ class Judge:
         held_out, examples, logits, heat = self._raw("val")
         c = self.config
         self.classes: list[ClassCalibration] = calibrate(
-            logits, heat, examples, c.label_book.rules, c.input, c.heat_stride, [s.group for s in held_out]
+            logits, heat, examples, c.label_book.rules, c.input, c.heat_stride, held_out
         )
 
     def of(self, split: str) -> Outcome:

@@ -7,7 +7,19 @@ import pytest
 
 from inspection.bundle import InputSpec
 from inspection.label_book import BOOKS
-from training.calibrate import HI_AT_LEAST, LO_AT_MOST, Floats, Platt, choose_heat_level, choose_limits, fit_platt
+from inspection.samples import Sample
+from training.calibrate import (
+    HI_AT_LEAST,
+    LO_AT_MOST,
+    ClassCalibration,
+    Floats,
+    Platt,
+    calibrate,
+    choose_heat_level,
+    choose_limits,
+    fit_platt,
+)
+from training.examples import Example
 
 RULE = BOOKS["scratch"].rules[0]
 
@@ -107,6 +119,54 @@ def test_without_a_good_picture_those_of_other_classes_are_what_must_not_be_call
     none_defective = choose_limits(scores[:, :1] * 0, np.zeros((600, 1)))
     assert none_defective == [(LO_AT_MOST, HI_AT_LEAST)]
     assert choose_limits(np.full((4, 1), 0.9), np.ones((4, 1))) == [(LO_AT_MOST, HI_AT_LEAST)], "no good one at all"
+
+
+def of_crops(crops: int, good: int, bad: int, seed: int) -> tuple[Floats, list[Example], list[Sample]]:
+    """Logits, examples and samples of pictures of so many crops each; of a defective one the first crop shows it. One
+    sound crop in 125 looks like a defect."""
+    rng = np.random.default_rng(seed)
+    logits, examples, samples = [], [], []
+    for n in range(good + bad):
+        for k in range(crops):
+            shown = n >= good and k == 0
+            logits.append([rng.normal(2 if shown or rng.random() < 0.008 else -3, 1)])
+            target, region = np.array([float(shown)], np.float32), np.zeros(1, np.float32)
+            examples.append(Example(np.zeros((32, 32, 3), np.uint8), None, target, region, region))
+            samples.append(
+                Sample(
+                    image=f"{n}-{k}.png", image_sha256="0" * 64, width_px=32, height_px=32, group=f"g{n}",
+                    labels=("scratch",) if shown else (), source=f"part#{n:016x}@{32 * k},0,32,32",
+                )
+            )  # fmt: skip
+    return np.array(logits), examples, samples
+
+
+def calibrated(logits: Floats, examples: list[Example], samples: list[Sample]) -> ClassCalibration:
+    heat = np.zeros((len(examples), 1, 16, 16), np.uint8)
+    return calibrate(logits, heat, examples, (RULE,), InputSpec(width_px=32, height_px=32, px_per_mm=10), 2, samples)[0]
+
+
+def test_of_twelve_crops_a_picture_a_hundredth_of_the_pictures_is_stopped() -> None:
+    """The limit that a hundredth of the crops exceeds is exceeded in a tenth of the pictures."""
+    logits, examples, samples = of_crops(12, good=300, bad=60, seed=0)
+
+    def good_pictures(found: ClassCalibration) -> Floats:
+        return found.platt(logits[:, 0]).reshape(-1, 12).max(1)[:300]
+
+    found = calibrated(logits, examples, samples)
+    scores = good_pictures(found)
+    assert (found.defective, found.good) == (60, 300), "pictures are counted"
+    assert (scores >= found.limits.hi).mean() <= 0.01
+    assert found.false_calls == (scores >= found.limits.hi).sum()
+    assert (scores >= found.limits.lo).mean() <= 0.1 or found.limits.lo == LO_AT_MOST
+    of_crops_alone = calibrated(logits, examples, [s.model_copy(update={"source": ""}) for s in samples])
+    assert (good_pictures(of_crops_alone) >= of_crops_alone.limits.hi).mean() > 0.03, "else this shows nothing"
+
+
+def test_crops_stand_for_pictures_where_none_is_good() -> None:
+    found = calibrated(*of_crops(6, good=0, bad=50, seed=1))
+    assert (found.defective, found.good) == (50, 250)
+    assert found.limits.hi < 0.99
 
 
 def test_heat_level_is_where_lengths_come_out_right() -> None:

@@ -13,12 +13,14 @@ from edge.bundle_store import read_bundle as edge_reads
 from edge.config import BundleConfig
 from edge.models import open_model
 from inspection.errors import DatasetError
+from inspection.samples import Sample
 from tests.training.pictures import picture, scratched
 from training.backbones import Backbone
 from training.cli import train
 from training.dataset.snapshot import Snapshot
+from training.examples import Example
 from training.good_parts import coreset, learn, limits, patches, strangest, whitening
-from training.good_parts_bundle import FromGood, encoder_for, make
+from training.good_parts_bundle import FromGood, by_picture, encoder_for, make
 from training.served import read_bundle
 
 
@@ -118,6 +120,24 @@ def test_defects_make_it_a_probability() -> None:
     assert found.defects == 60
     assert found.calibration(np.array([-2.0]))[0] < 0.05
     assert found.calibration(np.array([4.0]))[0] > 0.9
+
+
+def test_of_crops_the_strangest_is_its_pictures() -> None:
+    def example(bad: float) -> Example:
+        target = np.array([bad], np.float32)
+        return Example(np.zeros((32, 32, 3), np.uint8), None, target, target, target)
+
+    def sample(n: int) -> Sample:
+        cut = f"tile#{n // 2:016x}@{n % 2 * 32},0,32,32"
+        return Sample(
+            image=f"{n}.png", image_sha256="0" * 64, width_px=32, height_px=32, labels=(), group=f"{n // 2}", source=cut
+        )
+
+    logits, samples = np.array([0.1, 0.9, 0.4, 0.3, 0.2, 0.8]), [sample(n) for n in range(6)]
+    good, bad = by_picture(logits, [example(n == 5) for n in range(6)], samples)
+    assert (good.tolist(), bad.tolist()) == ([0.9, 0.4], [0.8]), "of the last picture one crop is good, and it is not"
+    good, bad = by_picture(logits, [example(n % 2) for n in range(6)], samples)
+    assert (good.tolist(), bad.tolist()) == ([0.1, 0.4, 0.2], [0.9, 0.3, 0.8]), "no good one: crops stand for it"
 
 
 def test_an_encoder_that_has_seen_nothing_is_refused() -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from inspection.errors import DatasetError
+from inspection.samples import Sample
 from training.dataset.item import Item, Mask, decode
 
 SLIVER_OF_CROP = 0.004
@@ -85,6 +86,14 @@ def parent_of(source: str) -> str:
     """What names the picture a crop was cut from; empty where it is no crop."""
     parent, at, cut = source.rpartition("@")
     return parent if at and re.fullmatch(r"\d+,\d+,\d+,\d+", cut) else ""
+
+
+def pictures_of(samples: Iterable[Sample]) -> list[list[int]]:
+    """Of each picture the places of its crops among `samples`; of one that is whole its own."""
+    of: dict[str, list[int]] = {}
+    for n, sample in enumerate(samples):
+        of.setdefault(parent_of(sample.source) or sample.image, []).append(n)
+    return list(of.values())
 
 
 def cut_of(source: str) -> tuple[int, int, int, int] | None:
