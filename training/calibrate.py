@@ -154,7 +154,10 @@ def calibrate(
     samples: Sequence[Sample],
 ) -> list[ClassCalibration]:
     """`logits` (N, C) and `heat` (N, C, h, w) of the N validation examples, made of `samples` -> one calibration per
-    class. Scores are fitted on the examples; limits are chosen, and what they do is counted, on whole pictures."""
+    class. Scores are fitted on the examples, crops where pictures were cut, and what limits do is counted on the whole
+    pictures. So is the share that hi stops; for lo, in doubt, crops count: more than a tenth of the good pictures then
+    go to a person, and fewer defects pass (docs/training.md).
+    """
 
     target = np.array([e.target for e in examples], np.float64).reshape(len(examples), len(rules))
     regions = np.array([e.region_mm for e in examples], np.float64).reshape(len(examples), len(rules))
@@ -165,8 +168,10 @@ def calibrate(
     def below(wrong: NDArray[np.bool_], among: NDArray[np.bool_]) -> float:
         return at_most(groups_with(wrong & among, groups), groups_with(among, groups))
 
+    los = [lo for lo, _ in choose_limits(calibrated, target)]
+    his = [hi for _, hi in choose_limits(of_whole, whole_target)]
     done = []
-    for k, (rule, platt, (lo, hi)) in enumerate(zip(rules, platts, choose_limits(of_whole, whole_target), strict=True)):
+    for k, (rule, platt, lo, hi) in enumerate(zip(rules, platts, los, his, strict=True)):
         scores, bad = of_whole[:, k], whole_target[:, k] > 0.5
         seen = (target[:, k] > 0.5) & (regions[:, k] > 0)
         level, error = choose_heat_level(heat[seen, k], regions[seen, k], rule, spec, stride)
