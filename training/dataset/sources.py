@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -42,6 +41,7 @@ from training.dataset.pairs import (
 from training.dataset.rle import import_rle, is_rle, rle_classes
 from training.dataset.snapshot import SNAPSHOT_FILE, first_error, read_snapshot
 from training.dataset.supervisely import import_supervisely, is_supervisely, supervisely_classes
+from training.dataset.task_name import task_of
 from training.dataset.via import import_via, is_via, via_classes, via_files
 from training.dataset.voc import import_voc, is_voc, voc_classes
 from training.dataset.yolo import import_yolo, is_yolo, yolo_classes
@@ -67,14 +67,6 @@ class Format(StrEnum):
     RLE = "rle"
 
 
-NO_TASK = re.compile(
-    r"|all|annotations?|coco|csv|cvat|data|datasets?|default|desktop|documents|downloads|exports?|images?|imgs?|instances"
-    r"|json|label(s|ed|led|me)?|manifest|masks?|pascal|pictures|project|region|results?|samples|supervisely|table"
-    r"|test(ing)?|train(ing)?|val(id|idation)?|via|voc|yolo"
-)
-"""Words of names that programs and people give to any export; the empty one stands beside a date or a number."""
-NAMED_BY_PROGRAM = re.compile(r"project-\d+-at-|via_project_", re.IGNORECASE)
-"""Exports of Label Studio and VIA, with their date."""
 _LOOK_BELOW = {Format.VOC, Format.LABELME, Format.CVAT, Format.VIA, Format.SUPERVISELY, Format.RLE}
 """Formats whose pictures lie in any folder below, one that is called good among them."""
 
@@ -342,14 +334,14 @@ def make_target(
         asked = tuple(class_name(c, "--classes") for c in classes.split(","))
         if twice := [c for c in asked if asked.count(c) > 1]:
             raise DatasetError("--classes", f"names {twice[0]!r} twice", "name each class once")
-        book = plain_book(_task(task, sources), asked)
+        book = plain_book(task_of(task, [(s.path, s.only) for s in sources]), asked)
         return Target(book.task, book, px_per_mm, merge=len(asked) == 1, names=names)
     books = [b for b in (s.book() for s in sources) if b]
     if books:
         newest = max(books, key=lambda b: b.version)
         return Target(task or newest.task, newest, px_per_mm, names=names)
     found = tuple(dict.fromkeys(c for s in sources for c in s.classes(names)))
-    book = plain_book(_task(task, sources), found)
+    book = plain_book(task_of(task, [(s.path, s.only) for s in sources]), found)
     return Target(book.task, book, px_per_mm, names=names)
 
 
@@ -368,38 +360,6 @@ def _has_folder(source: Source, said: str) -> bool:
         return False
     root = source.path.parent if source.path.is_file() else source.path
     return any(Names({said: GOOD}).renames(name) for name in Beneath(root).folders)
-
-
-def _task(task: str | None, sources: list[Source]) -> str:
-    """What was asked for, else what the first source is called that is no folder of good pictures; of `train.csv` and
-    `weld/export/` the folder that they lie in, or that one's."""
-    if task:
-        return class_name(task, "--task")
-    for source in sources:
-        path = source.path.resolve()
-        names = [source.only or (path.stem if path.is_file() else path.name), *(p.name for p in _above(path))]
-        if Names().good(names[0]):
-            continue
-        telling = (name for name in names if not _says_no_task(name))
-        if not (name := next(telling, "")):
-            raise DatasetError(path, "has no name that says what the task is", "name it: --task weld")
-        try:
-            return class_name(name, path)
-        except DatasetError as e:
-            raise DatasetError(path, f"is called {name!r}, and a task is not", "name the task: --task weld") from e
-    path = sources[0].path.resolve()
-    raise DatasetError(path, "holds good pictures, and no source a name for the task", "name it: --task weld")
-
-
-def _above(path: Path) -> list[Path]:
-    """The two folders above, but for somebody's home and what that lies in."""
-    return [p for p in list(path.parents)[:2] if p not in (Path.home(), *Path.home().parents)]
-
-
-def _says_no_task(name: str) -> bool:
-    """Whether a file or folder is called so by the program that wrote it, or for what lies in it."""
-    words = re.split(r"[\W\d_]+", name.lower())
-    return NAMED_BY_PROGRAM.match(name) is not None or all(map(NO_TASK.fullmatch, words))
 
 
 def plain_book(task: str, classes: tuple[str, ...]) -> LabelBook:
