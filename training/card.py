@@ -151,7 +151,8 @@ def _test(f: Figures) -> str:
     return f"""\
 ## Measured on the test pictures
 
-{f.pictures} pictures of {f.groups} groups, each judged as one part by the guard that runs on the edge.
+{f.pictures} {"crops" if f.whole else "pictures"} of {f.groups} groups, each judged as one part by the guard that runs
+on the edge.
 
 - {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (under {f.miss_rate_below:.1%} of
   such parts with 95 % confidence), {f.unsure} sent to a person.
@@ -177,7 +178,7 @@ def _whole(f: Figures | None) -> str:
         return ""
     of = f.any_class or f.classes[0]
     return f"""
-Those pictures are crops. Of the {f.pictures} whole ones they were cut from, each called what the worst of its crops is:
+Of the {f.pictures} whole pictures those crops were cut from, each called what the worst of its crops is:
 
 - {f.defective} defective: **{f.caught} caught**, **{f.missed} missed** (under {f.miss_rate_below:.1%} of such parts),
   {f.unsure} sent to a person.

@@ -50,7 +50,7 @@ def write_page(
     parts = [
         f"<h1>{_e(title)}</h1>",
         (
-            f'<p class="note">Measured on {figures.pictures} pictures of {figures.groups} groups '
+            f'<p class="note">Measured on {figures.pictures} {_unit(figures)} of {figures.groups} groups '
             f"({_e(figures.split)} of {_e(figures.snapshot)}). Intervals are 95 %, by bootstrap over groups.</p>"
         ),
         _key(figures),
@@ -70,11 +70,15 @@ def write_page(
     write_atomically(path, page.encode())
 
 
+def _unit(f: Figures) -> str:
+    return "crops" if f.whole else "pictures"
+
+
 def _key(f: Figures) -> str:
     missed, stopped = f.miss_rate_below, f.stop_rate_below
     cells = [
-        (f"{f.missed} of {f.defective}", f"defective pictures passed (under {missed:.1%} of parts)"),
-        (f"{f.false_stops} of {f.good}", f"good pictures stopped (under {stopped:.1%} of parts)"),
+        (f"{f.missed} of {f.defective}", f"defective {_unit(f)} passed (under {missed:.1%} of parts)"),
+        (f"{f.false_stops} of {f.good}", f"good {_unit(f)} stopped (under {stopped:.1%} of parts)"),
         (f"{f.uncertain_share:.1%}", "go to a person"),
     ]
     if math.isfinite(f.ms_p50):

@@ -54,7 +54,8 @@ def test_a_tenth_of_the_pictures_is_stopped_where_a_fortieth_of_the_crops_is() -
 def test_card_page_report_and_manifest_say_so() -> None:
     found = figures()
     card = _test(found)
-    assert "Those pictures are crops. Of the 40 whole ones" in card
+    assert "160 crops of 40 groups" in card
+    assert "Of the 40 whole pictures those crops were cut from" in card
     assert "10 defective: **5 caught**, **5 missed**" in card
     assert "30 good: **3 false stops**" in card
     page = _whole(found.whole)
